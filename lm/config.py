@@ -1,0 +1,474 @@
+"""What a run is: one frozen dataclass a section, validated when it is built. Imports no jax.
+
+`Config` holds the sections. `override` changes fields by dotted path, `resolve` checks a config
+against the members that exist. A member's own fields are its `Options`, held in the section's
+`options`.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from lm import registry
+from lm.errors import UserError, did_you_mean
+
+
+def setting(default: Any, meaning: str, *, may_change: bool = False) -> Any:
+    """A config field: its default and its meaning, as `--help` prints it.
+
+    `may_change` marks a field of an otherwise fixed section that does not decide what is
+    computed: a resumed run may set it anew.
+    """
+    return dataclasses.field(default=default, metadata={'help': meaning, 'may_change': may_change})
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises UserError with `message` unless `condition` holds."""
+    if not condition:
+        raise UserError(message)
+
+
+def _require_positive(section: str, config: Any, *fields: str) -> None:
+    for field in fields:
+        value = getattr(config, field)
+        require(value is None or value > 0, f'{section}.{field}={value}: must be at least 1')
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of the network; the architecture's own choices are its `options`."""
+
+    KIND: ClassVar[str] = 'models'
+
+    name: str = setting('llama', 'architecture: a file of lm/models/architectures')
+    num_layers: int = setting(4, 'layers (of the encoder and of the decoder each, where both)')
+    d_model: int = setting(128, 'width of the residual stream')
+    num_heads: int = setting(4, 'attention heads')
+    num_kv_heads: int | None = setting(None, 'key/value groups (GQA); unset: num_heads')
+    head_dim: int | None = setting(None, 'width of a head; unset: d_model / num_heads')
+    d_ff: int | None = setting(None, "feed-forward width; unset: the architecture's own multiple")
+    vocab_size: int | None = setting(None, "tokens; unset: the tokenizer's own number")
+    vocab_multiple: int = setting(128, 'the embedding is padded to a multiple of this (no params)')
+    max_positions: int = setting(1024, 'longest sequence the model is made for')
+    dropout: float = setting(0.0, 'probability of dropping an activation while training')
+    scan_layers: bool = setting(True, 'run the layers in one scan (False: unrolled)')
+    remat: Literal['none', 'full', 'dots'] = setting(
+        'none', 'what the backward pass recomputes: nothing, all of a layer, all but its matmuls'
+    )
+    options: Any = setting(None, "the architecture's own fields")
+
+    def __post_init__(self) -> None:
+        _require_positive(
+            'model', self, 'num_layers', 'd_model', 'num_heads', 'num_kv_heads', 'head_dim',
+            'd_ff', 'vocab_size', 'vocab_multiple', 'max_positions',
+        )  # fmt: skip
+        require(
+            self.head_dim is not None or self.d_model % self.num_heads == 0,
+            f'model.num_heads={self.num_heads}: does not divide model.d_model={self.d_model}; '
+            'change one of them or set model.head_dim',
+        )
+        require(
+            self.num_kv_heads is None or self.num_heads % self.num_kv_heads == 0,
+            f'model.num_kv_heads={self.num_kv_heads}: must divide model.num_heads={self.num_heads}',
+        )
+        require(0 <= self.dropout < 1, f'model.dropout={self.dropout}: must be in [0, 1)')
+
+    @property
+    def kv_heads(self) -> int:
+        """G, the number of key/value groups."""
+        return self.num_kv_heads or self.num_heads
+
+    @property
+    def head_width(self) -> int:
+        """K, the width of one head."""
+        return self.head_dim or self.d_model // self.num_heads
+
+    @property
+    def tokens(self) -> int:
+        """V without padding; the tokenizer must have set it."""
+        require(self.vocab_size is not None, 'model.vocab_size: unset; give it, or a tokenizer')
+        return typing.cast(int, self.vocab_size)
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the embedding: `tokens` rounded up to `vocab_multiple`."""
+        return -(-self.tokens // self.vocab_multiple) * self.vocab_multiple
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What the model learns to predict."""
+
+    KIND: ClassVar[str] = 'objectives'
+
+    name: str = setting('clm', 'objective: a file of lm/objectives')
+    options: Any = setting(None, "the objective's own fields")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which text, how it becomes documents and tokens."""
+
+    source: str = setting(
+        'stdlib', 'stdlib, stdlib_code, a file, directory or glob, or tfds:NAME'
+    )
+    documents: Literal['file', 'blank_line', 'line'] = setting(
+        'file', 'what one document of a plain text is'
+    )
+    text_field: str = setting('text', 'the field that holds the text (JSONL, parquet, TFDS)')
+    tokenizer: str = setting(
+        'unigram', 'unigram, bpe, char or word (trained on the training part), or a .model file'
+    )
+    validation_fraction: float = setting(
+        0.1, 'documents held out (of a single document: its last bytes)'
+    )
+    overfit_batches: int = setting(0, 'train on this many fixed batches over and over; 0: off')
+    cache_dir: str = setting(
+        '', 'where prepared text is kept; empty: $LM_CACHE or ~/.cache/lm', may_change=True
+    )
+
+    def __post_init__(self) -> None:
+        require(bool(self.source), 'data.source: empty; give stdlib, a path, or tfds:NAME')
+        require(
+            0 < self.validation_fraction < 1,
+            f'data.validation_fraction={self.validation_fraction}: must be between 0 and 1',
+        )
+        require(
+            self.overfit_batches >= 0, f'data.overfit_batches={self.overfit_batches}: must be >= 0'
+        )
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimizer, learning-rate schedule, clipping and decay."""
+
+    KIND: ClassVar[str] = 'optimizers'
+
+    name: str = setting('adamw', 'optimizer: a file of lm/optim/optimizers')
+    peak_lr: float = setting(1e-3, 'learning rate at the end of the warm-up')
+    eps: float = setting(1e-8, "the optimizer's epsilon")
+    weight_decay: float = setting(0.1, 'decoupled decay of the matrices (not norms, biases)')
+    clip_norm: float | None = setting(1.0, 'global gradient norm is clipped to this; none: off')
+    schedule: str = setting('cosine', 'learning-rate schedule: a file of lm/optim/schedules')
+    warmup_steps: int = setting(100, 'steps of linear warm-up from 0')
+    decay_steps: int | None = setting(
+        None, "last steps over which wsd decays; unset: a fifth of the run's steps"
+    )
+    final_lr_fraction: float = setting(0.1, 'learning rate at the end, as a share of the peak')
+    options: Any = setting(None, "the optimizer's own fields")
+
+    def __post_init__(self) -> None:
+        require(self.peak_lr > 0, f'optim.peak_lr={self.peak_lr}: must be positive')
+        require(self.eps > 0, f'optim.eps={self.eps}: must be positive')
+        require(self.weight_decay >= 0, f'optim.weight_decay={self.weight_decay}: must be >= 0')
+        require(
+            self.clip_norm is None or self.clip_norm > 0,
+            f'optim.clip_norm={self.clip_norm}: must be positive, or none for no clipping',
+        )
+        require(self.warmup_steps >= 0, f'optim.warmup_steps={self.warmup_steps}: must be >= 0')
+        _require_positive('optim', self, 'decay_steps')
+        require(
+            0 <= self.final_lr_fraction <= 1,
+            f'optim.final_lr_fraction={self.final_lr_fraction}: must be in [0, 1]',
+        )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, on how much at once, and from which seed."""
+
+    steps: int = setting(1000, 'optimizer steps')
+    batch_size: int = setting(32, 'rows a step, over all devices and microbatches')
+    seq_len: int = setting(128, "tokens a row (the encoder's, where there are two sides)")
+    seed: int = setting(0, 'decides initialisation, data order, corruption and dropout')
+    microbatches: int = setting(1, 'a step accumulates gradients over this many parts')
+    log_every_steps: int = setting(10, 'steps between rows of metrics.jsonl')
+
+    def __post_init__(self) -> None:
+        _require_positive(
+            'train', self, 'steps', 'batch_size', 'seq_len', 'microbatches', 'log_every_steps'
+        )
+        require(0 <= self.seed < 2**31, f'train.seed={self.seed}: must be in [0, 2**31)')
+        require(
+            self.batch_size % self.microbatches == 0,
+            f'train.microbatches={self.microbatches}: does not divide '
+            f'train.batch_size={self.batch_size}',
+        )
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Held-out text: how often, how much, and the sample that is printed."""
+
+    every_steps: int = setting(500, 'steps between evaluations; the end is always evaluated whole')
+    batches: int = setting(16, 'batches of held-out rows in an evaluation before the end')
+    sample_tokens: int = setting(64, 'tokens of the sample printed at an evaluation; 0: none')
+    sample_prompt: str = setting('', 'what the printed sample continues')
+
+    def __post_init__(self) -> None:
+        _require_positive('eval', self, 'every_steps', 'batches')
+        require(self.sample_tokens >= 0, f'eval.sample_tokens={self.sample_tokens}: must be >= 0')
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What is saved, when, and what a new run starts from."""
+
+    every_steps: int = setting(500, 'steps between checkpoints; the end is always saved')
+    keep_latest: int = setting(2, 'checkpoints kept, newest first')
+    keep_every_steps: int | None = setting(None, 'checkpoints at multiples of this are kept too')
+    init_from: str = setting('', 'a workdir whose newest parameters a new run starts from')
+
+    def __post_init__(self) -> None:
+        _require_positive('checkpoint', self, 'every_steps', 'keep_latest', 'keep_every_steps')
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """How the work is laid over the devices."""
+
+    strategy: Literal['ddp'] = setting('ddp', 'ddp: every device holds everything, rows are split')
+    replica: int = setting(-1, 'devices that rows are split over; -1: all there are')
+
+    def __post_init__(self) -> None:
+        require(
+            self.replica == -1 or self.replica > 0,
+            f'mesh.replica={self.replica}: must be a number of devices, or -1 for all',
+        )
+
+
+@dataclass(frozen=True)
+class PrecisionConfig:
+    """Which number formats a run computes and keeps its state in."""
+
+    policy: Literal['auto', 'fp32', 'bf16_mixed'] = setting(
+        'auto', 'number formats; auto: fp32 on CPU, bf16_mixed elsewhere'
+    )
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run. Two runs with equal configs and text compute the same numbers."""
+
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    data: DataConfig = DataConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    mesh: MeshConfig = MeshConfig()
+    precision: PrecisionConfig = PrecisionConfig()
+
+    def __post_init__(self) -> None:
+        require(
+            self.train.seq_len <= self.model.max_positions,
+            f'train.seq_len={self.train.seq_len}: longer than '
+            f'model.max_positions={self.model.max_positions}; lower one or raise the other',
+        )
+
+
+def sections(config: Any) -> dict[str, Any]:
+    """The fields of a config or of one of its sections, by name."""
+    return {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+
+
+def flatten(config: Any, prefix: str = '') -> dict[str, Any]:
+    """`{'model.d_model': 128, ...}`: every leaf by its dotted path, in the order of the fields."""
+    flat: dict[str, Any] = {}
+    for name, value in sections(config).items():
+        if dataclasses.is_dataclass(value):
+            flat.update(flatten(value, f'{prefix}{name}.'))
+        elif name != 'options':
+            flat[prefix + name] = value
+    return flat
+
+
+def field_types(config: Any, prefix: str = '') -> dict[str, tuple[Any, str]]:
+    """`{'model.d_model': (int, meaning), ...}` for every leaf of `flatten`."""
+    hints = typing.get_type_hints(type(config))
+    table: dict[str, tuple[Any, str]] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            table.update(field_types(value, f'{prefix}{field.name}.'))
+        elif field.name != 'options':
+            table[prefix + field.name] = (hints[field.name], field.metadata.get('help', ''))
+    return table
+
+
+def override(config: Config, changes: Mapping[str, Any]) -> Config:
+    """`config` with the leaves at the dotted paths of `changes` replaced, all at once.
+
+    A changed member name brings that member's default options; changes to its options come on
+    top. All sections are validated after all changes are in, so their order does not matter.
+
+    Raises:
+      UserError: an unknown path, a value of the wrong type, or a value that a section refuses.
+    """
+    named = {path: value for path, value in changes.items() if path.endswith('.name')}
+    config = resolve_options(_replaced(config, named) if named else config)
+    types_of = field_types(config)
+    for path, value in changes.items():
+        if path not in types_of:
+            raise UserError(f'{path}: no such field{did_you_mean(path, [*types_of])}')
+        annotation = types_of[path][0]
+        if not _is_instance(value, annotation):
+            raise UserError(
+                f'{path}={value!r}: must be {type_words(annotation)}, not {type(value).__name__}'
+            )
+    return _replaced(config, changes)
+
+
+def resolve_options(config: Config) -> Config:
+    """`config` with each section's options of the type its member defines.
+
+    Raises:
+      UserError: a section names a member that does not exist.
+    """
+    resolved: dict[str, Any] = {}
+    for name, section in sections(config).items():
+        kind = getattr(section, 'KIND', None)
+        if kind is None:
+            continue
+        member = registry.lookup(kind, section.name, f'{name}.name')
+        if type(section.options) is not member.Options:
+            resolved[name] = dataclasses.replace(section, options=member.Options())
+    return dataclasses.replace(config, **resolved)
+
+
+def resolve(config: Config) -> Config:
+    """`config` with its options filled in, checked against the members that exist.
+
+    Raises:
+      UserError: an unknown member, or an objective that the model's family lacks.
+    """
+    config = resolve_options(config)
+    registry.lookup('schedules', config.optim.schedule, 'optim.schedule')
+    family = registry.lookup('models', config.model.name, 'model.name').FAMILY
+    objective = registry.lookup('objectives', config.objective.name, 'objective.name')
+    require(
+        family in objective.FAMILIES,
+        f'objective.name={config.objective.name}: model.name={config.model.name} is of the '
+        f'{family} family; this objective trains {" and ".join(objective.FAMILIES)} models',
+    )
+    return config
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """The config as nested plain dicts, ready for `json.dump`."""
+    return {
+        name: to_json(value) if dataclasses.is_dataclass(value) else value
+        for name, value in sections(config).items()
+    }
+
+
+def from_json(tree: Mapping[str, Any]) -> Config:
+    """The config whose `to_json` is `tree`.
+
+    Raises:
+      UserError: a field that this version does not have, or of another type.
+    """
+    changes: dict[str, Any] = {}
+
+    def walk(node: Mapping[str, Any], prefix: str) -> None:
+        for key, value in node.items():
+            if isinstance(value, Mapping):
+                walk(value, f'{prefix}{key}.')
+            else:
+                changes[prefix + key] = tuple(value) if isinstance(value, list) else value
+
+    walk(tree, '')
+    return override(Config(), changes)
+
+
+def load_config(name: str, **overrides: Any) -> Config:
+    """A named config, or one from a file, with overrides; validated and resolved.
+
+    Args:
+      name: `NAME` of lm/configs, or a `FILE.py`; either with `:preset`.
+      **overrides: values by dotted path (`**{'model.d_model': 512}`), or a whole section's
+        changes as a dict (`model={'d_model': 512}`).
+
+    Raises:
+      UserError: no such config, no such field, or a value that a section refuses.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in overrides.items():
+        if isinstance(value, Mapping):
+            flat.update({f'{key}.{inner}': v for inner, v in value.items()})
+        else:
+            flat[key] = value
+    return resolve(override(named_config(name), flat))
+
+
+def named_config(name: str) -> Config:
+    """The config that `NAME`, `FILE.py`, `NAME:preset` or `FILE.py:preset` stands for."""
+    stem, _, preset = name.partition(':')
+    if stem.endswith('.py'):
+        module = _load_file(stem)
+    else:
+        module = registry.lookup('configs', stem, 'config')
+    require(hasattr(module, 'config'), f'config={name}: defines no config(preset)')
+    config = module.config(preset)
+    require(isinstance(config, Config), f'config={name}: config(preset) returned no lm Config')
+    return config
+
+
+def type_words(annotation: Any) -> str:
+    """A type as a user reads it: `int`, `int or none`, `one of ddp, zero1`."""
+    if typing.get_origin(annotation) is Literal:
+        return f'one of {", ".join(map(str, typing.get_args(annotation)))}'
+    if isinstance(annotation, types.UnionType):
+        return ' or '.join(type_words(a) for a in typing.get_args(annotation))
+    if annotation is type(None):
+        return 'none'
+    if typing.get_origin(annotation) is tuple:
+        return f'a comma-separated list of {type_words(typing.get_args(annotation)[0])}'
+    return {str: 'text', bool: 'true or false'}.get(annotation, getattr(annotation, '__name__', ''))
+
+
+def _is_instance(value: Any, annotation: Any) -> bool:
+    if typing.get_origin(annotation) is Literal:
+        return value in typing.get_args(annotation)
+    if isinstance(annotation, types.UnionType):
+        return any(_is_instance(value, a) for a in typing.get_args(annotation))
+    if typing.get_origin(annotation) is tuple:
+        inner = typing.get_args(annotation)[0]
+        return isinstance(value, tuple) and all(_is_instance(v, inner) for v in value)
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, annotation)
+
+
+def _replaced(config: Any, changes: Mapping[str, Any]) -> Any:
+    """`config` with the dotted paths of `changes` set, each dataclass rebuilt once."""
+    here: dict[str, Any] = {}
+    below: dict[str, dict[str, Any]] = {}
+    for path, value in changes.items():
+        head, _, rest = path.partition('.')
+        if not hasattr(config, head):
+            raise UserError(f'{path}: no such field{did_you_mean(head, [*sections(config)])}')
+        if rest:
+            below.setdefault(head, {})[rest] = value
+        else:
+            here[head] = value
+    here.update({head: _replaced(getattr(config, head), inner) for head, inner in below.items()})
+    return dataclasses.replace(config, **here)
+
+
+def _load_file(path: str) -> types.ModuleType:
+    import importlib.util
+    from pathlib import Path
+
+    require(Path(path).is_file(), f'config={path}: no such file')
+    spec = importlib.util.spec_from_file_location('lm_user_config', path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

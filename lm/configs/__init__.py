@@ -1,0 +1,1 @@
+"""Named configs: one file each, defining `config(preset: str = '') -> Config`."""

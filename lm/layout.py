@@ -1,0 +1,63 @@
+"""How a model's arrays lie on devices, as seen from inside the model.
+
+The model calls `constrain` at its seams and `attend` for attention and knows no mesh. This base
+class is the one-device layout; `lm.mesh` overrides it.
+"""
+
+import jax
+import jax.numpy as jnp
+
+KERNEL = 'xla'
+"""The attention kernel that `Layout.attend` uses; the start banner and summary.json name it."""
+
+
+class Layout:
+    """One device: no constraint, attention by XLA."""
+
+    attention_kernel = KERNEL
+
+    def constrain(self, x: jax.Array, dims: str) -> jax.Array:
+        """`x`, whose dimensions are the letters `dims`, placed as the mesh wants it."""
+        del dims
+        return x
+
+    def attend(
+        self,
+        q_BTHK: jax.Array,
+        k_BSGK: jax.Array,
+        v_BSGK: jax.Array,
+        *,
+        segments_BT: jax.Array,
+        segments_BS: jax.Array,
+        causal: bool,
+        bias_HTS: jax.Array | None = None,
+        scale: float | None = None,
+    ) -> jax.Array:
+        """Softmax attention within segments; softmax in fp32.
+
+        Query t sees key s where their segment ids are equal and, if causal, s <= t by place in
+        the row. A query with no key to see gets the mean of all values: such rows are padding.
+
+        Args:
+          q_BTHK: queries; H is a multiple of G, head h reads group h // (H / G).
+          k_BSGK, v_BSGK: keys and values.
+          segments_BT, segments_BS: int32 segment ids of queries and keys.
+          causal: hide later keys.
+          bias_HTS: added to the scaled scores, [H or 1, T, S].
+          scale: factor on the scores; None is 1 / sqrt(K).
+
+        Returns:
+          [B, T, H, K] in the dtype of `q_BTHK`.
+        """
+        mask_BTS = segments_BT[:, :, None] == segments_BS[:, None, :]
+        if causal:
+            mask_BTS &= jnp.tri(q_BTHK.shape[1], k_BSGK.shape[1], dtype=bool)
+        return jax.nn.dot_product_attention(
+            q_BTHK,
+            k_BSGK,
+            v_BSGK,
+            bias=None if bias_HTS is None else bias_HTS[None],
+            mask=mask_BTS[:, None],
+            scale=scale,
+            implementation='xla',
+        )

@@ -1,0 +1,1 @@
+"""Number formats: what state is kept in and what it is computed with."""

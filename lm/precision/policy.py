@@ -1,0 +1,38 @@
+"""Precision policies: which number format each part of a run is kept and computed in."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The number formats of a run.
+
+    Attributes:
+      name: as in `precision.policy`.
+      param_dtype: parameters at rest, gradients and optimizer moments.
+      compute_dtype: activations and the operands of matrix products.
+      matmul_precision: `highest` means fp32 multiplies; JAX's own default is bf16 passes on TPU
+        and TF32 on recent GPUs.
+
+    Softmax, norms, logits and losses are fp32 under every policy.
+    """
+
+    name: str
+    param_dtype: DTypeLike
+    compute_dtype: DTypeLike
+    matmul_precision: str
+
+
+POLICIES = {
+    'fp32': Policy('fp32', jnp.float32, jnp.float32, 'highest'),
+    'bf16_mixed': Policy('bf16_mixed', jnp.float32, jnp.bfloat16, 'default'),
+}
+
+
+def default_policy_name() -> str:
+    """What `precision.policy=auto` stands for here: bf16 is emulated, and slow, on CPU."""
+    return 'fp32' if jax.default_backend() == 'cpu' else 'bf16_mixed'

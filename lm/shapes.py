@@ -1,0 +1,48 @@
+"""The dimension table: one letter a dimension, the same in array names, specs and parameters."""
+
+from typing import TypeAlias
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+DIMENSIONS = {
+    'B': 'batch rows',
+    'T': 'query positions',
+    'S': 'key positions',
+    'U': "the decoder's positions, where an encoder has its own",
+    'D': 'residual width',
+    'H': 'heads',
+    'G': 'key/value groups',
+    'K': 'per-head width',
+    'F': 'feed-forward width',
+    'V': 'vocabulary, padded',
+    'L': 'layers',
+    'M': 'microbatches',
+    'P': 'learned positions',
+    'R': 'relative-position buckets',
+}
+"""Letters of array names (`x_BTD`) and of a parameter's `dims` (`'DHK'`)."""
+
+Params: TypeAlias = dict[str, jax.Array]
+"""A model's parameters: one array a path, such as `decoder/layers/attention/query`."""
+
+Dims: TypeAlias = dict[str, str]
+"""The dimension letters of each parameter, by the same paths as `Params`."""
+
+TokensBT: TypeAlias = Int[jax.Array | np.ndarray, 'B T']
+HiddenBTD: TypeAlias = Float[jax.Array, 'B T D']
+LogitsBTV: TypeAlias = Float[jax.Array, 'B T V']
+MaskBTS: TypeAlias = Bool[jax.Array, '#B T S']
+Scalar: TypeAlias = Float[jax.Array, '']
+
+
+def is_matrix(dims: str) -> bool:
+    """Whether a parameter is a matrix between two spaces: what decays, what Muon turns.
+
+    Judged by its letters without `L`: `DHK`, `HKD`, `DF`, `VD`, `PD` are; norms (`D`), biases
+    (`HK`, `F`) and the relative-position table (`RH`, a bias on scores) are not. The number of
+    axes cannot tell: a stacked bias `LF` has as many as a matrix.
+    """
+    spaces = dims.replace('L', '').replace('HK', 'H').replace('GK', 'H')
+    return len(spaces) >= 2 and 'R' not in spaces

@@ -1,0 +1,35 @@
+"""The ids with a meaning of their own: what objectives and generation know of a tokenizer."""
+
+from dataclasses import dataclass
+
+NUM_SENTINELS = 100
+MODES = ('[R]', '[S]', '[X]')
+"""UL2's mode tokens: regular, sequential and extreme denoising (Tay et al. 2022, section 3.1)."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Special ids of a tokenizer. None of them ever comes out of raw text, but `unk_id`.
+
+    Attributes:
+      size: number of ids, specials included; all ids are below it.
+      pad_id, bos_id, eos_id, unk_id, mask_id: the usual five.
+      sentinel_ids: `<extra_id_0>` and on, in the order in which span corruption uses them.
+      mode_ids: UL2's mode tokens, in the order of `MODES`.
+    """
+
+    size: int
+    pad_id: int
+    bos_id: int
+    eos_id: int
+    unk_id: int
+    mask_id: int
+    sentinel_ids: tuple[int, ...]
+    mode_ids: tuple[int, ...]
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """All of the above but `unk_id`: what no objective corrupts and no sample may contain."""
+        return frozenset(
+            {self.pad_id, self.bos_id, self.eos_id, self.mask_id, *self.sentinel_ids, *self.mode_ids}
+        )
