@@ -1,0 +1,1 @@
+"""The devices of a run and how arrays lie on them."""

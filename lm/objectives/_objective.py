@@ -1,0 +1,62 @@
+"""What every objective is: a length of raw row, a host half and a device half."""
+
+from typing import NamedTuple, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+
+from lm.batch import Batch, Row
+from lm.objectives._cross_entropy import cross_entropy
+from lm.shapes import LogitsBTV, Scalar
+
+
+class Sums(NamedTuple):
+    """A loss before its division: exact under packing, masks, microbatches and sharding.
+
+    Attributes:
+      loss: fp32, nats summed over the predictions, each times its weight.
+      weight: fp32, the weights summed.
+    """
+
+    loss: Scalar
+    weight: Scalar
+
+
+class Objective(Protocol):
+    """What the data pipeline, the step and the evaluation know of an objective.
+
+    Attributes:
+      row_len: raw tokens of a packed row.
+      overlap: tokens that a row shares with the one before: context, not read twice.
+      boundaries: whether packed rows hold a bos before and an eos after each document.
+      target_len: predictions a row, the length of `targets`.
+      factorises: the summed loss is the text's own log-likelihood, so bits per byte exist.
+    """
+
+    row_len: int
+    overlap: int
+    boundaries: bool
+    target_len: int
+    factorises: bool
+
+    def example(self, row: Row, rng: np.random.Generator) -> Batch:
+        """Host half: one packed row -> one row of a Batch. A pure function of its arguments."""
+        ...
+
+    def loss(self, logits_BTV: LogitsBTV, batch: Batch) -> Sums:
+        """Device half: logits and targets -> sum of nats and sum of weights."""
+        ...
+
+    def tokens_used(self, batch: Batch) -> int:
+        """How many of the raw rows' tokens (overlap not counted twice) the batch still holds."""
+        ...
+
+
+def weighted_cross_entropy(logits_BTV: LogitsBTV, batch: Batch) -> Sums:
+    """The device half that all likelihood objectives share: -log p(target), weighted."""
+    weights_BT = jnp.asarray(batch.loss_weights, jnp.float32)
+    nats_BT = cross_entropy(logits_BTV, jnp.asarray(batch.targets))
+    # A target of weight 0 may be a padding id, whose logit is -inf: 0 * inf must not be NaN.
+    return Sums(jnp.sum(jnp.where(weights_BT > 0, nats_BT, 0) * weights_BT), jnp.sum(weights_BT))
+
+

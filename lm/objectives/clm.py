@@ -1,0 +1,60 @@
+"""Causal language modelling: each token from those before it (GPT; Radford et al. 2018, eq. 1)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lm.batch import Batch, Row
+from lm.objectives._objective import Sums, weighted_cross_entropy
+from lm.shapes import LogitsBTV
+from lm.vocabulary import Vocabulary
+
+FAMILIES = ('decoder',)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Causal language modelling has no choices of its own."""
+
+
+@dataclass(frozen=True)
+class CausalLM:
+    """Rows overlap by one token, so every token of every document but its bos is a target once."""
+
+    target_len: int
+    overlap: int = 1
+    boundaries: bool = True
+    factorises: bool = True
+
+    @property
+    def row_len(self) -> int:
+        """One more than the model reads: inputs and targets are the row without its last, first."""
+        return self.target_len + 1
+
+    def example(self, row: Row, rng: np.random.Generator) -> Batch:
+        """Inputs and targets shifted by one; a target in another segment counts 0."""
+        del rng
+        inside = (row.segment_ids[1:] == row.segment_ids[:-1]) & (row.segment_ids[1:] > 0)
+        return Batch(
+            tokens=row.tokens[:-1],
+            segment_ids=row.segment_ids[:-1],
+            positions=row.positions[:-1],
+            targets=row.tokens[1:],
+            loss_weights=inside.astype(np.float32),
+        )
+
+    def loss(self, logits_BTV: LogitsBTV, batch: Batch) -> Sums:
+        """Cross-entropy of the next token."""
+        return weighted_cross_entropy(logits_BTV, batch)
+
+    def tokens_used(self, batch: Batch) -> int:
+        """Targets, and the bos that only open their documents."""
+        assert batch.targets is not None and batch.segment_ids is not None
+        starts = (np.asarray(batch.loss_weights) == 0) & (np.asarray(batch.segment_ids) > 0)
+        return int(np.count_nonzero(batch.loss_weights)) + int(np.count_nonzero(starts))
+
+
+def build(options: Options, vocabulary: Vocabulary, seq_len: int) -> CausalLM:
+    """The objective for rows of `seq_len` inputs."""
+    del options, vocabulary
+    return CausalLM(target_len=seq_len)

@@ -1,0 +1,42 @@
+"""AdamW: Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2)."""
+
+from dataclasses import dataclass
+
+import optax
+
+from lm.config import OptimConfig
+from lm.errors import UserError
+from lm.optim._decay import decays
+from lm.shapes import Dims
+
+
+@dataclass(frozen=True)
+class Options:
+    """Decay rates of the moments (`eps` and `weight_decay` are fields of `optim`).
+
+    Attributes:
+      b1: of the mean of the gradients.
+      b2: of the mean of their squares.
+    """
+
+    b1: float = 0.9
+    b2: float = 0.95
+
+    def __post_init__(self) -> None:
+        for name, value in (('b1', self.b1), ('b2', self.b2)):
+            if not 0 <= value < 1:
+                raise UserError(f'optim.options.{name}={value}: must be in [0, 1)')
+
+
+def build(
+    config: OptimConfig, learning_rate: optax.Schedule, dims: Dims
+) -> optax.GradientTransformation:
+    """AdamW on all parameters; the decay, times the learning rate, on matrices only."""
+    return optax.adamw(
+        learning_rate,
+        b1=config.options.b1,
+        b2=config.options.b2,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        mask=decays(dims),
+    )

@@ -1,0 +1,38 @@
+"""Plain stochastic gradient descent, with optional momentum (Sutskever et al. 2013, eq. 1-2)."""
+
+from dataclasses import dataclass
+
+import optax
+
+from lm.config import OptimConfig
+from lm.errors import UserError
+from lm.optim._decay import decays
+from lm.shapes import Dims
+
+
+@dataclass(frozen=True)
+class Options:
+    """Momentum.
+
+    Attributes:
+      momentum: decay of the running sum of gradients; none for no such sum and no state.
+    """
+
+    momentum: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.momentum is not None and not 0 <= self.momentum < 1:
+            raise UserError(f'optim.options.momentum={self.momentum}: must be in [0, 1), or none')
+
+
+def build(
+    config: OptimConfig, learning_rate: optax.Schedule, dims: Dims
+) -> optax.GradientTransformation:
+    """Gradient descent; decay, times the learning rate, on matrices only. `eps` has no place."""
+    return optax.chain(
+        optax.identity()
+        if config.options.momentum is None
+        else optax.trace(decay=config.options.momentum),
+        optax.add_decayed_weights(config.weight_decay, mask=decays(dims)),
+        optax.scale_by_learning_rate(learning_rate),
+    )
