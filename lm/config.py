@@ -6,10 +6,15 @@ against the members that exist. A member's own fields are its `Options`, held in
 """
 
 import dataclasses
+import importlib.util
+import json
+import sys
+import traceback
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from lm import registry
@@ -112,9 +117,7 @@ class ObjectiveConfig:
 class DataConfig:
     """Which text, how it becomes documents and tokens."""
 
-    source: str = setting(
-        'stdlib', 'stdlib, stdlib_code, a file, directory or glob, or tfds:NAME'
-    )
+    source: str = setting('stdlib', 'stdlib, stdlib_code, a file, directory or glob, or tfds:NAME')
     documents: Literal['file', 'blank_line', 'line'] = setting(
         'file', 'what one document of a plain text is'
     )
@@ -405,24 +408,46 @@ def load_config(name: str, **overrides: Any) -> Config:
     return resolve(override(named_config(name), flat))
 
 
+def recorded_config(workdir: str) -> Config | None:
+    """The config that the run in `workdir` recorded; None where there is no run.
+
+    Raises:
+      UserError: its config.json is damaged, or of a version with other fields.
+    """
+    path = Path(workdir, 'config.json')
+    if not workdir or not path.is_file():
+        return None
+    try:
+        return from_json(json.loads(path.read_text(encoding='utf-8')))
+    except ValueError as error:
+        raise UserError(f'{path}: {error}') from None
+
+
 def named_config(name: str) -> Config:
-    """The config that `NAME`, `FILE.py`, `NAME:preset` or `FILE.py:preset` stands for."""
+    """The config that `NAME`, `FILE.py`, `NAME:preset` or `FILE.py:preset` stands for.
+
+    Raises:
+      UserError: there is none, or a user's file does not run.
+    """
     stem, _, preset = name.partition(':')
     if stem.endswith('.py'):
-        module = _load_file(stem)
+        config = _config_of_file(stem, preset)
     else:
-        module = registry.lookup('configs', stem, 'config')
-    require(hasattr(module, 'config'), f'config={name}: defines no config(preset)')
-    config = module.config(preset)
+        config = registry.lookup('configs', stem, 'config').config(preset)
     require(isinstance(config, Config), f'config={name}: config(preset) returned no lm Config')
     return config
+
+
+def is_union(annotation: Any) -> bool:
+    """Whether a type is `X | Y`; with a Literal inside, Python makes it a `typing.Union`."""
+    return typing.get_origin(annotation) in (types.UnionType, typing.Union)
 
 
 def type_words(annotation: Any) -> str:
     """A type as a user reads it: `int`, `int or none`, `one of ddp, zero1`."""
     if typing.get_origin(annotation) is Literal:
         return f'one of {", ".join(map(str, typing.get_args(annotation)))}'
-    if isinstance(annotation, types.UnionType):
+    if is_union(annotation):
         return ' or '.join(type_words(a) for a in typing.get_args(annotation))
     if annotation is type(None):
         return 'none'
@@ -434,7 +459,7 @@ def type_words(annotation: Any) -> str:
 def _is_instance(value: Any, annotation: Any) -> bool:
     if typing.get_origin(annotation) is Literal:
         return value in typing.get_args(annotation)
-    if isinstance(annotation, types.UnionType):
+    if is_union(annotation):
         return any(_is_instance(value, a) for a in typing.get_args(annotation))
     if typing.get_origin(annotation) is tuple:
         inner = typing.get_args(annotation)[0]
@@ -462,13 +487,21 @@ def _replaced(config: Any, changes: Mapping[str, Any]) -> Any:
     return dataclasses.replace(config, **here)
 
 
-def _load_file(path: str) -> types.ModuleType:
-    import importlib.util
-    from pathlib import Path
-
+def _config_of_file(path: str, preset: str) -> Any:
+    """What `config(preset)` of a user's file returns; the file's own mistakes are told by line."""
     require(Path(path).is_file(), f'config={path}: no such file')
-    spec = importlib.util.spec_from_file_location('lm_user_config', path)
+    spec = importlib.util.spec_from_file_location(f'lm_user_config_{Path(path).stem}', path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    sys.modules[spec.name] = module  # where dataclasses and pickle look for what it defines
+    try:
+        spec.loader.exec_module(module)
+        require(hasattr(module, 'config'), f'config={path}: defines no config(preset)')
+        return module.config(preset)
+    except UserError:
+        raise
+    except Exception as error:
+        line = getattr(error, 'lineno', None)
+        for frame in traceback.extract_tb(error.__traceback__):
+            line = frame.lineno if Path(frame.filename) == Path(path) else line
+        raise UserError(f'config={path}: line {line}: {type(error).__name__}: {error}') from error

@@ -1,0 +1,128 @@
+"""`lm VERB [--flag=value ...]`: finds the verb, reads its flags, runs it, and tells errors.
+
+Exit status: 0 on success; 2 on a user's error, told in one line on stderr; 130 after Ctrl-C. Any
+other exception is a bug of ours and keeps its traceback. Nothing heavy is imported before the
+verb is known, so that `lm help` answers at once.
+"""
+
+import ast
+import errno
+import importlib
+import os
+import pkgutil
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lm.errors import UserError, did_you_mean
+
+HELP = ('--help', '-h')
+USERS_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+"""Refusals of the operating system that the user can mend: a full or forbidden disk."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `lm` with the words `argv` (the process's own by default); returns the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    name = 'lm'
+    try:
+        if not words or words[0] in HELP or words == ['help']:
+            print(overview())
+        else:
+            # `lm help VERB` is `lm VERB --help`.
+            verb, *rest = [*words[1:], '--help'] if words[0] == 'help' else words
+            name = f'lm {verb}' if verb in verbs() else 'lm'
+            _run(verb, rest)
+        sys.stdout.flush()
+    except UserError as error:
+        return _complain(name, str(error))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output is gone (`lm help | head -1`): nothing is left to be told, not
+        # even at exit, where Python would flush stdout once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        refusal = _disk_refusal(error)
+        if refusal is None:
+            raise
+        return _complain(name, refusal)
+    return 0
+
+
+def verbs() -> dict[str, str]:
+    """What each verb does, in a line, by name; imports none of them."""
+    folder = Path(__file__).parent
+    found = [m.name for m in pkgutil.iter_modules([str(folder)]) if not m.ispkg]
+    own = Path(__file__).stem
+    return {
+        name: _summary(folder / f'{name}.py')
+        for name in sorted(found)
+        if not name.startswith('_') and name != own
+    }
+
+
+def overview() -> str:
+    """What `lm help` prints."""
+    table = {**verbs(), 'help': 'This list; `lm help VERB` lists the flags of a verb.'}
+    width = max(map(len, table))
+    lines = [f'  {name:<{width}}  {summary}' for name, summary in sorted(table.items())]
+    return '\n'.join(['lm VERB [--flag=value ...]', '', *lines])
+
+
+def _summary(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or ''
+    return docstring.partition('\n')[0]
+
+
+def _run(verb: str, argv: list[str]) -> None:
+    known = verbs()
+    if verb not in known:
+        raise UserError(f'{verb!r}: no such verb{did_you_mean(verb, [*known, "help"])}')
+    _quieten()
+    from absl import flags as absl_flags
+
+    from lm.flags import Flags
+
+    # Libraries that read absl's global flags (Grain's workers) insist on their being parsed.
+    absl_flags.FLAGS(['lm'])
+    module = importlib.import_module(f'.{verb}', __package__)
+    asked = [word for word in argv if word not in HELP]
+    flags = Flags(asked)
+    module.define_flags(flags)
+    if asked != argv:
+        print(f'lm {verb} [--flag=value ...]\n{module.__doc__}\n{flags.describe()}')
+        return
+    flags.parse()
+    module.main(flags)
+
+
+def _quieten() -> None:
+    """Keeps what concerns no user off stderr: C++ start-up logs, other packages' deprecations."""
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    os.environ.setdefault('GRPC_VERBOSITY', 'ERROR')
+    if not sys.warnoptions:
+        warnings.simplefilter('ignore', DeprecationWarning)
+        warnings.simplefilter('ignore', FutureWarning)
+
+
+def _complain(name: str, message: str) -> int:
+    print(f'{name}: {message}', file=sys.stderr)
+    return 2
+
+
+def _disk_refusal(error: BaseException) -> str | None:
+    """One line on a full or forbidden disk, wherever in the chain of causes it is."""
+    for cause in _chain(error):
+        if isinstance(cause, OSError) and cause.errno in USERS_DISK:
+            where = f'{cause.filename}: ' if cause.filename else ''
+            return f'{where}{cause.strerror}'
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,40 @@
+"""Trains a model, or goes on with a run that has a checkpoint.
+
+A workdir that holds a run goes on by itself, by its own config where --config is not given; what
+may change between the two, and what may not, is said in one line. The run's folder holds its
+config, metrics, summary and checkpoints.
+"""
+
+from lm.config import recorded_config
+from lm.errors import UserError
+from lm.flags import Flags
+
+
+def define_flags(flags: Flags) -> None:
+    """The run's folder, its config, and how to go on."""
+    flags.define('workdir', str, '', 'the folder of the run')
+    flags.define('describe', bool, False, 'print what would run, and stop')
+    flags.define('strict', bool, False, 'stop where anything else would run than what was asked')
+    flags.define('restretch', bool, False, 'let a schedule tied to its end stretch to a new end')
+    flags.define('fork_from', str, '', 'WORKDIR@STEP: start from a checkpoint of another run')
+    flags.define_config(recorded_config(flags.peek('workdir') or '') or 'quickstart')
+
+
+def main(flags: Flags) -> None:
+    """Trains, or describes the run that would be trained."""
+    config = flags.config()
+    if flags['fork_from'] and '@' not in flags['fork_from']:
+        raise UserError(f'--fork_from={flags["fork_from"]}: must be WORKDIR@STEP')
+    # Imported here, after the config is known to be good: jax takes seconds.
+    from lm.training import run
+
+    if flags['describe']:
+        print(run.describe(config))
+        return
+    run.train(
+        config,
+        flags.required('workdir'),
+        strict=flags['strict'],
+        restretch=flags['restretch'],
+        fork_from=flags['fork_from'] or None,
+    )

@@ -1,0 +1,29 @@
+"""A laboratory for pre-training language models. Imports nothing until a name is asked for."""
+
+import importlib
+from typing import Any
+
+__version__ = '0.1.0'
+
+_EXPORTS = {
+    'UserError': 'lm.errors',
+    'generate': 'lm.generation.sample',
+    'load': 'lm.generation.load',
+    'load_config': 'lm.config',
+    'register': 'lm.registry',
+    'train': 'lm.training.run',
+}
+
+__all__ = ['__version__', *_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = getattr(importlib.import_module(_EXPORTS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_EXPORTS])
