@@ -21,6 +21,7 @@ DIMENSIONS = {
     'M': 'microbatches',
     'P': 'learned positions',
     'R': 'relative-position buckets',
+    'Y': 'token types',
 }
 """Letters of array names (`x_BTD`) and of a parameter's `dims` (`'DHK'`)."""
 

@@ -2,7 +2,7 @@
 
 FAMILY: `'encoder'`, `'decoder'` or `'encoder_decoder'`.
 Options: a frozen dataclass of the architecture's own fields, all with defaults.
-build(config, rngs): `(ModelConfig, nnx.Rngs) -> nnx.Module`, whose parameters are
-    `nnx.Param(value, dims=...)` and whose call is
-    `model(batch, *, layout, dropout_key=None, compute_dtype) -> logits_BTV` (fp32).
+build(config, rngs): `(ModelConfig, nnx.Rngs) -> nnx.Module`. `config.options` is an `Options`;
+    the module's parameters are `nnx.Param(value, dims=...)` and its call is
+    `model(batch, *, layout, compute_dtype, dropout_key=None) -> logits_BTV` (fp32).
 """

@@ -1,0 +1,58 @@
+"""GPT-2: Radford et al. 2019, section 2.3.
+
+Pre-norm with LayerNorm, learned positions, tanh GELU, biases, the output matrix tied to the
+embedding. Weights begin normal with deviation 0.02, those that write to the residual stream
+smaller by 1 / sqrt(2 L): the paper scales by 1 / sqrt(N) for N residual layers, of which each
+of its L blocks has two. Dropout on the embedding and on both residual branches; the original
+also drops attention probabilities, which fused attention kernels never hold.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from flax import nnx
+from jax.nn.initializers import normal
+
+from lm.config import ModelConfig, setting
+from lm.models.decoder import DecoderModel
+from lm.models.spec import Initializers, PositionKind, Positions, TransformerSpec
+
+FAMILY = 'decoder'
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may differ from the paper."""
+
+    norm_eps: float = setting(1e-5, "added to the norm's variance")
+    positions: PositionKind = setting('learned', 'how the model knows the order of its input')
+
+
+def build(config: ModelConfig, rngs: nnx.Rngs) -> DecoderModel:
+    """The model; `d_ff` unset is 4 times the width."""
+    options: Options = config.options
+    init = normal(0.02)
+    to_residual = normal(0.02 / math.sqrt(2 * config.num_layers))
+    spec = TransformerSpec(
+        config=dataclasses.replace(config, d_ff=config.d_ff or 4 * config.d_model),
+        init=Initializers(
+            tokens=init,
+            positions=init,
+            query=init,
+            key_value=init,
+            attention_output=to_residual,
+            feed_forward_in=init,
+            feed_forward_out=to_residual,
+            head=init,
+        ),
+        positions=Positions(options.positions),
+        norm='layer',
+        norm_eps=options.norm_eps,
+        norm_first=True,
+        activation='gelu_tanh',
+        gated=False,
+        biases=True,
+        tied=True,
+    )
+    return DecoderModel(spec, rngs)

@@ -1,0 +1,52 @@
+"""LLaMA: Touvron et al. 2023, section 2.2; grouped keys and values as in LLaMA 2.
+
+Pre-norm with RMSNorm, rotary positions, SwiGLU, no biases, untied head. The paper does not say
+how weights begin; normal with deviation 0.02, as its Hugging Face port.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+from flax import nnx
+from jax.nn.initializers import normal
+
+from lm.config import ModelConfig, setting
+from lm.models.decoder import DecoderModel
+from lm.models.spec import (
+    Initializers,
+    PositionKind,
+    Positions,
+    TransformerSpec,
+    gated_width,
+)
+
+FAMILY = 'decoder'
+
+
+@dataclass(frozen=True)
+class Options:
+    """What LLaMA's descendants change."""
+
+    norm_eps: float = setting(1e-5, "added to the norm's variance")
+    rope_theta: float = setting(10_000.0, "base of the rotation's wavelengths")
+    tie_embeddings: bool = setting(False, 'the output matrix is the token embedding')
+    positions: PositionKind = setting('rope', 'how the model knows the order of its input')
+
+
+def build(config: ModelConfig, rngs: nnx.Rngs) -> DecoderModel:
+    """The model; `d_ff` unset is 8/3 of the width, rounded up (`gated_width`)."""
+    options: Options = config.options
+    init = normal(0.02)
+    spec = TransformerSpec(
+        config=dataclasses.replace(config, d_ff=config.d_ff or gated_width(config.d_model)),
+        init=Initializers(init, init, init, init, init, init, init, init),
+        positions=Positions(options.positions, rope_theta=options.rope_theta),
+        norm='rms',
+        norm_eps=options.norm_eps,
+        norm_first=True,
+        activation='silu',
+        gated=True,
+        biases=False,
+        tied=options.tie_embeddings,
+    )
+    return DecoderModel(spec, rngs)

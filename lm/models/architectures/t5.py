@@ -1,0 +1,93 @@
+"""T5 1.1: Raffel et al. 2020, section 2.1, as its authors' release 1.1 changes it.
+
+Pre-norm with RMSNorm, a relative position bias shared by a side's layers, attention without
+1 / sqrt(K), gated tanh GELU (Shazeer 2020), no biases, an output matrix of its own, a head width
+that need not divide the model's. Weights begin as in Mesh TensorFlow: the embedding with
+deviation 1, every other matrix with 1 / sqrt(fan in), queries smaller by sqrt(K) in place of the
+missing factor on the scores.
+
+The output matrix begins with half of 1 / sqrt(fan in): at the full deviation logits have
+variance 1, which puts the first loss half a nat above ln V (Hugging Face's port begins it at
+deviation 1, tens of nats above); at half, 1/8.
+
+Dropout on the embedding, the residual branches, the feed-forward's hidden layer and the last
+norm; the original also drops attention probabilities, which fused attention kernels never hold.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+from flax import nnx
+from jax.nn.initializers import normal
+
+from lm.config import ModelConfig, require, setting
+from lm.models.encoder_decoder import EncoderDecoderModel
+from lm.models.spec import (
+    Initializers,
+    PositionKind,
+    Positions,
+    TransformerSpec,
+    gated_width,
+)
+
+FAMILY = 'encoder_decoder'
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may differ from the release."""
+
+    norm_eps: float = setting(1e-6, "added to the norm's variance")
+    positions: PositionKind = setting('relative', 'how the model knows the order of its input')
+    relative_buckets: int = setting(32, 'rows of the relative-position table')
+    relative_max_distance: int = setting(128, 'from this distance on, all share a bucket')
+
+    def __post_init__(self) -> None:
+        require(
+            self.relative_buckets % 4 == 0 and self.relative_buckets > 0,
+            f'model.options.relative_buckets={self.relative_buckets}: must be a multiple of 4',
+        )
+        require(
+            self.relative_max_distance > self.relative_buckets // 2,
+            f'model.options.relative_max_distance={self.relative_max_distance}: must exceed half '
+            f'of model.options.relative_buckets={self.relative_buckets}',
+        )
+
+
+def build(config: ModelConfig, rngs: nnx.Rngs) -> EncoderDecoderModel:
+    """The model; `d_ff` unset is 8/3 of the width, rounded up (`gated_width`)."""
+    options: Options = config.options
+    config = dataclasses.replace(config, d_ff=config.d_ff or gated_width(config.d_model))
+    width, head_width = config.d_model, config.head_width
+    spec = TransformerSpec(
+        config=config,
+        init=_initializers(width, head_width, config.num_heads, config.d_ff or 0),
+        positions=Positions(
+            options.positions,
+            buckets=options.relative_buckets,
+            max_distance=options.relative_max_distance,
+        ),
+        norm='rms',
+        norm_eps=options.norm_eps,
+        norm_first=True,
+        activation='gelu_tanh',
+        gated=True,
+        biases=False,
+        tied=False,
+        attention_scale=1.0,
+        dropout_inside=True,
+    )
+    return EncoderDecoderModel(spec, rngs)
+
+
+def _initializers(d: int, k: int, h: int, f: int) -> Initializers:
+    return Initializers(
+        tokens=normal(1.0),
+        positions=normal(d**-0.5),
+        query=normal((d * k) ** -0.5),
+        key_value=normal(d**-0.5),
+        attention_output=normal((h * k) ** -0.5),
+        feed_forward_in=normal(d**-0.5),
+        feed_forward_out=normal(f**-0.5),
+        head=normal(0.5 * d**-0.5),
+    )

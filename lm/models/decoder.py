@@ -1,0 +1,37 @@
+"""The decoder-only model: every position sees what came before it in its segment."""
+
+import jax
+from flax import nnx
+from jax.typing import DTypeLike
+
+from lm.batch import Batch
+from lm.layout import Layout
+from lm.models.context import Context
+from lm.models.embedding import Embedding, Head
+from lm.models.spec import TransformerSpec
+from lm.models.stack import Stack
+from lm.shapes import LogitsBTV
+
+
+class DecoderModel(nnx.Module):
+    """Embedding, a causal stack, and a head that predicts the token after each position."""
+
+    def __init__(self, spec: TransformerSpec, rngs: nnx.Rngs):
+        self.embedding = Embedding(spec, rngs)
+        self.decoder = Stack(spec, rngs, causal=True, crosses=False)
+        self.head = Head(spec, rngs)
+        self.dropout = spec.config.dropout
+
+    def __call__(
+        self,
+        batch: Batch,
+        *,
+        layout: Layout,
+        compute_dtype: DTypeLike,
+        dropout_key: jax.Array | None = None,
+    ) -> LogitsBTV:
+        """fp32 logits [B, T, V] for `batch.tokens`."""
+        context = Context(layout, compute_dtype, self.dropout, dropout_key)
+        x_BTD = self.embedding(batch.tokens, context)
+        x_BTD = self.decoder(x_BTD, batch.segment_ids, batch.positions, context)
+        return self.head(x_BTD, self.embedding, context)

@@ -1,0 +1,84 @@
+"""Tokens in, logits out: the two ends that the vocabulary touches."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lm.models.context import Context
+from lm.models.feed_forward import ACTIVATIONS
+from lm.models.norms import Norm
+from lm.models.spec import Initializer, TransformerSpec
+from lm.shapes import HiddenBTD, LogitsBTV, TokensBT
+
+
+class Embedding(nnx.Module):
+    """One vector a token. Rows beyond the vocabulary are padding: zero, and never trained."""
+
+    def __init__(self, spec: TransformerSpec, rngs: nnx.Rngs):
+        config = spec.config
+        shape = (config.padded_vocab_size, config.d_model)
+        table_VD = _unpadded(spec.init.tokens, rngs, shape, 0, config.tokens)
+        self.tokens = nnx.Param(table_VD, dims='VD')
+
+    def __call__(self, tokens_BT: TokensBT, context: Context) -> HiddenBTD:
+        """Vectors of the tokens, [B, T, D]. An id outside the table gives NaN, not a neighbour."""
+        return jnp.take(self.tokens[...], tokens_BT, axis=0).astype(context.dtype)
+
+
+class Transform(nnx.Module):
+    """norm(act(x W + b)): BERT's masked-language-model head before its output matrix."""
+
+    def __init__(self, spec: TransformerSpec, rngs: nnx.Rngs):
+        d = spec.config.d_model
+        self.weight = nnx.Param(spec.init.head(rngs.params(), (d, d), jnp.float32), dims='DD')
+        self.bias = nnx.Param(jnp.zeros((d,)), dims='D')
+        self.norm = Norm(spec)
+        self.activation = spec.activation
+
+    def __call__(self, x_BTD: HiddenBTD, context: Context) -> HiddenBTD:
+        """[B, T, D] -> [B, T, D]."""
+        h_BTD = x_BTD @ context.cast(self.weight) + context.cast(self.bias)
+        return self.norm(ACTIVATIONS[self.activation](h_BTD))
+
+
+class Head(nnx.Module):
+    """Hidden states to logits, by a matrix of its own or by the embedding's."""
+
+    def __init__(self, spec: TransformerSpec, rngs: nnx.Rngs):
+        config = spec.config
+        self.transform = Transform(spec, rngs) if spec.head_transform else None
+        self.output = None if spec.tied else _output(spec, rngs)
+        bias_V = jnp.zeros((config.padded_vocab_size,))
+        self.bias = nnx.Param(bias_V, dims='V') if spec.head_bias else None
+        self.tokens = config.tokens
+
+    def __call__(self, x_BTD: HiddenBTD, embedding: Embedding, context: Context) -> LogitsBTV:
+        """[B, T, D] -> fp32 [B, T, V]; logits of the vocabulary's padding are -inf."""
+        if self.transform is not None:
+            x_BTD = self.transform(x_BTD, context)
+        weight_DV = context.cast(embedding.tokens).T
+        if self.output is not None:
+            weight_DV = context.cast(self.output)
+        logits_BTV = jnp.einsum(
+            'BTD,DV->BTV', x_BTD, weight_DV, preferred_element_type=jnp.float32
+        )
+        if self.bias is not None:
+            logits_BTV += self.bias[...]
+        padded = logits_BTV.shape[-1]
+        if padded > self.tokens:
+            logits_BTV = jnp.where(jnp.arange(padded) < self.tokens, logits_BTV, -jnp.inf)
+        return context.layout.constrain(logits_BTV, 'BTV')
+
+
+def _output(spec: TransformerSpec, rngs: nnx.Rngs) -> nnx.Param:
+    shape = (spec.config.d_model, spec.config.padded_vocab_size)
+    return nnx.Param(_unpadded(spec.init.head, rngs, shape, 1, spec.config.tokens), dims='DV')
+
+
+def _unpadded(
+    init: Initializer, rngs: nnx.Rngs, shape: tuple[int, int], axis: int, tokens: int
+) -> jax.Array:
+    """A matrix with its vocabulary along `axis`, zero from `tokens` on."""
+    matrix = init(rngs.params(), shape, jnp.float32)
+    place = jax.lax.broadcasted_iota(jnp.int32, shape, axis)
+    return jnp.where(place < tokens, matrix, 0)

@@ -1,0 +1,52 @@
+"""The encoder-decoder model: a decoder that also reads an encoder's hidden states."""
+
+import jax
+from flax import nnx
+from jax.typing import DTypeLike
+
+from lm.batch import Batch
+from lm.layout import Layout
+from lm.models.context import Context
+from lm.models.embedding import Embedding, Head
+from lm.models.spec import TransformerSpec
+from lm.models.stack import Stack
+from lm.shapes import LogitsBTV
+
+
+class EncoderDecoderModel(nnx.Module):
+    """Two stacks over one token embedding; decoder segments read encoder segments of their id."""
+
+    def __init__(self, spec: TransformerSpec, rngs: nnx.Rngs):
+        self.embedding = Embedding(spec, rngs)
+        self.encoder = Stack(spec, rngs, causal=False, crosses=False)
+        self.decoder = Stack(spec, rngs, causal=True, crosses=True)
+        self.head = Head(spec, rngs)
+        self.dropout = spec.config.dropout
+
+    def __call__(
+        self,
+        batch: Batch,
+        *,
+        layout: Layout,
+        compute_dtype: DTypeLike,
+        dropout_key: jax.Array | None = None,
+    ) -> LogitsBTV:
+        """fp32 logits [B, T, V] for `batch.decoder_tokens` given `batch.tokens`."""
+        assert batch.decoder_tokens is not None, 'an encoder-decoder reads decoder tokens too'
+        assert batch.decoder_segment_ids is not None and batch.decoder_positions is not None
+        context = Context(layout, compute_dtype, self.dropout, dropout_key)
+        memory_BSD = self.encoder(
+            self.embedding(batch.tokens, context),
+            batch.segment_ids,
+            batch.positions,
+            context.part(0),
+        )
+        x_BTD = self.decoder(
+            self.embedding(batch.decoder_tokens, context),
+            batch.decoder_segment_ids,
+            batch.decoder_positions,
+            context.part(1),
+            memory_BSD,
+            batch.segment_ids,
+        )
+        return self.head(x_BTD, self.embedding, context)

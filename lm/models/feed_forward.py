@@ -1,0 +1,57 @@
+"""The feed-forward layer, plain or gated."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lm.models.context import Context
+from lm.models.spec import TransformerSpec
+from lm.shapes import HiddenBTD
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    'gelu': functools.partial(jax.nn.gelu, approximate=False),
+    'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
+    'silu': jax.nn.silu,
+}
+
+HIDDEN_DROPOUT_SITE = 3
+"""After a layer's three residual branches, 0 to 2."""
+
+
+class FeedForward(nnx.Module):
+    """act(x W_up) W_down (Vaswani et al. 2017, section 3.3).
+
+    Gated: (act(x W_gate) * x W_up) W_down (Shazeer 2020, equation 6): SwiGLU with SiLU, GEGLU
+    with GELU.
+    """
+
+    def __init__(self, spec: TransformerSpec, rngs: nnx.Rngs):
+        d, f = spec.config.d_model, spec.feed_forward_width
+        wide, narrow = spec.init.feed_forward_in, spec.init.feed_forward_out
+        fp32 = jnp.float32
+        self.gate = nnx.Param(wide(rngs.params(), (d, f), fp32), dims='DF') if spec.gated else None
+        self.up = nnx.Param(wide(rngs.params(), (d, f), fp32), dims='DF')
+        self.down = nnx.Param(narrow(rngs.params(), (f, d), fp32), dims='FD')
+        self.up_bias = nnx.Param(jnp.zeros((f,)), dims='F') if spec.biases else None
+        self.down_bias = nnx.Param(jnp.zeros((d,)), dims='D') if spec.biases else None
+        self.activation = spec.activation
+        self.dropout_inside = spec.dropout_inside
+
+    def __call__(self, x_BTD: HiddenBTD, context: Context) -> HiddenBTD:
+        """[B, T, D] -> [B, T, D]."""
+        activate = ACTIVATIONS[self.activation]
+        h_BTF = jnp.einsum('BTD,DF->BTF', x_BTD, context.cast(self.up))
+        if self.up_bias is not None:
+            h_BTF += context.cast(self.up_bias)
+        if self.gate is None:
+            h_BTF = activate(h_BTF)
+        else:
+            h_BTF *= activate(jnp.einsum('BTD,DF->BTF', x_BTD, context.cast(self.gate)))
+        h_BTF = context.layout.constrain(h_BTF, 'BTF')
+        if self.dropout_inside:
+            h_BTF = context.drop(h_BTF, HIDDEN_DROPOUT_SITE)
+        y_BTD = jnp.einsum('BTF,FD->BTD', h_BTF, context.cast(self.down))
+        return y_BTD if self.down_bias is None else y_BTD + context.cast(self.down_bias)

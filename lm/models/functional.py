@@ -1,0 +1,107 @@
+"""Models as pure functions of a flat dict of arrays. The one place that splits and merges NNX."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from flax import nnx
+
+from lm import registry
+from lm.batch import Batch
+from lm.config import ModelConfig
+from lm.layout import Layout
+from lm.precision.policy import Policy
+from lm.shapes import Dims, LogitsBTV, Params
+
+
+@dataclass(frozen=True)
+class Functional:
+    """A model without its parameters.
+
+    Attributes:
+      config: its shape.
+      family: `encoder`, `decoder` or `encoder_decoder`.
+      dims: the dimension letters of each parameter; stacked ones begin with `L`.
+      shapes: the shape and dtype of each parameter.
+    """
+
+    config: ModelConfig
+    family: str
+    dims: Dims
+    shapes: dict[str, jax.ShapeDtypeStruct]
+    _graph: Any
+    _member: Any
+    _policy: Policy
+    _layout: Layout
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh parameters, a pure function of `key`; to be jitted with its output's shardings."""
+        _, state = nnx.split(self._member.build(self.config, nnx.Rngs(key)))
+        dtype = self._policy.param_dtype
+        return {path: value[...].astype(dtype) for path, value in _flat(state).items()}
+
+    def apply(
+        self, params: Params, batch: Batch, *, dropout_key: jax.Array | None = None
+    ) -> LogitsBTV:
+        """Logits of a batch.
+
+        Args:
+          params: as `init` makes them.
+          batch: `tokens`, `segment_ids`, `positions` are read, and the `decoder_*` fields by an
+            encoder-decoder; other fields are not.
+          dropout_key: None switches dropout off.
+
+        Returns:
+          fp32 [B, T, V]; T is the decoder's length where there are two sides, and logits of
+          vocabulary padding are -inf.
+
+        Raises:
+          UserError: rows longer than a table of learned positions.
+        """
+        state = nnx.from_flat_state({tuple(p.split('/')): v for p, v in params.items()})
+        model = nnx.merge(self._graph, state)
+        with jax.default_matmul_precision(self._policy.matmul_precision):
+            return model(
+                batch,
+                layout=self._layout,
+                dropout_key=dropout_key,
+                compute_dtype=self._policy.compute_dtype,
+            )
+
+
+_ONE_DEVICE = Layout()
+
+
+def functional(config: ModelConfig, policy: Policy, layout: Layout = _ONE_DEVICE) -> Functional:
+    """The model of a config; takes no memory for its parameters, however large.
+
+    Args:
+      config: `vocab_size` is set; options not of the architecture's own type are replaced by
+        its defaults.
+      policy: number formats.
+      layout: where activations lie.
+
+    Raises:
+      UserError: no such architecture, or a size that it cannot have.
+    """
+    member = registry.lookup('models', config.name, 'model.name')
+    if type(config.options) is not member.Options:
+        config = dataclasses.replace(config, options=member.Options())
+    abstract = jax.eval_shape(
+        lambda key: member.build(config, nnx.Rngs(key)), jax.random.key(0)
+    )
+    graph, state = nnx.split(abstract)
+    dims, shapes = {}, {}
+    for path, param in _flat(state).items():
+        shape = param.shape
+        stacked = len(shape) > len(param.dims)
+        dims[path] = 'L' * stacked + param.dims
+        shapes[path] = jax.ShapeDtypeStruct(shape, policy.param_dtype)
+    return Functional(
+        config, member.FAMILY, dims, shapes, graph, member, policy, layout
+    )
+
+
+def _flat(state: Any) -> dict[str, Any]:
+    return {'/'.join(path): param for path, param in nnx.to_flat_state(state)}

@@ -1,0 +1,125 @@
+"""One transformer layer, and many of them stacked: scanned or unrolled, rematerialised or not."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lm.models.attention import Attention, Pattern
+from lm.models.context import Context
+from lm.models.feed_forward import FeedForward
+from lm.models.norms import Norm
+from lm.models.spec import TransformerSpec
+from lm.shapes import HiddenBTD
+
+Remat = Literal['none', 'full', 'dots']
+
+SAVED: dict[str, Callable[..., bool]] = {
+    'full': jax.checkpoint_policies.nothing_saveable,
+    'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+"""What each `model.remat` keeps for the backward pass; `dots` keeps the products with weights."""
+
+
+class Layer(nnx.Module):
+    """Self-attention, cross-attention where there is an encoder to read, feed-forward."""
+
+    def __init__(self, spec: TransformerSpec, rngs: nnx.Rngs, *, crosses: bool):
+        self.attention = Attention(spec, rngs)
+        self.attention_norm = Norm(spec)
+        self.cross_attention = Attention(spec, rngs) if crosses else None
+        self.cross_attention_norm = Norm(spec) if crosses else None
+        self.feed_forward = FeedForward(spec, rngs)
+        self.feed_forward_norm = Norm(spec)
+        self.norm_first = spec.norm_first
+
+    def __call__(
+        self,
+        x_BTD: HiddenBTD,
+        pattern: Pattern,
+        context: Context,
+        memory_BSD: jax.Array | None = None,
+        memory_pattern: Pattern | None = None,
+    ) -> HiddenBTD:
+        """[B, T, D] -> [B, T, D]; `memory_BSD` is what the cross-attention reads."""
+
+        def attend(h_BTD: jax.Array) -> jax.Array:
+            return self.attention(h_BTD, h_BTD, pattern, context)
+
+        def cross(h_BTD: jax.Array) -> jax.Array:
+            assert self.cross_attention is not None
+            assert memory_BSD is not None and memory_pattern is not None
+            return self.cross_attention(h_BTD, memory_BSD, memory_pattern, context)
+
+        def feed(h_BTD: jax.Array) -> jax.Array:
+            return self.feed_forward(h_BTD, context)
+
+        x_BTD = self._residual(x_BTD, self.attention_norm, attend, context, site=0)
+        if self.cross_attention_norm is not None:
+            x_BTD = self._residual(x_BTD, self.cross_attention_norm, cross, context, site=1)
+        x_BTD = self._residual(x_BTD, self.feed_forward_norm, feed, context, site=2)
+        return context.layout.constrain(x_BTD, 'BTD')
+
+    def _residual(
+        self,
+        x_BTD: jax.Array,
+        norm: Norm,
+        sublayer: Callable[[jax.Array], jax.Array],
+        context: Context,
+        *,
+        site: int,
+    ) -> jax.Array:
+        if self.norm_first:
+            return x_BTD + context.drop(sublayer(norm(x_BTD)), site)
+        return norm(x_BTD + context.drop(sublayer(x_BTD), site))
+
+
+def stacked_layers(spec: TransformerSpec, rngs: nnx.Rngs, *, crosses: bool) -> Layer:
+    """All layers as one `Layer` whose arrays have a leading axis L, each layer from its own key."""
+    keys = jax.random.split(rngs.params(), spec.config.num_layers)
+    return jax.vmap(lambda key: Layer(spec, nnx.Rngs(key), crosses=crosses))(keys)
+
+
+def run_layers(
+    layers: Layer,
+    x_BTD: HiddenBTD,
+    step: Callable[[Layer, jax.Array, jax.Array], jax.Array],
+    *,
+    num_layers: int,
+    scan: bool,
+    remat: Remat,
+) -> HiddenBTD:
+    """`x_BTD` through `step(layer, x_BTD, index)` for each of the stacked layers in turn.
+
+    Args:
+      layers: arrays with a leading axis of `num_layers`.
+      x_BTD: what the first layer reads.
+      step: one layer's work, [B, T, D] -> [B, T, D]; `index` is the layer's number, int32.
+      num_layers: L.
+      scan: one `lax.scan` instead of L copies of the layer's code.
+      remat: what the backward pass recomputes.
+    """
+    if remat != 'none':
+        # A scan's body is compiled once, so nothing can be shared across the barrier anyway.
+        step = jax.checkpoint(step, policy=SAVED[remat], prevent_cse=not scan)
+    indices = jnp.arange(num_layers, dtype=jnp.int32)
+    if scan:
+        return jax.lax.scan(
+            lambda x, layer: (step(layer[0], x, layer[1]), None), x_BTD, (layers, indices)
+        )[0]
+    for layer, index in zip(_unstack(layers, num_layers), indices, strict=True):
+        x_BTD = step(layer, x_BTD, index)
+    return x_BTD
+
+
+def _unstack(layers: Layer, num_layers: int) -> list[Layer]:
+    """The layers one by one.
+
+    Split, not indexed: the gradient of a split is one concatenation, that of L indexings is a
+    sum of L arrays each as large as all layers.
+    """
+    leaves, structure = jax.tree.flatten(layers)
+    parts = [jax.lax.split(leaf, (1,) * num_layers) for leaf in leaves]
+    return [structure.unflatten([part[i][0] for part in parts]) for i in range(num_layers)]

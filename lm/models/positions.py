@@ -1,0 +1,107 @@
+"""Ways to know the order of tokens: a learned table, rotation, a relative bias."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Float, Int
+
+from lm.config import require
+from lm.models.context import Context
+from lm.models.spec import TransformerSpec
+from lm.shapes import HiddenBTD, TokensBT
+
+
+class LearnedPositions(nnx.Module):
+    """One vector a place, added to the token's embedding (Devlin et al. 2018, section 3)."""
+
+    def __init__(self, spec: TransformerSpec, rngs: nnx.Rngs):
+        shape = (spec.config.max_positions, spec.config.d_model)
+        self.table = nnx.Param(spec.init.positions(rngs.params(), shape, jnp.float32), dims='PD')
+
+    def __call__(self, positions_BT: TokensBT, context: Context) -> HiddenBTD:
+        """Vectors of the places, [B, T, D].
+
+        Raises:
+          UserError: rows longer than the table.
+        """
+        rows, length = self.table.shape[-2], positions_BT.shape[1]
+        require(
+            length <= rows,
+            f'model.max_positions={rows}: rows of {length} tokens are longer; raise it or cut them',
+        )
+        return jnp.take(self.table[...], positions_BT, axis=0).astype(context.dtype)
+
+
+class RelativePositions(nnx.Module):
+    """A bias on attention's scores by the distance from query to key, one table for all layers.
+
+    Raffel et al. 2020, section 2.1. The distance is that between places in the row, which
+    within a segment (a run of neighbours) is the distance between positions.
+    """
+
+    def __init__(self, spec: TransformerSpec, rngs: nnx.Rngs, *, causal: bool):
+        self.buckets = spec.positions.buckets
+        self.max_distance = spec.positions.max_distance
+        self.causal = causal
+        shape = (self.buckets, spec.config.num_heads)
+        self.table = nnx.Param(spec.init.positions(rngs.params(), shape, jnp.float32), dims='RH')
+
+    def __call__(self, length: int) -> Float[jax.Array, 'H T T']:
+        """The bias for rows of `length` tokens, fp32 [H, T, S]."""
+        place = jnp.arange(length)
+        bucket_TS = distance_bucket(
+            place[None, :] - place[:, None], self.buckets, self.max_distance, causal=self.causal
+        )
+        return jnp.take(self.table[...].T, bucket_TS, axis=1)
+
+
+def distance_bucket(
+    distance: Int[jax.Array, 'T S'], buckets: int, max_distance: int, *, causal: bool
+) -> Int[jax.Array, 'T S']:
+    """The row of the relative table for each distance (key place - query place).
+
+    Half of the buckets hold one distance each, from 0; the other half grow as its logarithm
+    up to `max_distance`, and the last takes all beyond. Not causal: the upper half of all
+    buckets is for keys to the right. As in Mesh TensorFlow's `_relative_position_bucket`, which
+    trained the published models.
+    """
+    side = jnp.zeros_like(distance)
+    if causal:
+        distance = jnp.maximum(-distance, 0)
+    else:
+        buckets //= 2
+        side = jnp.where(distance > 0, buckets, 0)
+        distance = jnp.abs(distance)
+    exact = buckets // 2
+    # Clamped below at `exact`: nearer distances do not use this branch, and log(0) is -inf.
+    ratio = jnp.log(jnp.maximum(distance, exact) / exact) / math.log(max_distance / exact)
+    far = exact + (ratio * (buckets - exact)).astype(jnp.int32)
+    return side + jnp.where(distance < exact, distance, jnp.minimum(far, buckets - 1))
+
+
+Rotation = tuple[jax.Array, jax.Array]
+"""Cosines and sines of each position's angles, both fp32 [B, T, 1, K / 2]."""
+
+
+def rotation(positions_BT: TokensBT, head_width: int, theta: float) -> Rotation:
+    """The angles of rotary embedding: position * theta^(-2i / K) for pair i.
+
+    Su et al. 2021, section 3.4.2.
+    """
+    wavelength = theta ** (jnp.arange(0, head_width, 2, dtype=jnp.float32) / head_width)
+    angle = jnp.asarray(positions_BT)[:, :, None, None].astype(jnp.float32) / wavelength
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+def rotate(x_BTHK: Float[jax.Array, 'B T H K'], turn: Rotation) -> Float[jax.Array, 'B T H K']:
+    """Turns each pair of a head's entries by its position's angle.
+
+    Pair i is (x[i], x[i + K/2]), as in the released LLaMA weights for `transformers`; the paper
+    pairs (x[2i], x[2i + 1]), which is the same up to an order of the rows of W_q and W_k.
+    """
+    cos, sin = turn
+    first, second = jnp.split(x_BTHK.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.astype(x_BTHK.dtype)

@@ -1,0 +1,123 @@
+"""What a transformer is made of: the choices in which architectures differ.
+
+An architecture's file fills in a `TransformerSpec`; the core reads nothing else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import jax
+
+from lm.config import ModelConfig, require
+
+Initializer: TypeAlias = Callable[[jax.Array, tuple[int, ...], Any], jax.Array]
+"""`(key, shape, dtype) -> array`, as in `jax.nn.initializers`."""
+
+PositionKind: TypeAlias = Literal['none', 'learned', 'rope', 'relative']
+
+
+@dataclass(frozen=True)
+class Initializers:
+    """How each matrix begins. Biases begin at 0, norms' scales at 1.
+
+    Attributes:
+      tokens: the token embedding, and the table of token types.
+      positions: the table of learned or relative positions.
+      query, key_value, attention_output: attention's matrices.
+      feed_forward_in, feed_forward_out: into and out of the feed-forward's hidden layer.
+      head: the untied output matrix, and the head's own transform.
+    """
+
+    tokens: Initializer
+    positions: Initializer
+    query: Initializer
+    key_value: Initializer
+    attention_output: Initializer
+    feed_forward_in: Initializer
+    feed_forward_out: Initializer
+    head: Initializer
+
+
+@dataclass(frozen=True)
+class Positions:
+    """How the model knows the order of its input.
+
+    Attributes:
+      kind: `learned` adds a row of a table to each token's embedding (Devlin et al. 2018);
+        `rope` rotates queries and keys (Su et al. 2021); `relative` adds a bias to the scores
+        by the distance between query and key (Raffel et al. 2020, section 2.1).
+      rope_theta: base of the rotation's wavelengths.
+      buckets, max_distance: of the relative bias; larger distances share the last bucket.
+    """
+
+    kind: PositionKind
+    rope_theta: float = 10_000.0
+    buckets: int = 32
+    max_distance: int = 128
+
+
+@dataclass(frozen=True)
+class TransformerSpec:
+    """A transformer, whatever its name.
+
+    Attributes:
+      config: the sizes. `d_ff` is set.
+      init: how its matrices begin.
+      positions: how it knows the order of its input.
+      norm: `layer` (Ba et al. 2016) or `rms` (Zhang and Sennrich 2019).
+      norm_eps: added to the variance.
+      norm_first: a sublayer reads a normed stream, and a norm closes the stack (pre-norm);
+        otherwise the norm follows each residual sum (post-norm).
+      embedding_norm: the embedding is normed.
+      activation: of the feed-forward layer and of the head's transform; `gelu` is exact (erf),
+        `gelu_tanh` its tanh approximation (Hendrycks and Gimpel 2016).
+      gated: the feed-forward's hidden layer is multiplied by a gate (Shazeer 2020).
+      biases: the layers' matrices have biases.
+      attention_scale: factor on the scores; None is 1 / sqrt(K).
+      token_types: rows of a token-type table; 0 is none. All tokens are of type 0.
+      tied: the output matrix is the token embedding.
+      head_transform: a dense layer, activation and norm come before the output matrix.
+      head_bias: the logits have a bias.
+      dropout_inside: dropout also inside the feed-forward layer and after the last norm.
+    """
+
+    config: ModelConfig
+    init: Initializers
+    positions: Positions
+    norm: Literal['layer', 'rms']
+    norm_eps: float
+    norm_first: bool
+    activation: Literal['gelu', 'gelu_tanh', 'silu']
+    gated: bool
+    biases: bool
+    tied: bool
+    embedding_norm: bool = False
+    attention_scale: float | None = None
+    token_types: int = 0
+    head_transform: bool = False
+    head_bias: bool = False
+    dropout_inside: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.norm_eps > 0, f'model.options.norm_eps={self.norm_eps}: must be positive')
+        require(
+            self.positions.kind != 'rope' or self.config.head_width % 2 == 0,
+            f'model.head_dim={self.config.head_width}: rope turns pairs; choose an even width',
+        )
+
+    @property
+    def feed_forward_width(self) -> int:
+        """F."""
+        assert self.config.d_ff is not None, 'the architecture sets d_ff'
+        return self.config.d_ff
+
+
+def gated_width(d_model: int) -> int:
+    """F of a gated feed-forward layer as large as a plain one of 4 d_model: 8/3 d_model.
+
+    Rounded up to a multiple of 256, as LLaMA does (Touvron et al. 2023, section 2.2; its code
+    truncates 8/3 d_model first); of 32 below d_model = 1024, where 256 would add up to half.
+    """
+    multiple = 256 if d_model >= 1024 else 32
+    return -(-(8 * d_model // 3) // multiple) * multiple

@@ -1,0 +1,106 @@
+"""One side of a model: embedded tokens in, hidden states out."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lm.models.attention import Pattern
+from lm.models.context import Context
+from lm.models.layers import Layer, run_layers, stacked_layers
+from lm.models.norms import Norm
+from lm.models.positions import LearnedPositions, RelativePositions, rotation
+from lm.models.spec import TransformerSpec
+from lm.shapes import HiddenBTD, TokensBT
+
+EMBEDDING_DROPOUT_SITE, FINAL_DROPOUT_SITE = 0, 1
+
+
+class Stack(nnx.Module):
+    """The encoder, or the decoder: positions, layers and norms round them.
+
+    Its arrays of all layers are stacked along a leading axis L. Dropout keys: part 0 of the
+    context for the sites outside the layers, part i + 1 for layer i.
+    """
+
+    def __init__(self, spec: TransformerSpec, rngs: nnx.Rngs, *, causal: bool, crosses: bool):
+        self.learned_positions = (
+            LearnedPositions(spec, rngs) if spec.positions.kind == 'learned' else None
+        )
+        self.relative_positions = (
+            RelativePositions(spec, rngs, causal=causal)
+            if spec.positions.kind == 'relative'
+            else None
+        )
+        self.token_types = _token_types(spec, rngs) if spec.token_types else None
+        self.embedding_norm = Norm(spec) if spec.embedding_norm else None
+        self.layers = stacked_layers(spec, rngs, crosses=crosses)
+        self.final_norm = Norm(spec) if spec.norm_first else None
+        self.causal = causal
+        self.spec = spec
+
+    def __call__(
+        self,
+        x_BTD: HiddenBTD,
+        segments_BT: TokensBT,
+        positions_BT: TokensBT,
+        context: Context,
+        memory_BSD: jax.Array | None = None,
+        memory_segments_BS: TokensBT | None = None,
+    ) -> HiddenBTD:
+        """Hidden states of embedded tokens.
+
+        Args:
+          x_BTD: the tokens' embeddings.
+          segments_BT: int32 segment ids.
+          positions_BT: int32 positions within segments.
+          context: the forward pass.
+          memory_BSD: the encoder's hidden states, for a stack that reads them.
+          memory_segments_BS: their segment ids.
+        """
+        x_BTD = self._embed(x_BTD, positions_BT, context.part(0))
+        pattern = self._pattern(segments_BT, positions_BT)
+        memory_pattern = None
+        if memory_segments_BS is not None:
+            memory_pattern = Pattern(segments_BT, memory_segments_BS, causal=False)
+
+        def step(layer: Layer, x_BTD: jax.Array, index: jax.Array) -> jax.Array:
+            part = context.part(index + 1)
+            return layer(x_BTD, pattern, part, memory_BSD, memory_pattern)
+
+        config = self.spec.config
+        x_BTD = run_layers(
+            self.layers,
+            x_BTD,
+            step,
+            num_layers=config.num_layers,
+            scan=config.scan_layers,
+            remat=config.remat,
+        )
+        if self.final_norm is not None:
+            x_BTD = self.final_norm(x_BTD)
+        if self.spec.dropout_inside:
+            x_BTD = context.part(0).drop(x_BTD, FINAL_DROPOUT_SITE)
+        return x_BTD
+
+    def _embed(self, x_BTD: jax.Array, positions_BT: TokensBT, context: Context) -> jax.Array:
+        if self.learned_positions is not None:
+            x_BTD += self.learned_positions(positions_BT, context)
+        if self.token_types is not None:
+            x_BTD += context.cast(self.token_types)[0]
+        if self.embedding_norm is not None:
+            x_BTD = self.embedding_norm(x_BTD)
+        return context.layout.constrain(context.drop(x_BTD, EMBEDDING_DROPOUT_SITE), 'BTD')
+
+    def _pattern(self, segments_BT: TokensBT, positions_BT: TokensBT) -> Pattern:
+        bias_HTS, turn = None, None
+        if self.relative_positions is not None:
+            bias_HTS = self.relative_positions(segments_BT.shape[1])
+        if self.spec.positions.kind == 'rope':
+            head_width = self.spec.config.head_width
+            turn = rotation(positions_BT, head_width, self.spec.positions.rope_theta)
+        return Pattern(segments_BT, segments_BT, self.causal, bias_HTS, turn)
+
+
+def _token_types(spec: TransformerSpec, rngs: nnx.Rngs) -> nnx.Param:
+    shape = (spec.token_types, spec.config.d_model)
+    return nnx.Param(spec.init.tokens(rngs.params(), shape, jnp.float32), dims='YD')
