@@ -1,0 +1,1 @@
+"""A run: its program, state, step, loop, checkpoints and record."""

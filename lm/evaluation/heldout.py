@@ -1,0 +1,103 @@
+"""Loss on held-out rows, and bits per byte of a text."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from lm.batch import Batch, stack
+from lm.models.functional import Functional
+from lm.objectives._objective import Objective, Sums
+from lm.shapes import Params
+from lm.vocabulary import Vocabulary
+
+
+class Score(NamedTuple):
+    """A summed loss.
+
+    Attributes:
+      nats: summed over the targets.
+      targets: their number (weights summed).
+    """
+
+    nats: float
+    targets: float
+
+    @property
+    def loss(self) -> float:
+        """Nats per target."""
+        return self.nats / max(self.targets, 1)
+
+    def bits_per_byte(self, text_bytes: int) -> float:
+        """The whole text's bits over its UTF-8 bytes."""
+        return self.nats / math.log(2) / max(text_bytes, 1)
+
+
+Scorer = Callable[[Params, Batch], Sums]
+
+
+def build_scorer(functional: Functional, objective: Objective) -> Scorer:
+    """Jitted: parameters and a batch -> its sums, without dropout."""
+
+    def score(params: Params, batch: Batch) -> Sums:
+        return objective.loss(functional.apply(params, batch), batch)
+
+    return jax.jit(score)
+
+
+def score_batches(
+    scorer: Scorer,
+    params: Params,
+    batches: Iterable[Batch],
+    place: Callable[[Batch], Batch] = lambda batch: batch,
+) -> Score:
+    """The sums of all batches, added in float64 on the host."""
+    nats = targets = 0.0
+    for batch in batches:
+        sums = jax.device_get(scorer(params, place(batch)))
+        nats += float(sums.loss)
+        targets += float(sums.weight)
+    return Score(nats, targets)
+
+
+def without_document_ends(batch: Batch, vocabulary: Vocabulary) -> Batch:
+    """The batch with eos targets counting 0: a text's bytes hold none."""
+    assert batch.targets is not None and batch.loss_weights is not None
+    ends = np.asarray(batch.targets) == vocabulary.eos_id
+    return batch._replace(loss_weights=np.where(ends, 0, batch.loss_weights).astype(np.float32))
+
+
+def text_windows(
+    tokens: np.ndarray, vocabulary: Vocabulary, seq_len: int, batch_size: int
+) -> Iterator[Batch]:
+    """A text as consecutive windows of `seq_len` targets, every token a target once.
+
+    A window reads the token before its first target (bos before the text's own first) and sees
+    nothing earlier; positions begin at 0 in each. The last batch is filled with padding.
+    """
+    stream = np.concatenate([[vocabulary.bos_id], tokens]).astype(np.int32)
+    windows = []
+    for start in range(0, len(tokens), seq_len):
+        piece = stream[start : start + seq_len + 1]
+        count = len(piece) - 1
+        inputs = np.full(seq_len, vocabulary.pad_id, np.int32)
+        targets = np.full(seq_len, vocabulary.pad_id, np.int32)
+        inputs[:count], targets[:count] = piece[:-1], piece[1:]
+        real = (np.arange(seq_len) < count).astype(np.int32)
+        windows.append(
+            Batch(
+                tokens=inputs,
+                segment_ids=real,
+                positions=np.arange(seq_len, dtype=np.int32) * real,
+                targets=targets,
+                loss_weights=real.astype(np.float32),
+            )
+        )
+        if len(windows) == batch_size:
+            yield stack(windows)
+            windows = []
+    if windows:
+        empty = Batch(*(None if f is None else np.zeros_like(f) for f in windows[0]))
+        yield stack(windows + [empty] * (batch_size - len(windows)))

@@ -1,0 +1,105 @@
+"""Held-out evaluation of a run, and the sample printed with it."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from lm.batch import Batch
+from lm.data.packing import PackedRows
+from lm.data.pipeline import batches
+from lm.data.prepare import Prepared
+from lm.evaluation.heldout import (
+    Score,
+    Scorer,
+    build_scorer,
+    score_batches,
+    without_document_ends,
+)
+from lm.generation.language_model import LanguageModel
+from lm.generation.sample import BLANK, generate
+from lm.shapes import Params
+from lm.training.program import Program
+
+
+@dataclass
+class HeldOut:
+    """The held-out rows of a run and the compiled scorer.
+
+    Rows, and what the objective hides in them, are the same at every evaluation.
+    """
+
+    program: Program
+    prepared: Prepared
+
+    def __post_init__(self) -> None:
+        self._scorer: Scorer = build_scorer(self.program.functional, self.program.objective)
+
+    def score(self, params: Params, most_batches: int | None) -> Score:
+        """The loss on the first `most_batches` batches of held-out rows, or on all of them."""
+        return score_batches(
+            self._scorer, params, islice(self._batches(), most_batches), self.program.layout.place
+        )
+
+    def bits_per_byte(self, score: Score) -> float | None:
+        """Of a score of all rows; None where the loss is not the text's own likelihood."""
+        if not self.program.objective.factorises:
+            return None
+        return score.bits_per_byte(self.prepared.validation.text_bytes)
+
+    def _batches(self) -> Iterator[Batch]:
+        rows = packed_rows(self.program, self.prepared, held_out=True)
+        config = self.program.config.train
+        vocabulary = self.prepared.tokenizer.vocabulary
+        for batch in batches(
+            rows,
+            self.program.objective.example,
+            batch_size=config.batch_size // config.microbatches,
+            start_row=0,
+            stop_row=rows.rows_per_epoch,
+            seed=0,
+            threads=1,
+        ):
+            factorises = self.program.objective.factorises
+            yield without_document_ends(batch, vocabulary) if factorises else batch
+
+    def print_sample(self, params: Params) -> None:
+        """A sample of text by the model as it stands, on stderr."""
+        config = self.program.config
+        if config.eval.sample_tokens == 0:
+            return
+        model = LanguageModel(config, self.program.functional, params, self.prepared.tokenizer)
+        prompt, fill = config.eval.sample_prompt, False
+        if self.program.functional.family != 'decoder':
+            prompt, fill = prompt or self._blanked(), True
+            prompt = prompt if BLANK in prompt else prompt + BLANK
+        [text] = generate(
+            model,
+            [prompt],
+            max_new_tokens=config.eval.sample_tokens,
+            temperature=0.8,
+            top_k=50,
+            seed=config.train.seed,
+            fill=fill,
+        )
+        shown = f'{prompt}\n  -> {text}' if fill else text
+        print(f'sample: {shown}', file=sys.stderr)
+
+    def _blanked(self) -> str:
+        """The beginning of the held-out text with a word in every six left blank."""
+        tokens = self.prepared.validation.read(0, 0, min(48, self.program.config.train.seq_len // 2))
+        words = self.prepared.tokenizer.decode(tokens).split()
+        return ' '.join(BLANK if i % 6 == 4 else word for i, word in enumerate(words))
+
+
+def packed_rows(program: Program, prepared: Prepared, held_out: bool) -> PackedRows:
+    """The training or the held-out split as rows for the program's objective."""
+    return PackedRows(
+        prepared.validation if held_out else prepared.train,
+        prepared.tokenizer.vocabulary,
+        program.objective.row_len,
+        program.objective.overlap,
+        seed=program.config.train.seed,
+        shuffle=not held_out,
+        boundaries=program.objective.boundaries,
+    )

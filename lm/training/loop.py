@@ -1,0 +1,135 @@
+"""The loop: orders data, step and hooks, and waits for nothing that it does not need."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from lm.batch import Batch
+from lm.errors import UserError
+from lm.training.interrupt import Interrupt
+from lm.training.program import Program
+from lm.training.step import Metrics, State
+
+
+class Report(NamedTuple):
+    """What is known of a step once it is done, all on the host.
+
+    Attributes:
+      step: steps taken, this one included.
+      loss, grad_norm, learning_rate, targets: as in `Metrics`.
+      batch: what the step read.
+      busy_seconds: time spent in the loop so far, without compilation, evaluation and saving.
+    """
+
+    step: int
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    targets: float
+    batch: Batch
+    busy_seconds: float
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Something done between steps with the state at rest: evaluation, a checkpoint.
+
+    Attributes:
+      due: whether it is to be done after a step.
+      act: called with the step and the state.
+    """
+
+    due: Callable[[int], bool]
+    act: Callable[[int, State], None]
+
+
+class NonFinite(UserError):
+    """A loss or gradient that is not a number: nothing of this step or a later one is saved."""
+
+
+def run_loop(
+    program: Program,
+    state: State,
+    batches: Iterator[Batch],
+    first_step: int,
+    *,
+    reporters: Sequence[Callable[[Report], None]],
+    boundaries: Sequence[Boundary],
+    interrupt: Interrupt,
+) -> tuple[int, State]:
+    """Takes steps up to `train.steps`, or until a signal; returns the step and state reached.
+
+    The metrics of step n are read while step n + 1 runs, so nothing waits for them; on a mesh of
+    emulated devices each step is waited for. Before a boundary the step is read out, so a
+    non-finite one never reaches a checkpoint.
+
+    Raises:
+      NonFinite: names the step and the rows.
+    """
+    clock = _Clock()
+    pending: tuple[int, Metrics, Batch] | None = None
+    step = first_step
+
+    def settle() -> None:
+        nonlocal pending
+        if pending is not None:
+            report = _report(*pending, clock.seconds, program.config.train.batch_size)
+            pending = None
+            for reporter in reporters:
+                reporter(report)
+
+    while step < program.config.train.steps and interrupt.signal_number is None:
+        batch = next(batches)
+        state, metrics = program.step(state, program.layout.place(batch))
+        step += 1
+        if program.layout.blocks_each_step:
+            jax.block_until_ready(state)
+        settle()
+        pending = (step, metrics, batch)
+        due = [boundary for boundary in boundaries if boundary.due(step)]
+        if due:
+            settle()
+            with clock.paused():
+                for boundary in due:
+                    boundary.act(step, state)
+    settle()
+    return step, state
+
+
+def _report(
+    step: int, metrics: Metrics, batch: Batch, seconds: float, batch_size: int
+) -> Report:
+    loss, grad_norm, rate, targets = (float(x) for x in jax.device_get(metrics))
+    if not np.isfinite(loss) or not np.isfinite(grad_norm):
+        last = step * batch_size
+        raise NonFinite(
+            f'step {step}: loss {loss}, gradient norm {grad_norm}, on rows {last - batch_size} to '
+            f'{last - 1} (`lm data --step={step - 1}` shows them); the last checkpoint is good: '
+            'lower optim.peak_lr, clip, or look at the rows'
+        )
+    return Report(step, loss, grad_norm, rate, targets, batch, seconds)
+
+
+class _Clock:
+    """Seconds since it was made, less its pauses."""
+
+    def __init__(self) -> None:
+        self._begin = time.perf_counter()
+        self._paused_at = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._begin
+
+    def paused(self) -> '_Clock':
+        return self
+
+    def __enter__(self) -> None:
+        self._paused_at = time.perf_counter()
+
+    def __exit__(self, *error: object) -> None:
+        self._begin += time.perf_counter() - self._paused_at

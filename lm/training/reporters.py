@@ -1,0 +1,156 @@
+"""What is told of each step: a row in metrics.jsonl, TensorBoard, a bar or a line on stderr."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lm.objectives._objective import Objective
+from lm.training.loop import Report
+from lm.training.workdir import Workdir, append_jsonl
+
+
+@dataclass
+class Pace:
+    """Speed over the steps between two log rows.
+
+    Attributes:
+      tokens_per_step: raw tokens read a step.
+      flops_per_step: model FLOPs of a step, by the run's rule.
+      peak_flops: of all devices together, FLOP/s; None where it is unknown.
+    """
+
+    tokens_per_step: int
+    flops_per_step: float
+    peak_flops: float | None
+    _last_step: int = 0
+    _last_seconds: float = 0.0
+
+    def start(self, step: int) -> None:
+        """The next measurement begins at `step`, with the loop's clock at 0."""
+        self._last_step, self._last_seconds = step, 0.0
+
+    def measure(self, step: int, busy_seconds: float) -> tuple[float, float | None]:
+        """Tokens per second and MFU since the last call."""
+        seconds = max(busy_seconds - self._last_seconds, 1e-9)
+        steps = step - self._last_step
+        self._last_step, self._last_seconds = step, busy_seconds
+        flops = steps * self.flops_per_step / seconds
+        mfu = flops / self.peak_flops if self.peak_flops else None
+        return steps * self.tokens_per_step / seconds, mfu
+
+
+class MetricsLog:
+    """Rows of metrics.jsonl, every `every` steps; hands each row on to `listeners`."""
+
+    def __init__(
+        self,
+        workdir: Workdir,
+        pace: Pace,
+        every: int,
+        last_step: int,
+        seconds_before: float,
+        listeners: list[Callable[[dict[str, Any]], None]],
+    ):
+        self._workdir, self._pace, self._every, self._last = workdir, pace, every, last_step
+        self._seconds_before = seconds_before
+        self._listeners = listeners
+
+    def __call__(self, report: Report) -> None:
+        """Writes the row of a step that is due."""
+        if report.step % self._every and report.step != self._last:
+            return
+        speed, mfu = self._pace.measure(report.step, report.busy_seconds)
+        row = {
+            'step': report.step,
+            'tokens': report.step * self._pace.tokens_per_step,
+            'loss': report.loss,
+            'grad_norm': report.grad_norm,
+            'learning_rate': report.learning_rate,
+            'tokens_per_second': speed,
+            'mfu': mfu,
+            'seconds': self._seconds_before + report.busy_seconds,
+        }
+        append_jsonl(self._workdir.metrics_file, row)
+        for listener in self._listeners:
+            listener(row)
+
+
+class Progress:
+    """A bar with ETA on a terminal; elsewhere a line at most every few seconds."""
+
+    def __init__(self, first_step: int, last_step: int, line_seconds: float = 10.0):
+        self._bar = None
+        self._last_step, self._line_seconds, self._last_line = last_step, line_seconds, 0.0
+        self._first, self._begin = first_step, time.perf_counter()
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=last_step, initial=first_step, unit='step', file=sys.stderr, leave=True
+            )
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        """Shows the newest metrics."""
+        words = f'loss {row["loss"]:.4f}  {row["tokens_per_second"]:,.0f} tokens/s'
+        if row['mfu'] is not None:
+            words += f'  MFU {row["mfu"]:.1%}'
+        if self._bar is not None:
+            self._bar.set_postfix_str(words, refresh=False)
+            self._bar.update(row['step'] - self._bar.n)
+            return
+        now = time.perf_counter()
+        if now - self._last_line < self._line_seconds and row['step'] != self._last_step:
+            return
+        self._last_line = now
+        done = max(row['step'] - self._first, 1)
+        remaining = (now - self._begin) / done * (self._last_step - row['step'])
+        print(
+            f'step {row["step"]}/{self._last_step}  {words}  ETA {remaining:.0f} s',
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class TensorBoard:
+    """Scalars of metrics and evaluations as TensorBoard events."""
+
+    def __init__(self, workdir: Workdir):
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(workdir.tensorboard))
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        """Writes the numbers of a row of metrics.jsonl or eval.jsonl."""
+        for name, value in row.items():
+            if name != 'step' and isinstance(value, int | float):
+                self._writer.add_scalar(name, value, row['step'])
+
+    def close(self) -> None:
+        """Writes out what is buffered."""
+        self._writer.close()
+
+
+class TokenCount:
+    """Adds up what each batch held: for the account of every token in summary.json."""
+
+    def __init__(self, objective: Objective):
+        self._objective = objective
+        self.used = self.targets = self.padded = 0
+
+    def __call__(self, report: Report) -> None:
+        """Counts the batch of a step."""
+        batch = report.batch
+        self.used += self._objective.tokens_used(batch)
+        self.targets += round(report.targets)
+        for ids in (batch.segment_ids, batch.decoder_segment_ids):
+            if ids is not None:
+                self.padded += int(np.count_nonzero(np.asarray(ids) == 0))

@@ -1,0 +1,102 @@
+"""What a second run in a workdir does: go on, extend, branch off, or refuse, and from where."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lm import registry
+from lm.config import Config
+from lm.errors import UserError
+from lm.training.workdir import Workdir, differences, is_fixed
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run begins.
+
+    Attributes:
+      config: what to run with.
+      resumes: whether a run has begun in the workdir before.
+      finished: whether it has all the steps that are asked for.
+      newest: the latest checkpoint it may go on from; None is any.
+      changes: what differs from before, by dotted path.
+    """
+
+    config: Config
+    resumes: bool = False
+    finished: bool = False
+    newest: int | None = None
+    changes: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+
+
+def plan_start(workdir: Workdir, config: Config, restretch: bool) -> Start:
+    """Compares `config` with the run in `workdir`, if there is one.
+
+    Raises:
+      UserError: a field that must agree differs, the budget shrank, or a schedule tied to its
+        end would have to be stretched and `restretch` is not given.
+    """
+    before = workdir.read_config()
+    if before is None:
+        return Start(config)
+    config = as_before(config, before)
+    changes = differences(before, config)
+    fixed = [f'{path}={new!r} (there: {old!r})' for path, (old, new) in changes.items()
+             if is_fixed(path)]  # fmt: skip
+    if fixed:
+        raise UserError(
+            f'workdir={workdir.path}: holds a run that differs in {", ".join(fixed)}; '
+            'give its values, or another workdir'
+        )
+    if before.model.options != config.model.options or before.optim.options != config.optim.options:
+        raise UserError(f'workdir={workdir.path}: holds a run whose options differ')
+    steps, planned = config.train.steps, before.train.steps
+    if steps < planned:
+        raise UserError(
+            f'train.steps={steps}: the run in {workdir.path} was planned for {planned}; '
+            'a smaller budget needs another workdir'
+        )
+    finished = workdir.summary_file.exists() and steps == planned
+    newest = None if steps == planned else _plateau(workdir, before, config, restretch)
+    return Start(config, True, finished, newest, changes)
+
+
+def as_before(config: Config, before: Config) -> Config:
+    """`config` with what it leaves open filled in as the earlier run had it."""
+    if config.model.vocab_size is None:
+        config = replace(config, model=replace(config.model, vocab_size=before.model.vocab_size))
+    if config.precision.policy == 'auto':
+        config = replace(config, precision=before.precision)
+    return config
+
+
+def plateau_end(config: Config) -> int | None:
+    """The step up to which the run does not depend on its length; None if it always does."""
+    schedule = registry.lookup('schedules', config.optim.schedule, 'optim.schedule')
+    return schedule.plateau_end(config.optim, config.train.steps)
+
+
+def _plateau(workdir: Workdir, before: Config, config: Config, restretch: bool) -> int | None:
+    """The newest checkpoint that a longer run may go on from."""
+    end = plateau_end(before)
+    if end is None and not restretch:
+        raise UserError(
+            f'train.steps={config.train.steps}: the {before.optim.schedule} schedule of the run '
+            f'in {workdir.path} ends at step {before.train.steps}; --restretch goes on with '
+            'the longer schedule from where it stands, --fork_from branches off'
+        )
+    return None if restretch else end
+
+
+def parse_fork(text: str) -> tuple[Workdir, int]:
+    """`WORKDIR@STEP` as its two parts.
+
+    Raises:
+      UserError: it is not of that form, or there is no run.
+    """
+    path, at, step = text.rpartition('@')
+    if not at or not step.isdigit():
+        raise UserError(f'fork_from={text}: must be WORKDIR@STEP')
+    source = Workdir(path)
+    if source.read_config() is None:
+        raise UserError(f'fork_from={text}: there is no run in {path}')
+    return source, int(step)

@@ -1,0 +1,114 @@
+"""One optimizer step as a pure function: batch -> sums -> gradients -> clipped update."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lm.batch import Batch
+from lm.layout import Layout
+from lm.models.functional import Functional
+from lm.objectives._objective import Objective, Sums
+from lm.shapes import Params, Scalar
+
+
+class State(NamedTuple):
+    """All that a run carries from step to step.
+
+    Attributes:
+      params: the model.
+      opt_state: what optax keeps.
+      step: int32, optimizer steps taken.
+    """
+
+    params: Params
+    opt_state: Any
+    step: jax.Array
+
+
+class Metrics(NamedTuple):
+    """What a step tells, all fp32 scalars on the device.
+
+    Attributes:
+      loss: nats per target of the step's batch, before the update.
+      grad_norm: global norm of its gradient, before clipping.
+      learning_rate: the rate of the update.
+      targets: predictions that counted.
+    """
+
+    loss: Scalar
+    grad_norm: Scalar
+    learning_rate: Scalar
+    targets: Scalar
+
+
+def build_step(
+    functional: Functional,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    layout: Layout,
+    *,
+    microbatches: int,
+    clip_norm: float | None,
+    seed: int,
+) -> Callable[[State, Batch], tuple[State, Metrics]]:
+    """The step to be jitted, with its first argument donated.
+
+    The loss is a sum over all targets of the batch, divided once by their number, so it is the
+    same however rows are split into microbatches or over devices. Dropout keys are a function of
+    `seed`, the step and the microbatch.
+    """
+    use_dropout = functional.config.dropout > 0
+    run_key = jax.random.key(seed)
+
+    def sums(params: Params, batch: Batch, key: jax.Array) -> tuple[Scalar, Scalar]:
+        logits_BTV = functional.apply(params, batch, dropout_key=key if use_dropout else None)
+        return objective.loss(logits_BTV, batch)
+
+    gradient_of_sum = jax.value_and_grad(sums, has_aux=True)
+
+    def accumulated(params: Params, batch: Batch, key: jax.Array) -> tuple[Sums, Params]:
+        if microbatches == 1:
+            (loss, weight), gradients = gradient_of_sum(params, batch, key)
+            return Sums(loss, weight), gradients
+        parts = split_rows(batch, microbatches, layout)
+
+        def add(carry: tuple[Sums, Params], part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
+            totals, gradients = carry
+            (loss, weight), more = gradient_of_sum(params, part[0], part[1])
+            totals = Sums(totals.loss + loss, totals.weight + weight)
+            return (totals, jax.tree.map(jnp.add, gradients, more)), None
+
+        zero = (Sums(jnp.float32(0), jnp.float32(0)), jax.tree.map(jnp.zeros_like, params))
+        return jax.lax.scan(add, zero, (parts, jax.random.split(key, microbatches)))[0]
+
+    def step(state: State, batch: Batch) -> tuple[State, Metrics]:
+        key = jax.random.fold_in(run_key, state.step)
+        totals, gradients = accumulated(state.params, batch, key)
+        weight = jnp.maximum(totals.weight, 1)
+        gradients = jax.tree.map(lambda g: g / weight.astype(g.dtype), gradients)
+        norm = optax.global_norm(gradients)
+        if clip_norm is not None:
+            shrink = jnp.minimum(1, clip_norm / norm)
+            gradients = jax.tree.map(lambda g: g * shrink.astype(g.dtype), gradients)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = Metrics(
+            totals.loss / weight, norm, jnp.float32(schedule(state.step)), totals.weight
+        )
+        return State(params, opt_state, state.step + 1), metrics
+
+    return step
+
+
+def split_rows(batch: Batch, parts: int, layout: Layout) -> Batch:
+    """[B, T] arrays as [M, B / M, T]; part m takes every M-th row, so no row changes device."""
+
+    def split(x: jax.Array) -> jax.Array:
+        x_MBT = x.reshape(-1, parts, x.shape[-1]).swapaxes(0, 1)
+        return layout.constrain(x_MBT, 'MBT')
+
+    return jax.tree.map(split, batch)
