@@ -5,9 +5,9 @@ may change between the two, and what may not, is said in one line. The run's fol
 config, metrics, summary and checkpoints.
 """
 
-from lm.config import recorded_config
 from lm.errors import UserError
 from lm.flags import Flags
+from lm.training.workdir import Workdir
 
 
 def define_flags(flags: Flags) -> None:
@@ -17,7 +17,9 @@ def define_flags(flags: Flags) -> None:
     flags.define('strict', bool, False, 'stop where anything else would run than what was asked')
     flags.define('restretch', bool, False, 'let a schedule tied to its end stretch to a new end')
     flags.define('fork_from', str, '', 'WORKDIR@STEP: start from a checkpoint of another run')
-    flags.define_config(recorded_config(flags.peek('workdir') or '') or 'quickstart')
+    workdir = flags.peek('workdir')
+    recorded = Workdir(workdir).read_config() if workdir else None
+    flags.define_config(recorded or 'quickstart')
 
 
 def main(flags: Flags) -> None:

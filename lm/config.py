@@ -7,10 +7,8 @@ against the members that exist. A member's own fields are its `Options`, held in
 
 import dataclasses
 import importlib.util
-import json
 import sys
 import traceback
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,21 +17,16 @@ from typing import Any, ClassVar, Literal
 
 from lm import registry
 from lm.errors import UserError, did_you_mean
-
-
-def setting(default: Any, meaning: str, *, may_change: bool = False) -> Any:
-    """A config field: its default and its meaning, as `--help` prints it.
-
-    `may_change` marks a field of an otherwise fixed section that does not decide what is
-    computed: a resumed run may set it anew.
-    """
-    return dataclasses.field(default=default, metadata={'help': meaning, 'may_change': may_change})
-
-
-def require(condition: bool, message: str) -> None:
-    """Raises UserError with `message` unless `condition` holds."""
-    if not condition:
-        raise UserError(message)
+from lm.fields import (
+    field_types,
+    flatten,
+    is_instance,
+    replaced,
+    require,
+    sections,
+    setting,
+    type_words,
+)
 
 
 def _require_positive(section: str, config: Any, *fields: str) -> None:
@@ -274,35 +267,6 @@ class Config:
         )
 
 
-def sections(config: Any) -> dict[str, Any]:
-    """The fields of a config or of one of its sections, by name."""
-    return {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
-
-
-def flatten(config: Any, prefix: str = '') -> dict[str, Any]:
-    """`{'model.d_model': 128, ...}`: every leaf by its dotted path, in the order of the fields."""
-    flat: dict[str, Any] = {}
-    for name, value in sections(config).items():
-        if dataclasses.is_dataclass(value):
-            flat.update(flatten(value, f'{prefix}{name}.'))
-        elif name != 'options':
-            flat[prefix + name] = value
-    return flat
-
-
-def field_types(config: Any, prefix: str = '') -> dict[str, tuple[Any, str]]:
-    """`{'model.d_model': (int, meaning), ...}` for every leaf of `flatten`."""
-    hints = typing.get_type_hints(type(config))
-    table: dict[str, tuple[Any, str]] = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            table.update(field_types(value, f'{prefix}{field.name}.'))
-        elif field.name != 'options':
-            table[prefix + field.name] = (hints[field.name], field.metadata.get('help', ''))
-    return table
-
-
 def override(config: Config, changes: Mapping[str, Any]) -> Config:
     """`config` with the leaves at the dotted paths of `changes` replaced, all at once.
 
@@ -312,18 +276,19 @@ def override(config: Config, changes: Mapping[str, Any]) -> Config:
     Raises:
       UserError: an unknown path, a value of the wrong type, or a value that a section refuses.
     """
-    named = {path: value for path, value in changes.items() if path.endswith('.name')}
-    config = resolve_options(_replaced(config, named) if named else config)
+    members = [path for path in flatten(config) if path.endswith('.name')]
+    named = {path: changes[path] for path in members if path in changes}
+    config = resolve_options(replaced(config, named))
     types_of = field_types(config)
     for path, value in changes.items():
         if path not in types_of:
             raise UserError(f'{path}: no such field{did_you_mean(path, [*types_of])}')
         annotation = types_of[path][0]
-        if not _is_instance(value, annotation):
+        if not is_instance(value, annotation):
             raise UserError(
                 f'{path}={value!r}: must be {type_words(annotation)}, not {type(value).__name__}'
             )
-    return _replaced(config, changes)
+    return replaced(config, changes)
 
 
 def resolve_options(config: Config) -> Config:
@@ -408,21 +373,6 @@ def load_config(name: str, **overrides: Any) -> Config:
     return resolve(override(named_config(name), flat))
 
 
-def recorded_config(workdir: str) -> Config | None:
-    """The config that the run in `workdir` recorded; None where there is no run.
-
-    Raises:
-      UserError: its config.json is damaged, or of a version with other fields.
-    """
-    path = Path(workdir, 'config.json')
-    if not workdir or not path.is_file():
-        return None
-    try:
-        return from_json(json.loads(path.read_text(encoding='utf-8')))
-    except ValueError as error:
-        raise UserError(f'{path}: {error}') from None
-
-
 def named_config(name: str) -> Config:
     """The config that `NAME`, `FILE.py`, `NAME:preset` or `FILE.py:preset` stands for.
 
@@ -436,55 +386,6 @@ def named_config(name: str) -> Config:
         config = registry.lookup('configs', stem, 'config').config(preset)
     require(isinstance(config, Config), f'config={name}: config(preset) returned no lm Config')
     return config
-
-
-def is_union(annotation: Any) -> bool:
-    """Whether a type is `X | Y`; with a Literal inside, Python makes it a `typing.Union`."""
-    return typing.get_origin(annotation) in (types.UnionType, typing.Union)
-
-
-def type_words(annotation: Any) -> str:
-    """A type as a user reads it: `int`, `int or none`, `one of ddp, zero1`."""
-    if typing.get_origin(annotation) is Literal:
-        return f'one of {", ".join(map(str, typing.get_args(annotation)))}'
-    if is_union(annotation):
-        return ' or '.join(type_words(a) for a in typing.get_args(annotation))
-    if annotation is type(None):
-        return 'none'
-    if typing.get_origin(annotation) is tuple:
-        return f'a comma-separated list of {type_words(typing.get_args(annotation)[0])}'
-    return {str: 'text', bool: 'true or false'}.get(annotation, getattr(annotation, '__name__', ''))
-
-
-def _is_instance(value: Any, annotation: Any) -> bool:
-    if typing.get_origin(annotation) is Literal:
-        return value in typing.get_args(annotation)
-    if is_union(annotation):
-        return any(_is_instance(value, a) for a in typing.get_args(annotation))
-    if typing.get_origin(annotation) is tuple:
-        inner = typing.get_args(annotation)[0]
-        return isinstance(value, tuple) and all(_is_instance(v, inner) for v in value)
-    if annotation is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, annotation)
-
-
-def _replaced(config: Any, changes: Mapping[str, Any]) -> Any:
-    """`config` with the dotted paths of `changes` set, each dataclass rebuilt once."""
-    here: dict[str, Any] = {}
-    below: dict[str, dict[str, Any]] = {}
-    for path, value in changes.items():
-        head, _, rest = path.partition('.')
-        if not hasattr(config, head):
-            raise UserError(f'{path}: no such field{did_you_mean(head, [*sections(config)])}')
-        if rest:
-            below.setdefault(head, {})[rest] = value
-        else:
-            here[head] = value
-    here.update({head: _replaced(getattr(config, head), inner) for head, inner in below.items()})
-    return dataclasses.replace(config, **here)
 
 
 def _config_of_file(path: str, preset: str) -> Any:

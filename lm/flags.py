@@ -13,17 +13,9 @@ from typing import Any, Literal
 
 from absl import flags as absl_flags
 
-from lm.config import (
-    Config,
-    field_types,
-    flatten,
-    is_union,
-    named_config,
-    override,
-    resolve,
-    type_words,
-)
+from lm.config import Config, named_config, override, resolve
 from lm.errors import UserError
+from lm.fields import field_types, flatten, is_union, type_words
 
 CONFIG = 'config'
 """The flag that names a config, and the prefix of the flags that change its fields."""
@@ -77,9 +69,10 @@ class Flags:
     def peek(self, name: str) -> str | None:
         """The text given for `--name`, before anything is parsed; None where it is not given."""
         found = None
-        for word, following in zip(self._argv, [*self._argv[1:], None], strict=True):
+        for i, word in enumerate(self._argv):
             if word == '--':
                 break
+            following = self._argv[i + 1] if i + 1 < len(self._argv) else None
             key, equals, value = word.lstrip('-').partition('=')
             if word.startswith('-') and key == name:
                 found = value if equals else following
@@ -98,6 +91,7 @@ class Flags:
             hint = self._hint(error.flagname)
             raise UserError(f'--{error.flagname}: no such {kind}; {hint}') from None
         except absl_flags.Error as error:
+            # 'flag --NAME=VALUE: why not', or, at the end of the line, 'Missing value for ...'
             raise UserError(str(error).removeprefix('flag ')) from None
         if left:
             raise UserError(f'{left[0]!r}: not a flag; values are given as --flag=value')

@@ -28,13 +28,15 @@ _registered: dict[tuple[str, str], Any] = {}
 def register(kind: str, name: str, member: Any) -> None:
     """Adds `member` (a module, class or object with the kind's attributes) under `name`.
 
+    A name that was registered before now stands for the new member: a notebook cell may be run
+    again, and a user's file loaded again.
+
     Raises:
-      UserError: the kind does not exist, or the name is already taken by another member.
+      UserError: the kind does not exist, or the name is that of a member which comes with `lm`.
     """
     if kind not in PACKAGES:
         raise UserError(f'registry kind {kind!r} does not exist{did_you_mean(kind, [*PACKAGES])}')
-    taken = _registered.get((kind, name))
-    if name in _shipped(kind) or (taken is not None and taken is not member):
+    if name in _shipped(kind):
         raise UserError(f'{kind} {name!r} already exists; register it under another name')
     _registered[kind, name] = member
 

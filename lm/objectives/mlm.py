@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lm.batch import Batch, Row
+from lm.config import setting
 from lm.errors import UserError
 from lm.objectives._objective import Sums, weighted_cross_entropy
 from lm.shapes import LogitsBTV
@@ -15,17 +16,11 @@ FAMILIES = ('encoder',)
 
 @dataclass(frozen=True)
 class Options:
-    """Shares of the tokens; the rest of the chosen ones is left as it is.
+    """Shares of the tokens; the rest of the chosen ones is left as it is."""
 
-    Attributes:
-      mask_rate: share of a row's tokens that are chosen to be predicted.
-      mask_share: share of the chosen that is replaced by the mask token.
-      random_share: share of the chosen that is replaced by a random token.
-    """
-
-    mask_rate: float = 0.15
-    mask_share: float = 0.8
-    random_share: float = 0.1
+    mask_rate: float = setting(0.15, "share of a row's tokens that are chosen to be predicted")
+    mask_share: float = setting(0.8, 'share of the chosen that is replaced by the mask token')
+    random_share: float = setting(0.1, 'share of the chosen that is replaced by a random token')
 
     def __post_init__(self) -> None:
         if not 0 < self.mask_rate < 1:

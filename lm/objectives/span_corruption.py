@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from lm.batch import Batch, Row
+from lm.config import setting
 from lm.errors import UserError
 from lm.objectives._objective import Sums, weighted_cross_entropy
 from lm.objectives._spans import apportion, choose_segments, noise_spans
@@ -24,15 +25,10 @@ FAMILIES = ('encoder_decoder',)
 
 @dataclass(frozen=True)
 class Options:
-    """T5's own values.
+    """The defaults are T5's own values."""
 
-    Attributes:
-      noise_rate: share of the raw tokens that is noise.
-      mean_span_length: mean length of a noise span, tokens, in a row of one document.
-    """
-
-    noise_rate: float = 0.15
-    mean_span_length: float = 3.0
+    noise_rate: float = setting(0.15, 'share of the raw tokens that is noise')
+    mean_span_length: float = setting(3.0, 'mean tokens of a noise span, in a row of one document')
 
     def __post_init__(self) -> None:
         if not 0 < self.noise_rate < 1:

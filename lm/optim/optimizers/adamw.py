@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import optax
 
-from lm.config import OptimConfig
+from lm.config import OptimConfig, setting
 from lm.errors import UserError
 from lm.optim._decay import decays
 from lm.shapes import Dims
@@ -12,15 +12,10 @@ from lm.shapes import Dims
 
 @dataclass(frozen=True)
 class Options:
-    """Decay rates of the moments (`eps` and `weight_decay` are fields of `optim`).
+    """Decay rates of the moments (`eps` and `weight_decay` are fields of `optim`)."""
 
-    Attributes:
-      b1: of the mean of the gradients.
-      b2: of the mean of their squares.
-    """
-
-    b1: float = 0.9
-    b2: float = 0.95
+    b1: float = setting(0.9, 'decay rate of the mean of the gradients')
+    b2: float = setting(0.95, 'decay rate of the mean of their squares')
 
     def __post_init__(self) -> None:
         for name, value in (('b1', self.b1), ('b2', self.b2)):

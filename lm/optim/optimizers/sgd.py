@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import optax
 
-from lm.config import OptimConfig
+from lm.config import OptimConfig, setting
 from lm.errors import UserError
 from lm.optim._decay import decays
 from lm.shapes import Dims
@@ -12,13 +12,11 @@ from lm.shapes import Dims
 
 @dataclass(frozen=True)
 class Options:
-    """Momentum.
+    """Momentum."""
 
-    Attributes:
-      momentum: decay of the running sum of gradients; none for no such sum and no state.
-    """
-
-    momentum: float | None = None
+    momentum: float | None = setting(
+        None, 'decay rate of the running sum of gradients; none: no such sum, and no state'
+    )
 
     def __post_init__(self) -> None:
         if self.momentum is not None and not 0 <= self.momentum < 1:
