@@ -59,9 +59,7 @@ class Head(nnx.Module):
         weight_DV = context.cast(embedding.tokens).T
         if self.output is not None:
             weight_DV = context.cast(self.output)
-        logits_BTV = jnp.einsum(
-            'BTD,DV->BTV', x_BTD, weight_DV, preferred_element_type=jnp.float32
-        )
+        logits_BTV = jnp.einsum('BTD,DV->BTV', x_BTD, weight_DV, preferred_element_type=jnp.float32)
         if self.bias is not None:
             logits_BTV += self.bias[...]
         padded = logits_BTV.shape[-1]

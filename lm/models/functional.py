@@ -59,7 +59,8 @@ class Functional:
         Raises:
           UserError: rows longer than a table of learned positions.
         """
-        state = nnx.from_flat_state({tuple(p.split('/')): v for p, v in params.items()})
+        leaves = [(tuple(path.split('/')), array) for path, array in params.items()]
+        state: nnx.State = nnx.from_flat_state(leaves)
         model = nnx.merge(self._graph, state)
         with jax.default_matmul_precision(self._policy.matmul_precision):
             return model(
@@ -88,9 +89,7 @@ def functional(config: ModelConfig, policy: Policy, layout: Layout = _ONE_DEVICE
     member = registry.lookup('models', config.name, 'model.name')
     if type(config.options) is not member.Options:
         config = dataclasses.replace(config, options=member.Options())
-    abstract = jax.eval_shape(
-        lambda key: member.build(config, nnx.Rngs(key)), jax.random.key(0)
-    )
+    abstract = jax.eval_shape(lambda key: member.build(config, nnx.Rngs(key)), jax.random.key(0))
     graph, state = nnx.split(abstract)
     dims, shapes = {}, {}
     for path, param in _flat(state).items():
@@ -98,10 +97,8 @@ def functional(config: ModelConfig, policy: Policy, layout: Layout = _ONE_DEVICE
         stacked = len(shape) > len(param.dims)
         dims[path] = 'L' * stacked + param.dims
         shapes[path] = jax.ShapeDtypeStruct(shape, policy.param_dtype)
-    return Functional(
-        config, member.FAMILY, dims, shapes, graph, member, policy, layout
-    )
+    return Functional(config, member.FAMILY, dims, shapes, graph, member, policy, layout)
 
 
 def _flat(state: Any) -> dict[str, Any]:
-    return {'/'.join(path): param for path, param in nnx.to_flat_state(state)}
+    return {'/'.join(map(str, path)): param for path, param in nnx.to_flat_state(state)}

@@ -122,4 +122,6 @@ def _unstack(layers: Layer, num_layers: int) -> list[Layer]:
     """
     leaves, structure = jax.tree.flatten(layers)
     parts = [jax.lax.split(leaf, (1,) * num_layers) for leaf in leaves]
-    return [structure.unflatten([part[i][0] for part in parts]) for i in range(num_layers)]
+    return [
+        jax.tree.unflatten(structure, [part[i][0] for part in parts]) for i in range(num_layers)
+    ]

@@ -4,13 +4,14 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Float, Int
 
 from lm.config import require
 from lm.models.context import Context
 from lm.models.spec import TransformerSpec
-from lm.shapes import HiddenBTD, TokensBT
+from lm.shapes import HiddenBTD
 
 
 class LearnedPositions(nnx.Module):
@@ -20,7 +21,7 @@ class LearnedPositions(nnx.Module):
         shape = (spec.config.max_positions, spec.config.d_model)
         self.table = nnx.Param(spec.init.positions(rngs.params(), shape, jnp.float32), dims='PD')
 
-    def __call__(self, positions_BT: TokensBT, context: Context) -> HiddenBTD:
+    def __call__(self, positions_BT: Int[jax.Array, 'B T'], context: Context) -> HiddenBTD:
         """Vectors of the places, [B, T, D].
 
         Raises:
@@ -50,48 +51,50 @@ class RelativePositions(nnx.Module):
 
     def __call__(self, length: int) -> Float[jax.Array, 'H T T']:
         """The bias for rows of `length` tokens, fp32 [H, T, S]."""
-        place = jnp.arange(length)
-        bucket_TS = distance_bucket(
-            place[None, :] - place[:, None], self.buckets, self.max_distance, causal=self.causal
+        bucket = distance_bucket(
+            np.arange(1 - length, length), self.buckets, self.max_distance, causal=self.causal
         )
-        return jnp.take(self.table[...].T, bucket_TS, axis=1)
+        bias_HN = jnp.take(self.table[...].T, bucket, axis=1)
+        place = jnp.arange(length)
+        return jnp.take(bias_HN, place[None, :] - place[:, None] + length - 1, axis=1)
 
 
 def distance_bucket(
-    distance: Int[jax.Array, 'T S'], buckets: int, max_distance: int, *, causal: bool
-) -> Int[jax.Array, 'T S']:
+    distance: Int[np.ndarray, 'N'], buckets: int, max_distance: int, *, causal: bool
+) -> Int[np.ndarray, 'N']:
     """The row of the relative table for each distance (key place - query place).
 
     Half of the buckets hold one distance each, from 0; the other half grow as its logarithm
     up to `max_distance`, and the last takes all beyond. Not causal: the upper half of all
     buckets is for keys to the right. As in Mesh TensorFlow's `_relative_position_bucket`, which
-    trained the published models.
+    trained the published models. On the host: devices round the logarithm at a bucket's edge
+    each in their own way.
     """
-    side = jnp.zeros_like(distance)
+    side = np.zeros_like(distance)
     if causal:
-        distance = jnp.maximum(-distance, 0)
+        distance = np.maximum(-distance, 0)
     else:
         buckets //= 2
-        side = jnp.where(distance > 0, buckets, 0)
-        distance = jnp.abs(distance)
+        side = np.where(distance > 0, buckets, 0)
+        distance = np.abs(distance)
     exact = buckets // 2
     # Clamped below at `exact`: nearer distances do not use this branch, and log(0) is -inf.
-    ratio = jnp.log(jnp.maximum(distance, exact) / exact) / math.log(max_distance / exact)
-    far = exact + (ratio * (buckets - exact)).astype(jnp.int32)
-    return side + jnp.where(distance < exact, distance, jnp.minimum(far, buckets - 1))
+    ratio = np.log(np.maximum(distance, exact) / exact) / math.log(max_distance / exact)
+    far = exact + (ratio * (buckets - exact)).astype(distance.dtype)
+    return side + np.where(distance < exact, distance, np.minimum(far, buckets - 1))
 
 
 Rotation = tuple[jax.Array, jax.Array]
 """Cosines and sines of each position's angles, both fp32 [B, T, 1, K / 2]."""
 
 
-def rotation(positions_BT: TokensBT, head_width: int, theta: float) -> Rotation:
+def rotation(positions_BT: Int[jax.Array, 'B T'], head_width: int, theta: float) -> Rotation:
     """The angles of rotary embedding: position * theta^(-2i / K) for pair i.
 
     Su et al. 2021, section 3.4.2.
     """
     wavelength = theta ** (jnp.arange(0, head_width, 2, dtype=jnp.float32) / head_width)
-    angle = jnp.asarray(positions_BT)[:, :, None, None].astype(jnp.float32) / wavelength
+    angle = positions_BT[:, :, None, None].astype(jnp.float32) / wavelength
     return jnp.cos(angle), jnp.sin(angle)
 
 

@@ -2,7 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jaxtyping import Float, Int
 
 from lm.models.attention import Pattern
 from lm.models.context import Context
@@ -44,8 +46,8 @@ class Stack(nnx.Module):
         segments_BT: TokensBT,
         positions_BT: TokensBT,
         context: Context,
-        memory_BSD: jax.Array | None = None,
-        memory_segments_BS: TokensBT | None = None,
+        memory_BSD: Float[jax.Array, 'B S D'] | None = None,
+        memory_segments_BS: Int[jax.Array | np.ndarray, 'B S'] | None = None,
     ) -> HiddenBTD:
         """Hidden states of embedded tokens.
 
@@ -57,11 +59,12 @@ class Stack(nnx.Module):
           memory_BSD: the encoder's hidden states, for a stack that reads them.
           memory_segments_BS: their segment ids.
         """
+        segments_BT, positions_BT = jnp.asarray(segments_BT), jnp.asarray(positions_BT)
         x_BTD = self._embed(x_BTD, positions_BT, context.part(0))
         pattern = self._pattern(segments_BT, positions_BT)
         memory_pattern = None
         if memory_segments_BS is not None:
-            memory_pattern = Pattern(segments_BT, memory_segments_BS, causal=False)
+            memory_pattern = Pattern(segments_BT, jnp.asarray(memory_segments_BS), causal=False)
 
         def step(layer: Layer, x_BTD: jax.Array, index: jax.Array) -> jax.Array:
             part = context.part(index + 1)
@@ -82,7 +85,7 @@ class Stack(nnx.Module):
             x_BTD = context.part(0).drop(x_BTD, FINAL_DROPOUT_SITE)
         return x_BTD
 
-    def _embed(self, x_BTD: jax.Array, positions_BT: TokensBT, context: Context) -> jax.Array:
+    def _embed(self, x_BTD: jax.Array, positions_BT: jax.Array, context: Context) -> jax.Array:
         if self.learned_positions is not None:
             x_BTD += self.learned_positions(positions_BT, context)
         if self.token_types is not None:
@@ -91,7 +94,7 @@ class Stack(nnx.Module):
             x_BTD = self.embedding_norm(x_BTD)
         return context.layout.constrain(context.drop(x_BTD, EMBEDDING_DROPOUT_SITE), 'BTD')
 
-    def _pattern(self, segments_BT: TokensBT, positions_BT: TokensBT) -> Pattern:
+    def _pattern(self, segments_BT: jax.Array, positions_BT: jax.Array) -> Pattern:
         bias_HTS, turn = None, None
         if self.relative_positions is not None:
             bias_HTS = self.relative_positions(segments_BT.shape[1])

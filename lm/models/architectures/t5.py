@@ -57,11 +57,10 @@ class Options:
 def build(config: ModelConfig, rngs: nnx.Rngs) -> EncoderDecoderModel:
     """The model; `d_ff` unset is 8/3 of the width, rounded up (`gated_width`)."""
     options: Options = config.options
-    config = dataclasses.replace(config, d_ff=config.d_ff or gated_width(config.d_model))
-    width, head_width = config.d_model, config.head_width
+    d_ff = config.d_ff or gated_width(config.d_model)
     spec = TransformerSpec(
-        config=config,
-        init=_initializers(width, head_width, config.num_heads, config.d_ff or 0),
+        config=dataclasses.replace(config, d_ff=d_ff),
+        init=_initializers(config.d_model, config.num_heads, config.head_width, d_ff),
         positions=Positions(
             options.positions,
             buckets=options.relative_buckets,
@@ -80,7 +79,7 @@ def build(config: ModelConfig, rngs: nnx.Rngs) -> EncoderDecoderModel:
     return EncoderDecoderModel(spec, rngs)
 
 
-def _initializers(d: int, k: int, h: int, f: int) -> Initializers:
+def _initializers(d: int, h: int, k: int, f: int) -> Initializers:
     return Initializers(
         tokens=normal(1.0),
         positions=normal(d**-0.5),

@@ -1,0 +1,26 @@
+"""A small T5 1.1 on the English of this Python: `lm train --config=t5_tiny --workdir=DIR`.
+
+For 2 CPU cores; 1.5 million parameters.
+"""
+
+from lm.config import Config, EvalConfig, ModelConfig, ObjectiveConfig, OptimConfig, TrainConfig
+
+
+def config(preset: str = '') -> Config:
+    """The run; it has no presets."""
+    del preset
+    return Config(
+        model=ModelConfig(
+            name='t5',
+            num_layers=2,
+            d_model=128,
+            num_heads=4,
+            vocab_size=2048,
+            max_positions=128,
+            scan_layers=False,
+        ),
+        objective=ObjectiveConfig(name='span_corruption'),
+        optim=OptimConfig(peak_lr=2e-3, weight_decay=0.01, warmup_steps=100),
+        train=TrainConfig(steps=2000, batch_size=32, seq_len=128),
+        eval=EvalConfig(every_steps=500),
+    )

@@ -1,0 +1,130 @@
+"""Training FLOPs of one row, by named rules. Python integers: int32 and float32 would overflow.
+
+A multiplication and an addition are two FLOPs; the backward pass costs twice the forward pass.
+Rematerialisation is not counted, so a utilisation from these is MFU, not HFU (Chowdhery et al.
+2022, appendix B).
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+from lm.models.functional import Functional
+from lm.planning.counts import parameter_sizes
+from lm.shapes import is_matrix
+
+Attention = Literal['full', 'causal_halved']
+
+RULE_6N = '6N: 6 x matmul parameters with the output matrix, embedding look-ups not counted'
+RULE_EXACT = {
+    'full': 'exact matmuls, attention over all key positions',
+    'causal_halved': 'exact matmuls, causal attention over positions up to the query only',
+}
+TRAIN_OVER_FORWARD = 3
+
+
+@dataclass(frozen=True)
+class FlopCount:
+    """FLOPs of a forward and backward pass over one row.
+
+    Attributes:
+      rule: what is counted, in words for a reader of the figure.
+      row: FLOPs of a row.
+      tokens: tokens of a row, of both sides where there are two.
+      by_group: `row` split by what is computed.
+    """
+
+    rule: str
+    row: int
+    tokens: int
+    by_group: dict[str, int]
+
+    @property
+    def per_token(self) -> float:
+        """FLOPs over tokens; in an encoder-decoder the mean over both sides' tokens."""
+        return self.row / self.tokens
+
+
+def train_flops(functional: Functional, seq_len: int, decoder_len: int | None = None) -> FlopCount:
+    """The 6N rule (Kaplan et al. 2020, section 2.1): 6 N tokens, attention scores left out.
+
+    N counts each matrix that multiplies activations, the output matrix too, tied or not. In an
+    encoder-decoder 6 (N_enc tokens_in + N_dec tokens_out); the decoder's keys and values of
+    cross-attention are counted with the decoder.
+
+    Args:
+      functional: the model.
+      seq_len: tokens of a row, the encoder's where there are two sides.
+      decoder_len: tokens of the decoder's row; an encoder-decoder needs it.
+    """
+    lengths = _lengths(functional, seq_len, decoder_len)
+    by_group = {
+        side: 2 * TRAIN_OVER_FORWARD * length * _matrices(functional, side)
+        for side, length in lengths.items()
+    }
+    reading = 'decoder' if 'decoder' in lengths else 'encoder'
+    by_group['head'] = 2 * TRAIN_OVER_FORWARD * lengths[reading] * _head(functional)
+    return FlopCount(RULE_6N, sum(by_group.values()), sum(lengths.values()), by_group)
+
+
+def train_flops_exact(
+    functional: Functional,
+    seq_len: int,
+    decoder_len: int | None = None,
+    attention: Attention = 'full',
+) -> FlopCount:
+    """Every matrix product of the model, attention's too; elementwise work is left out.
+
+    Args:
+      functional: the model.
+      seq_len: tokens of a row, the encoder's where there are two sides.
+      decoder_len: tokens of the decoder's row; an encoder-decoder needs it.
+      attention: `full` counts scores that the causal mask hides, which a plain kernel computes;
+        `causal_halved` does not. Segments are not looked at.
+    """
+    config = functional.config
+    lengths = _lengths(functional, seq_len, decoder_len)
+    forward: Counter[str] = Counter()
+    for path, size in parameter_sizes(functional).items():
+        side, *rest = path.split('/')
+        if side in lengths and is_matrix(functional.dims[path]) and rest[0] == 'layers':
+            # Cross-attention's keys and values are made from the encoder's tokens.
+            memory = rest[1] == 'cross_attention' and rest[2] in ('key', 'value')
+            length = lengths['encoder' if memory else side]
+            forward[f'{side}/{rest[1]}'] += 2 * length * size
+    pair = 4 * config.num_layers * config.num_heads * config.head_width
+    for side, length in lengths.items():
+        pairs = length * length
+        if side == 'decoder' and attention == 'causal_halved':
+            pairs = length * (length + 1) // 2
+        forward[f'{side}/scores'] += pair * pairs
+    if len(lengths) == 2:
+        forward['decoder/cross_scores'] += pair * lengths['encoder'] * lengths['decoder']
+    reading = 'decoder' if 'decoder' in lengths else 'encoder'
+    forward['head'] += 2 * lengths[reading] * _head(functional)
+    by_group = {group: TRAIN_OVER_FORWARD * flops for group, flops in forward.items()}
+    return FlopCount(RULE_EXACT[attention], sum(by_group.values()), sum(lengths.values()), by_group)
+
+
+def _lengths(functional: Functional, seq_len: int, decoder_len: int | None) -> dict[str, int]:
+    """Tokens that each side of the model reads."""
+    if functional.family != 'encoder_decoder':
+        return {functional.family: seq_len}
+    if decoder_len is None:
+        raise ValueError('an encoder-decoder has two lengths: give decoder_len')
+    return {'encoder': seq_len, 'decoder': decoder_len}
+
+
+def _matrices(functional: Functional, side: str) -> int:
+    """Parameters of the matrices in a side's layers."""
+    return sum(
+        size
+        for path, size in parameter_sizes(functional).items()
+        if path.startswith(f'{side}/layers/') and is_matrix(functional.dims[path])
+    )
+
+
+def _head(functional: Functional) -> int:
+    """Parameters of the output matrix, tied or not, and of the head's transform."""
+    transform = parameter_sizes(functional).get('head/transform/weight', 0)
+    return functional.config.tokens * functional.config.d_model + transform
