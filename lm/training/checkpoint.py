@@ -47,8 +47,12 @@ class Checkpoints:
         """The steps that are saved, oldest first."""
         return sorted(int(c.step) for c in self._checkpointer.checkpoints)
 
-    def save(self, state: State) -> None:
+    def save(self, state: State, record: dict[str, Any]) -> None:
         """Begins to write `state`; returns once the arrays may be donated. Saved steps stay.
+
+        Args:
+          state: of the run.
+          record: JSON that comes back with the state.
 
         Raises:
           UserError: this save, or the one before it, could not be written.
@@ -62,7 +66,11 @@ class Checkpoints:
                 step,
                 tree,
                 force=True,
-                custom_metadata={'format_version': FORMAT_VERSION, 'digests': digests(tree)},
+                custom_metadata={
+                    'format_version': FORMAT_VERSION,
+                    'digests': digests(tree),
+                    'record': record,
+                },
             )
         except (OSError, ValueError) as error:
             raise self._unwritable(error) from error
@@ -78,14 +86,15 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             raise self._unwritable(error) from error
 
-    def restore(self, like: State) -> State | None:
-        """The newest undamaged checkpoint, or None if there is none at all.
+    def restore(self, like: State, strict: bool) -> tuple[State, dict[str, Any]] | None:
+        """The newest undamaged checkpoint and its record, or None if there is none at all.
 
         Newer, damaged ones are told of in one line each and moved to `damaged/` in the workdir,
         so that the run can save those steps anew.
 
         Args:
           like: ShapeDtypeStructs with the shardings to restore to.
+          strict: raise where the newest is damaged.
 
         Raises:
           UserError: there are checkpoints and every one is damaged.
@@ -93,8 +102,10 @@ class Checkpoints:
         damage: dict[int, Damaged] = {}
         for step in reversed(self.steps):
             try:
-                state = self.read(step, like)
+                found = self.read(step, like)
             except Damaged as error:
+                if strict:
+                    raise UserError(f'--strict: checkpoint {step} is damaged ({error})') from error
                 damage[step] = error
                 continue
             for newer, error in damage.items():
@@ -104,7 +115,7 @@ class Checkpoints:
                     f'going on from the one before, step {step}',
                     file=sys.stderr,
                 )
-            return state
+            return found
         if damage:
             newest, error = next(iter(damage.items()))
             raise UserError(
@@ -113,20 +124,21 @@ class Checkpoints:
             )
         return None
 
-    def read(self, step: int, like: State) -> State:
-        """The checkpoint of one step, verified.
+    def read(self, step: int, like: State) -> tuple[State, dict[str, Any]]:
+        """The checkpoint of one step, verified, and its record.
 
         Raises:
           Damaged: it cannot be read, or a leaf's digest is not the one it was saved with.
           UserError: it was written by a version of another format.
         """
-        return State(**self._read(step, like._asdict()))
+        tree, record = self._read(step, like._asdict())
+        return State(**tree), record
 
     def read_params(self, step: int, like: dict[str, Any]) -> dict[str, jax.Array]:
         """Only the parameters of one step, verified; raises as `read`."""
-        return self._read(step, {'params': like})['params']
+        return self._read(step, {'params': like})[0]['params']
 
-    def _read(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
+    def _read(self, step: int, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         try:
             metadata = self._checkpointer.checkpointables_metadata(step).custom_metadata
             tree = self._checkpointer.load_checkpointables(step, like)
@@ -142,7 +154,7 @@ class Checkpoints:
         for path, digest in digests(tree).items():
             if metadata['digests'].get(path) != digest:
                 raise Damaged(f'{path} is not what was saved')
-        return tree
+        return tree, metadata['record']
 
     def _set_aside(self, step: int) -> None:
         """Moves the directory of a step out of Orbax's sight."""

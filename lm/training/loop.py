@@ -53,6 +53,7 @@ class NonFinite(UserError):
 
 def run_loop(
     program: Program,
+    take_step: Callable[[State, Batch], tuple[State, Metrics]],
     state: State,
     batches: Iterator[Batch],
     first_step: int,
@@ -61,7 +62,7 @@ def run_loop(
     boundaries: Sequence[Boundary],
     interrupt: Interrupt,
 ) -> tuple[int, State]:
-    """Takes steps up to `train.steps`, or until a signal; returns the step and state reached.
+    """Takes steps, by `take_step`, up to `train.steps`, or until a signal; returns the step and state reached.
 
     The metrics of step n are read while step n + 1 runs, so nothing waits for them; on a mesh of
     emulated devices each step is waited for. Before a boundary the step is read out, so a
@@ -84,7 +85,7 @@ def run_loop(
 
     while step < program.config.train.steps and interrupt.signal_number is None:
         batch = next(batches)
-        state, metrics = program.step(state, program.layout.place(batch))
+        state, metrics = take_step(state, program.layout.place(batch))
         step += 1
         if program.layout.blocks_each_step:
             jax.block_until_ready(state)

@@ -5,17 +5,18 @@ from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from lm import mesh as meshes
 from lm import registry
-from lm.batch import Batch
+from lm.batch import Batch, Row
 from lm.config import Config
 from lm.mesh.mesh import MeshLayout
 from lm.models.functional import Functional, functional
 from lm.objectives._objective import Objective
 from lm.precision.policy import POLICIES, Policy, default_policy_name
-from lm.training.step import Metrics, State, build_step
+from lm.training.step import State, build_step
 from lm.vocabulary import Vocabulary
 
 
@@ -37,7 +38,7 @@ class Program:
     schedule: optax.Schedule
     policy: Policy
     layout: MeshLayout
-    step: Callable[[State, Batch], tuple[State, Metrics]]
+    step: jax.stages.Wrapped
     init_state: Callable[[], State]
 
     @property
@@ -47,6 +48,15 @@ class Program:
         return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.layout.replicated),
             shapes,
+        )
+
+    def abstract_batch(self, row: Row) -> Batch:
+        """Shapes, dtypes and shardings of a training batch; `row` is any row of the run."""
+        example = self.objective.example(row, np.random.default_rng(0))
+        rows = self.config.train.batch_size
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((rows, *x.shape), x.dtype, sharding=self.layout.rows),
+            example,
         )
 
 

@@ -52,12 +52,11 @@ class MetricsLog:
         pace: Pace,
         every: int,
         last_step: int,
-        seconds_before: float,
+        counts: 'Counts',
         listeners: list[Callable[[dict[str, Any]], None]],
     ):
         self._workdir, self._pace, self._every, self._last = workdir, pace, every, last_step
-        self._seconds_before = seconds_before
-        self._listeners = listeners
+        self._counts, self._listeners = counts, listeners
 
     def __call__(self, report: Report) -> None:
         """Writes the row of a step that is due."""
@@ -72,7 +71,7 @@ class MetricsLog:
             'learning_rate': report.learning_rate,
             'tokens_per_second': speed,
             'mfu': mfu,
-            'seconds': self._seconds_before + report.busy_seconds,
+            'seconds': self._counts.seconds,
         }
         append_jsonl(self._workdir.metrics_file, row)
         for listener in self._listeners:
@@ -139,18 +138,46 @@ class TensorBoard:
         self._writer.close()
 
 
-class TokenCount:
-    """Adds up what each batch held: for the account of every token in summary.json."""
+class Counts:
+    """Adds up what each batch held and the seconds spent; goes with every checkpoint.
+
+    Attributes:
+      used: raw tokens that reached a batch.
+      targets: predictions that counted.
+      padded: places of batches that held nothing.
+      seconds: in the loop, before this process.
+    """
 
     def __init__(self, objective: Objective):
         self._objective = objective
         self.used = self.targets = self.padded = 0
+        self._seconds_before = self._seconds = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds in the loop, by this process and those before it."""
+        return self._seconds_before + self._seconds
 
     def __call__(self, report: Report) -> None:
         """Counts the batch of a step."""
         batch = report.batch
         self.used += self._objective.tokens_used(batch)
         self.targets += round(report.targets)
+        self._seconds = report.busy_seconds
         for ids in (batch.segment_ids, batch.decoder_segment_ids):
             if ids is not None:
                 self.padded += int(np.count_nonzero(np.asarray(ids) == 0))
+
+    def to_json(self) -> dict[str, float]:
+        """The numbers, for a checkpoint's record."""
+        return {
+            'used': self.used,
+            'targets': self.targets,
+            'padded': self.padded,
+            'seconds': self.seconds,
+        }
+
+    def from_json(self, record: dict[str, Any]) -> None:
+        """Goes on from the numbers of a checkpoint."""
+        self.used, self.targets = int(record['used']), int(record['targets'])
+        self.padded, self._seconds_before = int(record['padded']), float(record['seconds'])

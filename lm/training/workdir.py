@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lm.config import Config, flatten, from_json, to_json
+from lm.config import Config, from_json, to_json
+from lm.fields import flatten
 from lm.errors import UserError
 
 FIXED = ('model', 'objective', 'data', 'optim', 'precision')

@@ -1,0 +1,49 @@
+"""Continues a prompt, or fills its blanks, with a trained model.
+
+Stdout is the prompt and what the model adds, one text after another, and nothing else.
+"""
+
+import sys
+
+from lm.errors import UserError
+from lm.flags import Flags
+
+
+def define_flags(flags: Flags) -> None:
+    """The model, the prompt and how tokens are chosen."""
+    flags.define('workdir', str, '', "the run's folder")
+    flags.define('prompt', str | None, None, 'text to continue; empty: from bos; absent: stdin')
+    flags.define('max_new_tokens', int, 100, 'tokens added at most')
+    flags.define('temperature', float, 1.0, 'logits are divided by it; 0 is greedy')
+    flags.define('top_k', int | None, None, 'only the k likeliest tokens may come')
+    flags.define('top_p', float, 1.0, 'only the likeliest tokens that hold this probability')
+    flags.define('num_samples', int, 1, 'texts')
+    flags.define('seed', int, 0, 'decides the draws')
+    flags.define('fill', bool, False, 'fill each <mask> of the prompt instead of continuing it')
+
+
+def main(flags: Flags) -> None:
+    """Prints the texts."""
+    workdir = flags.required('workdir')
+    prompt = flags['prompt']
+    if prompt is None:
+        try:
+            prompt = sys.stdin.buffer.read().decode()
+        except UnicodeDecodeError as error:
+            raise UserError(f'stdin: is not UTF-8 (byte {error.start})') from error
+    from lm.generation.sample import generate
+    from lm.training.load import load
+
+    texts = generate(
+        load(workdir),
+        [prompt],
+        max_new_tokens=flags['max_new_tokens'],
+        temperature=flags['temperature'],
+        top_k=flags['top_k'],
+        top_p=flags['top_p'],
+        num_samples=flags['num_samples'],
+        seed=flags['seed'],
+        fill=flags['fill'],
+    )
+    for text in texts:
+        sys.stdout.write(text + '\n')

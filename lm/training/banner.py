@@ -1,0 +1,72 @@
+"""What a run says of itself before its first step."""
+
+import jax
+import numpy as np
+
+from lm.planning.counts import ParameterCount
+from lm.training.program import Program
+
+
+def device_words() -> str:
+    """Count, platform and kind of the devices: `8 x cpu (TFRT_CPU)`."""
+    devices = jax.devices()
+    return f'{len(devices)} x {devices[0].platform} ({devices[0].device_kind})'
+
+
+def state_dtypes(program: Program) -> dict[str, str]:
+    """The dtypes of what is held and computed with, read off the abstract state."""
+    state = program.abstract_state
+
+    def of(tree: object) -> str:
+        kinds = {str(np.dtype(x.dtype)) for x in jax.tree.leaves(tree) if x.ndim > 0}
+        return ', '.join(sorted(kinds)) or 'none'
+
+    return {
+        'params': of(state.params),
+        'opt_state': of(state.opt_state),
+        'compute': str(np.dtype(program.policy.compute_dtype)),
+        'matmul_precision': program.policy.matmul_precision,
+        'logits': 'float32',
+    }
+
+
+def banner(program: Program, count: ParameterCount) -> str:
+    """Devices, mesh, dtypes, attention kernel and the parameters by group."""
+    config = program.config
+    dtypes = ', '.join(f'{name} {dtype}' for name, dtype in state_dtypes(program).items())
+    mesh = ' x '.join(f'{name} {size}' for name, size in program.layout.mesh.shape.items())
+    lines = [
+        f'model      {config.model.name} ({program.functional.family}), '
+        f'{count.total:,} parameters, {count.non_embedding:,} without embeddings'
+        + (f', and {count.padding:,} of vocabulary padding' if count.padding else ''),
+        f'objective  {config.objective.name}: {config.train.batch_size} rows of '
+        f'{config.train.seq_len}, {program.objective.target_len} targets each',
+        f'devices    {device_words()}; mesh {mesh}, {config.mesh.strategy}',
+        f'precision  {program.policy.name}: {dtypes}',
+        f'attention  {program.layout.attention_kernel}',
+        '',
+        *parameter_table(program),
+    ]
+    return '\n'.join(lines)
+
+
+def parameter_table(program: Program) -> list[str]:
+    """A line for each parameter: path, dims, shape, number of entries."""
+    shapes = program.functional.shapes
+    width = max(map(len, shapes))
+    return [
+        f'  {path:<{width}}  {program.functional.dims[path]:<6} '
+        f'{"x".join(map(str, x.shape)):>18} {np.prod(x.shape, dtype=np.int64):>14,}'
+        for path, x in shapes.items()
+    ]
+
+
+def fallbacks(program: Program) -> list[str]:
+    """What runs otherwise than the fastest or plainest reading of the config: --strict refuses."""
+    platform = jax.devices()[0].platform
+    found = []
+    if platform != 'cpu' and program.layout.attention_kernel == 'xla':
+        found.append(f'attention runs on XLA, not on a fused kernel of the {platform}')
+    if platform == 'cpu' and program.policy.name == 'bf16_mixed':
+        found.append('bf16 is emulated on CPU; precision.policy=fp32 is its native format')
+    return found

@@ -1,0 +1,119 @@
+"""The record of a run: summary.json and loss.png."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lm.data.packing import PackedRows
+from lm.data.prepare import Prepared
+from lm.planning.counts import count_parameters
+from lm.planning.flops import PF_DAY, FlopCount
+from lm.shapes import Params
+from lm.training.banner import device_words, state_dtypes
+from lm.training.program import Program
+from lm.training.reporters import Counts
+from lm.training.step import State
+from lm.training.workdir import Workdir, read_jsonl
+
+
+def params_sha256(params: Params) -> str:
+    """SHA-256 over the bytes of all parameters, in the order of their paths."""
+    digest = hashlib.sha256()
+    for path in sorted(params):
+        digest.update(np.ascontiguousarray(params[path]).tobytes())
+    return digest.hexdigest()
+
+
+def account(
+    rows: PackedRows, prepared: Prepared, counts: Counts, stop_row: int
+) -> dict[str, Any]:
+    """Where every document and token went, for the source of the run.
+
+    Args:
+      rows: the training rows.
+      prepared: what they were packed from.
+      counts: what the batches held.
+      stop_row: rows read so far.
+    """
+    packed = rows.accounting(0, stop_row)
+    return {
+        **prepared.accounting,
+        'trained_on': {
+            **packed,
+            'tokens_in_batches': counts.used,
+            'targets': counts.targets,
+            'positions_padded': counts.padded,
+            'tokens_dropped': packed['tokens'] - counts.used,
+        },
+    }
+
+
+def summarise(
+    workdir: Workdir,
+    program: Program,
+    state: State,
+    flops: FlopCount,
+    peak: float | None,
+    eval_loss: float,
+    bits_per_byte: float | None,
+    compile_seconds: float,
+    data: dict[str, Any],
+) -> dict[str, Any]:
+    """The contents of summary.json.
+
+    Args:
+      workdir: of the run; its metrics are read.
+      program, state: of the run, at its end.
+      flops: of one row.
+      peak: FLOP/s of all devices, None where unknown.
+      eval_loss, bits_per_byte: on the whole held-out text.
+      compile_seconds: of the step, in this process.
+      data: from `account`.
+    """
+    config, metrics = program.config, read_jsonl(workdir.metrics_file)
+    count = count_parameters(program.functional)
+    total_flops = float(flops.row) * config.train.batch_size * int(state.step)
+    seconds = metrics[-1]['seconds']
+    return {
+        'steps': int(state.step),
+        'params': count.total,
+        'params_non_embedding': count.non_embedding,
+        'params_padding': count.padding,
+        'tokens': metrics[-1]['tokens'],
+        'flops': total_flops,
+        'pf_days': total_flops / PF_DAY,
+        'mfu': total_flops / seconds / peak if peak else None,
+        'flops_rule': flops.rule,
+        'final_loss': metrics[-1]['loss'],
+        'eval_loss': eval_loss,
+        'bits_per_byte': bits_per_byte,
+        'seconds': seconds,
+        'compile_seconds': compile_seconds,
+        'device': device_words(),
+        'dtypes': state_dtypes(program),
+        'attention_kernel': program.layout.attention_kernel,
+        'params_sha256': params_sha256(state.params),
+        'data': data,
+    }
+
+
+def plot_loss(workdir: Workdir) -> None:
+    """Draws training and held-out loss over steps into loss.png."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    train, held_out = read_jsonl(workdir.metrics_file), read_jsonl(workdir.eval_file)
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout='constrained')
+    axes.plot([r['step'] for r in train], [r['loss'] for r in train], lw=0.9, label='training')
+    axes.plot([r['step'] for r in held_out], [r['loss'] for r in held_out], 'o-', label='held out')
+    axes.set(xlabel='step', ylabel='loss, nats per target', title=Path(workdir.path).name)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    temporary = workdir.loss_plot.with_suffix('.tmp.png')
+    figure.savefig(temporary, dpi=120)
+    pyplot.close(figure)
+    temporary.replace(workdir.loss_plot)
