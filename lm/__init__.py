@@ -8,7 +8,7 @@ __version__ = '0.1.0'
 _EXPORTS = {
     'UserError': 'lm.errors',
     'generate': 'lm.generation.sample',
-    'load': 'lm.generation.load',
+    'load': 'lm.training.load',
     'load_config': 'lm.config',
     'register': 'lm.registry',
     'train': 'lm.training.run',

@@ -385,6 +385,8 @@ def named_config(name: str) -> Config:
     else:
         config = registry.lookup('configs', stem, 'config').config(preset)
     require(isinstance(config, Config), f'config={name}: config(preset) returned no lm Config')
+    # Most configs ignore the preset: without this a mistyped one would train something else.
+    require(not preset or config != named_config(stem), f'config={name}: has no preset {preset!r}')
     return config
 
 
@@ -404,5 +406,5 @@ def _config_of_file(path: str, preset: str) -> Any:
     except Exception as error:
         line = getattr(error, 'lineno', None)
         for frame in traceback.extract_tb(error.__traceback__):
-            line = frame.lineno if Path(frame.filename) == Path(path) else line
+            line = frame.lineno if Path(frame.filename) == Path(path).absolute() else line
         raise UserError(f'config={path}: line {line}: {type(error).__name__}: {error}') from error

@@ -1,7 +1,7 @@
 """Left-to-right decoding: a fresh forward pass for every token."""
 
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from lm.generation.sampling import Sampling, choose
 from lm.shapes import LogitsBTV
 
 
+@runtime_checkable
 class NextLogits(Protocol):
     """A model's forward pass; compared by value, so that equal ones are compiled once."""
 

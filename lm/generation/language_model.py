@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from lm.shapes import LogitsBTV, Params
 from lm.vocabulary import Vocabulary
 
 
+@runtime_checkable
 class TextCodec(Protocol):
     """What is needed of a tokenizer: text to ids, ids to text, and the special ids."""
 

@@ -1,6 +1,6 @@
 """What every objective is: a length of raw row, a host half and a device half."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +22,7 @@ class Sums(NamedTuple):
     weight: Scalar
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What the data pipeline, the step and the evaluation know of an objective.
 
