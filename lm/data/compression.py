@@ -1,0 +1,69 @@
+"""Opening files that may be packed: `.gz` and `.zst`."""
+
+import gzip
+import io
+from pathlib import Path
+from typing import IO, Any, cast
+
+PACKED_SUFFIXES = ('.gz', '.zst')
+_BLOCK = 1 << 17
+
+
+def open_packed(path: Path, suffix: str) -> IO[bytes]:
+    """The bytes of `path`, unpacked if `suffix` is one of `PACKED_SUFFIXES`.
+
+    Reading raises OSError or EOFError where the file is damaged or cut short.
+    """
+    if suffix == '.gz':
+        return cast(IO[bytes], gzip.open(path, 'rb'))
+    if suffix == '.zst':
+        return cast(IO[bytes], io.BufferedReader(_ZstandardFile(path), _BLOCK))
+    return path.open('rb')
+
+
+class _ZstandardFile(io.RawIOBase):
+    """Unpacks frame after frame, and notices an unfinished last one (the library's reader ends
+    there without a word)."""
+
+    def __init__(self, path: Path):
+        import zstandard
+
+        self._decompressor = zstandard.ZstdDecompressor()
+        self._failure = zstandard.ZstdError
+        self._file = path.open('rb')
+        self._frame: Any = None
+        self._packed = b''
+        self._ready = b''
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready and self._advance():
+            pass
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def _advance(self) -> bool:
+        """Unpacks one more block into `_ready`; False at the end of the file."""
+        self._packed = self._packed or self._file.read(_BLOCK)
+        if not self._packed:
+            if self._frame is not None:
+                raise EOFError('the file ends within a zstd frame')
+            return False
+        if self._frame is None:
+            self._frame = self._decompressor.decompressobj()
+        try:
+            self._ready = self._frame.decompress(self._packed)
+        except self._failure as error:
+            raise OSError(str(error)) from None
+        self._packed = self._frame.unused_data if self._frame.eof else b''
+        if self._frame.eof:
+            self._frame = None
+        return True

@@ -1,0 +1,83 @@
+"""Rows to batches, ahead of the step that needs them, through Grain."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from lm.batch import Batch, Row, stack
+from lm.data.packing import PackedRows
+
+Example = Callable[[Row, np.random.Generator], Batch]
+"""An objective's host half: one row, as the model reads it."""
+
+_ENDLESS = 2**62
+_AHEAD = 2  # batches made ahead for each thread
+
+
+def batches(
+    rows: PackedRows,
+    example: Example,
+    *,
+    batch_size: int,
+    start_row: int,
+    seed: int,
+    stop_row: int | None = None,
+    overfit_batches: int = 0,
+    threads: int,
+) -> Iterator[Batch]:
+    """Batches of `batch_size` rows, from row `start_row` on.
+
+    What is in a row, its corruption included, is a pure function of (seed, number of the row):
+    neither where the iteration began nor the number of threads changes it.
+
+    Args:
+      rows: the packing index.
+      example: makes a batch's row of a packed one; draws from the generator it is given.
+      batch_size: rows of a batch.
+      start_row: the first row: a resumed run gives the number of rows it has consumed.
+      seed: of the corruption.
+      stop_row: the row to stop before; the last batch is filled up with rows of padding that have
+        no loss weight. None: endless.
+      overfit_batches: k > 0 repeats the first k batches of the sequence, corruption and all.
+      threads: that make batches; 0 makes them in the caller's.
+
+    Yields:
+      batches of NumPy arrays [batch_size, ...]. Closing or dropping the iterator ends the threads.
+    """
+    import grain
+
+    period = overfit_batches * batch_size
+
+    def made(i: int) -> Batch:
+        i = i % period if period else i
+        generator = np.random.default_rng([seed, i])
+        if stop_row is not None and i >= stop_row:
+            return _weightless(example(rows.padding(), generator))
+        return example(rows.row(i), generator)
+
+    stop = _ENDLESS
+    if stop_row is not None:
+        stop = start_row + -(-max(stop_row - start_row, 0) // batch_size) * batch_size
+    iterator = iter(
+        grain.MapDataset.range(start_row, stop)
+        .map(made)
+        .batch(batch_size, drop_remainder=True, batch_fn=lambda made: stack(list(made)))
+        .to_iter_dataset(
+            grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads * _AHEAD)
+        )
+    )
+    return _closing(iterator)
+
+
+def _closing(iterator: Iterator[Batch]) -> Iterator[Batch]:
+    """Ends Grain's threads with the iteration, however it ends."""
+    try:
+        yield from iterator
+    finally:
+        iterator.close()  # type: ignore[attr-defined]
+
+
+def _weightless(batch: Batch) -> Batch:
+    if batch.loss_weights is None:
+        return batch
+    return batch._replace(loss_weights=np.zeros_like(batch.loss_weights))

@@ -1,0 +1,147 @@
+"""Where text comes from: one interface over files, the standard library and TFDS.
+
+`open_source` turns `data.source` into a `Source`, which says what its content is (a hash, for the
+cache) and yields its documents, as often as asked, always in the same order.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+from lm.config import DataConfig
+from lm.errors import UserError
+
+Part = Literal['train', 'validation']
+Unit = Literal['file', 'blank_line', 'line']
+
+
+class Document(NamedTuple):
+    """One text. `name` does not depend on where the source lies: it decides the split."""
+
+    name: str
+    text: str
+
+
+@dataclass
+class Reading:
+    """What one pass over a source met.
+
+    Attributes:
+      documents: texts read, those dropped included.
+      text_bytes: UTF-8 bytes of them, with what separates documents within a file.
+      separator_bytes: line ends and blank lines between the documents of one file.
+      dropped: documents and files left out, by reason.
+    """
+
+    documents: int = 0
+    text_bytes: int = 0
+    separator_bytes: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Text that can be read again and again.
+
+    Attributes:
+      facts: what a record of the run should say about it (`source`, the Python version, ...).
+      has_validation: whether it names its own held-out part.
+    """
+
+    facts: dict[str, str]
+    has_validation: bool
+
+    def fingerprint(self) -> str:
+        """A hash of the content, hexadecimal; cheaper than reading the documents."""
+        ...
+
+    def documents(self, reading: Reading, part: Part = 'train') -> Iterator[Document]:
+        """Its documents in a fixed order, counted in `reading` as they are drawn.
+
+        Raises:
+          UserError: text that cannot be read, naming the file and the place.
+        """
+        ...
+
+
+def open_source(data: DataConfig) -> Source:
+    """The source that `data.source` names.
+
+    Raises:
+      UserError: there is no such file, dataset or glob.
+    """
+    if data.source in ('stdlib', 'stdlib_code'):
+        from lm.data.standard_library import StandardLibrary
+
+        return StandardLibrary(code=data.source == 'stdlib_code', unit=data.documents)
+    if data.source.startswith('tfds:'):
+        from lm.data.tfds_source import TfdsSource
+
+        return TfdsSource(data.source, text_field=data.text_field, unit=data.documents)
+    from lm.data.text_files import TextFiles
+
+    return TextFiles(data.source, text_field=data.text_field, unit=data.documents)
+
+
+def cut_documents(
+    name: str, lines: Iterable[str], unit: Unit, reading: Reading
+) -> Iterator[Document]:
+    """The documents within one text, given line by line with line ends.
+
+    `file`: all of it, to the byte. `line`: each line without its end. `blank_line`: each run of
+    lines between lines of whitespace, without the last line end. Texts of whitespace alone are
+    dropped and counted.
+    """
+    if unit == 'file':
+        text = ''.join(lines)
+        reading.text_bytes += len(text.encode())
+        yield from _kept(Document(name, text), reading)
+        return
+    gathered: list[str] = []
+    first = 1
+    for number, line in enumerate(lines, 1):
+        reading.text_bytes += len(line.encode())
+        if unit == 'line':
+            yield from _kept(_without_end(f'{name}:{number}', [line], reading), reading)
+        elif line.strip():
+            first = first if gathered else number
+            gathered.append(line)
+        else:
+            reading.separator_bytes += len(line.encode())
+            if gathered:
+                yield from _kept(_without_end(f'{name}:{first}', gathered, reading), reading)
+            gathered = []
+    if gathered:
+        yield from _kept(_without_end(f'{name}:{first}', gathered, reading), reading)
+
+
+def require_text(name: str, text: str) -> str:
+    """`text`, which must be expressible in UTF-8 (JSON can spell half a surrogate pair).
+
+    Raises:
+      UserError: it is not.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f'data.source: {name} holds an unpaired surrogate \\u{ord(text[error.start]):04x} at '
+            f'character {error.start}, which is no text; remove it'
+        ) from None
+    return text
+
+
+def _without_end(name: str, lines: list[str], reading: Reading) -> Document:
+    text = ''.join(lines)
+    kept = text.removesuffix('\n').removesuffix('\r')
+    reading.separator_bytes += len(text) - len(kept)
+    return Document(name, kept)
+
+
+def _kept(document: Document, reading: Reading) -> Iterator[Document]:
+    reading.documents += 1
+    if document.text.strip():
+        yield document
+    else:
+        reading.dropped['empty'] += 1

@@ -1,0 +1,223 @@
+"""Documents from files: plain text, JSONL and parquet, compressed or not."""
+
+import glob
+import hashlib
+import io
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from lm.data.compression import PACKED_SUFFIXES, open_packed
+from lm.data.sources import Document, Part, Reading, Unit, cut_documents, require_text
+from lm.errors import UserError, did_you_mean
+
+_HASH_BLOCK = 1 << 20
+_SNIFFED = 8192  # bytes after one that is not UTF-8 in which a NUL tells a binary file
+
+
+class BinaryFileError(UserError):
+    """A file that holds no text."""
+
+
+class TextFiles:
+    """A file, every file of a directory, or every file that a glob matches; by sorted path.
+
+    A named or matched file must be text. In a directory hidden files are not looked at and binary
+    ones are left out and counted. The suffix decides the format: `.jsonl` and `.parquet` hold
+    one text a record in `text_field`, anything else is plain UTF-8; `.gz` and `.zst` may follow.
+    """
+
+    has_validation = False
+
+    def __init__(self, source: str, *, text_field: str, unit: Unit):
+        """
+        Raises:
+          UserError: nothing is there.
+        """
+        self.facts = {'source': source}
+        self._source = source
+        self._text_field = text_field
+        self._unit = unit
+        path = Path(source).expanduser()
+        self._is_directory = path.is_dir()
+        if self._is_directory:
+            self._root, self._paths = path, _files_below(path)
+        elif path.exists():
+            self._root, self._paths = path.parent, [path]
+        else:
+            self._root, self._paths = _matched(source, str(path))
+        if not self._paths:
+            raise UserError(f'data.source={source}: a directory without files; give one with text')
+
+    def fingerprint(self) -> str:
+        """SHA-256 over every file's name and bytes."""
+        digest = hashlib.sha256()
+        for path in self._paths:
+            digest.update(self._name(path).encode(errors='surrogateescape') + b'\0')
+            content = hashlib.sha256()
+            try:
+                with path.open('rb') as file:
+                    while block := file.read(_HASH_BLOCK):
+                        content.update(block)
+            except OSError as error:
+                raise self._unreadable(path, error) from None
+            digest.update(content.digest())
+        return digest.hexdigest()
+
+    def documents(self, reading: Reading, part: Part = 'train') -> Iterator[Document]:
+        """See `Source.documents`."""
+        before = reading.documents
+        for path in self._paths:
+            try:
+                yield from self._read(path, reading)
+            except BinaryFileError:
+                if not self._is_directory:
+                    raise
+                reading.dropped['binary file'] += 1
+            except (OSError, EOFError, zlib.error) as error:
+                raise self._unreadable(path, error) from None
+        if reading.documents == before:
+            raise UserError(
+                f'data.source={self._source}: no readable text files in it; give UTF-8 text, '
+                '.jsonl or .parquet'
+            )
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
+
+    def _read(self, path: Path, reading: Reading) -> Iterator[Document]:
+        suffixes = [s.lower() for s in path.suffixes]
+        packed = suffixes.pop() if suffixes and suffixes[-1] in PACKED_SUFFIXES else ''
+        kind = suffixes[-1] if suffixes else ''
+        name = self._name(path)
+        if kind == '.parquet':
+            yield from self._records(path, name, self._parquet(path), reading)
+            return
+        with open_packed(path, packed) as file:
+            if kind == '.jsonl':
+                yield from self._records(path, name, self._json_lines(path, file), reading)
+            else:
+                yield from cut_documents(name, self._lines(path, file), self._unit, reading)
+
+    def _records(
+        self, path: Path, name: str, texts: Iterator[tuple[int, str]], reading: Reading
+    ) -> Iterator[Document]:
+        for number, text in texts:
+            require_text(f'{path}:{number}', text)
+            lines = io.StringIO(text, newline='\n')
+            yield from cut_documents(f'{name}:{number}', lines, self._unit, reading)
+
+    def _lines(self, path: Path, file: IO[bytes]) -> Iterator[str]:
+        """Lines of text with their ends. Raises UserError where a byte is not text."""
+        offset = 0
+        for raw in file:
+            try:
+                text = raw.decode('utf-8')
+            except UnicodeDecodeError as error:
+                raise self._undecodable(path, raw + file.read(_SNIFFED), offset, error) from None
+            if b'\0' in raw:
+                raise self._binary(path, offset + raw.index(b'\0'))
+            yield text
+            offset += len(raw)
+
+    def _undecodable(
+        self, path: Path, raw: bytes, offset: int, error: UnicodeDecodeError
+    ) -> UserError:
+        if b'\0' in raw:
+            return self._binary(path, offset + raw.index(b'\0'))
+        return UserError(
+            f'data.source={path}: not UTF-8 (0x{raw[error.start]:02x} at byte '
+            f'{offset + error.start}); convert it: iconv -f ENCODING -t UTF-8 {path.name} > NEW, '
+            'where ENCODING is often latin1'
+        )
+
+    def _binary(self, path: Path, place: int) -> BinaryFileError:
+        return BinaryFileError(
+            f'data.source={path}: binary, not text (a NUL byte at byte {place}); give UTF-8 text'
+        )
+
+    def _json_lines(self, path: Path, file: IO[bytes]) -> Iterator[tuple[int, str]]:
+        for number, line in enumerate(self._lines(path, file), 1):
+            if not line.strip():
+                continue
+            place = f'{path}:{number}'
+            try:
+                record = json.loads(line.removeprefix('\ufeff'))
+            except ValueError as error:
+                raise UserError(f'data.source={place}: not JSON ({error})') from None
+            if not isinstance(record, dict):
+                raise UserError(
+                    f'data.source={place}: not a JSON object but {type(record).__name__}; give '
+                    f'one object a line'
+                )
+            if self._text_field not in record:
+                raise self._no_field(place, [*map(str, record)])
+            text = record[self._text_field]
+            if not isinstance(text, str):
+                raise UserError(
+                    f'data.text_field={self._text_field}: {place} holds {type(text).__name__} '
+                    'there, not text'
+                )
+            yield number, text
+
+    def _parquet(self, path: Path) -> Iterator[tuple[int, str]]:
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            table = pyarrow.parquet.ParquetFile(path)
+        except pyarrow.ArrowInvalid as error:
+            raise UserError(f'data.source={path}: not a parquet file ({error})') from None
+        names = table.schema_arrow.names
+        if self._text_field not in names:
+            raise self._no_field(str(path), names)
+        kind = table.schema_arrow.field(self._text_field).type
+        if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+            raise UserError(
+                f'data.text_field={self._text_field}: {path} holds {kind} there, not text'
+            )
+        number = 0
+        for batch in table.iter_batches(columns=[self._text_field]):
+            for text in batch.column(0).to_pylist():
+                number += 1
+                yield number, text or ''
+
+    def _no_field(self, place: str, there: list[str]) -> UserError:
+        return UserError(
+            f'data.text_field={self._text_field}: {place} has no such field'
+            f'{did_you_mean(self._text_field, there)} (fields: {", ".join(there) or "none"})'
+        )
+
+    def _unreadable(self, path: Path, error: Exception) -> UserError:
+        reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
+        return UserError(f'data.source={path}: cannot be read: {reason}')
+
+
+def _files_below(root: Path) -> list[Path]:
+    """Every file below `root` that is not hidden, sorted by its path; links to folders aside."""
+    found: list[Path] = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [f for f in folders if not f.startswith('.')]
+        found += [Path(folder, file) for file in files if not file.startswith('.')]
+    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def _matched(source: str, pattern: str) -> tuple[Path, list[Path]]:
+    """The folder that a glob starts from and the files it matches."""
+    if not glob.has_magic(pattern):
+        hint = did_you_mean(source, ('stdlib', 'stdlib_code')) if '/' not in source else ''
+        hint = hint if 'did you mean' in hint else ''
+        raise UserError(
+            f'data.source={source}: no such file or directory{hint or "; check the path"} '
+            '(or give stdlib, stdlib_code, a glob, or tfds:NAME)'
+        )
+    parts = Path(pattern).parts
+    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    root = Path(*parts[:fixed])
+    paths = [Path(path) for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)]
+    if not paths:
+        raise UserError(f'data.source={source}: matches no file; check the glob')
+    return root, sorted(paths, key=lambda path: path.relative_to(root).as_posix())
