@@ -68,6 +68,17 @@ def resolve_policy(config: Config) -> Config:
     return replace(config, precision=chosen)
 
 
+def build_schedule(config: Config) -> optax.Schedule:
+    """Step -> learning rate.
+
+    Raises:
+      UserError: the schedule does not fit in the run's steps.
+    """
+    member = registry.lookup('schedules', config.optim.schedule, 'optim.schedule')
+    schedule: optax.Schedule = member.build(config.optim, config.train.steps)
+    return schedule
+
+
 def build_program(config: Config, vocabulary: Vocabulary) -> Program:
     """The program of a resolved config.
 
@@ -80,9 +91,7 @@ def build_program(config: Config, vocabulary: Vocabulary) -> Program:
     objective = registry.lookup('objectives', config.objective.name, 'objective.name').build(
         config.objective.options, vocabulary, config.train.seq_len
     )
-    schedule = registry.lookup('schedules', config.optim.schedule, 'optim.schedule').build(
-        config.optim, config.train.steps
-    )
+    schedule = build_schedule(config)
     optimizer = registry.lookup('optimizers', config.optim.name, 'optim.name').build(
         config.optim, schedule, model.dims
     )

@@ -9,7 +9,8 @@ import numpy as np
 from lm.data.packing import PackedRows
 from lm.data.prepare import Prepared
 from lm.planning.counts import count_parameters
-from lm.planning.flops import PF_DAY, FlopCount
+from lm.planning.devices import PF_DAY
+from lm.planning.flops import FlopCount
 from lm.shapes import Params
 from lm.training.banner import device_words, state_dtypes
 from lm.training.program import Program
@@ -29,7 +30,11 @@ def params_sha256(params: Params) -> str:
 def account(
     rows: PackedRows, prepared: Prepared, counts: Counts, stop_row: int
 ) -> dict[str, Any]:
-    """Where every document and token went, for the source of the run.
+    """Where every document and token of each source went: `{source: {documents, tokens, ...}}`.
+
+    Tokens count bos and eos where rows have them. `read` is what rows brought, a token as often
+    as it came; `trained_on` what of that reached a batch; `dropped` the rest; `repeated` what came
+    after the first epoch; `padded` places of batches that held nothing; `targets` predictions.
 
     Args:
       rows: the training rows.
@@ -37,16 +42,30 @@ def account(
       counts: what the batches held.
       stop_row: rows read so far.
     """
-    packed = rows.accounting(0, stop_row)
+    packed, before = rows.accounting(0, stop_row), prepared.accounting
+    dropped = before['dropped']
     return {
-        **prepared.accounting,
-        'trained_on': {
-            **packed,
-            'tokens_in_batches': counts.used,
-            'targets': counts.targets,
-            'positions_padded': counts.padded,
-            'tokens_dropped': packed['tokens'] - counts.used,
-        },
+        before['source']: {
+            **before,
+            'documents': {
+                'read': before['read']['documents'],
+                'trained_on': packed['documents'],
+                'held_out': before['validation']['documents'],
+                'split': packed['split_documents'],
+                'dropped': sum(dropped.values()),
+                'dropped_why': dropped,
+            },
+            'tokens': {
+                'read': packed['tokens'],
+                'trained_on': counts.used,
+                'targets': counts.targets,
+                'padded': counts.padded,
+                'truncated': packed['truncated'],
+                'dropped': packed['tokens'] - counts.used,
+                'repeated': packed['repeated'],
+            },
+            'epochs': packed['epochs'],
+        }
     }
 
 

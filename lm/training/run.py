@@ -11,7 +11,7 @@ from lm.data.prepare import Prepared, prepare
 from lm.errors import UserError
 from lm.planning.counts import count_parameters
 from lm.training.banner import banner, fallbacks
-from lm.training.program import Program, build_program, resolve_policy
+from lm.training.program import Program, build_program, build_schedule, resolve_policy
 from lm.training.resume import parse_fork, plan_start
 from lm.training.session import Session
 from lm.training.workdir import Workdir
@@ -48,6 +48,7 @@ def train(
         summary: dict[str, Any] = json.loads(folder.summary_file.read_text())
         return summary
     source = None if fork_from is None or start.resumes else parse_fork(fork_from)
+    build_schedule(start.config)  # refuses a bad one before the text is read
     program, prepared = _build(start.config)
     print(banner(program, count_parameters(program.functional)), file=sys.stderr)
     for words in fallbacks(program):
