@@ -15,7 +15,7 @@ import numpy as np
 from lm.config import DataConfig
 from lm.data import manifest
 from lm.data.sentencepiece_training import DEFAULT_VOCAB_SIZE, KINDS
-from lm.data.sources import Document, Part, Reading, Source, open_source
+from lm.data.sources import PARTS, Document, Part, Reading, Source, open_source
 from lm.data.split import Split, split_source
 from lm.data.store import Store
 from lm.data.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
@@ -24,7 +24,6 @@ from lm.errors import UserError, did_you_mean
 FORMAT = 1
 """Counts up when the same settings would give other files; older ones are then made anew."""
 
-_PARTS: tuple[Part, Part] = ('train', 'validation')
 _BATCH_CHARS = 1 << 21
 
 
@@ -136,7 +135,7 @@ def _build(
     tokenizer = given or train_tokenizer(
         data.tokenizer, (d.text for d in split.documents('train', Reading())), vocab_size
     )
-    sides = {part: _Side(split, part, tokenizer) for part in _PARTS}
+    sides = {part: _Side(split, part, tokenizer) for part in PARTS}
     prepared_text.write(folder, {part: side.documents for part, side in sides.items()})
     for part, side in sides.items():
         np.save(folder / f'{part}.lengths.npy', np.asarray(side.lengths, np.int64))
@@ -191,7 +190,7 @@ def _accounting(
     tokenizer: Tokenizer,
     settings: dict[str, Any],
 ) -> dict[str, Any]:
-    train, validation = (sides[part].reading for part in _PARTS)
+    train, validation = (sides[part].reading for part in PARTS)
     readings = [train, validation] if split.rule == 'source' else [train]
     return {
         **source.facts,
@@ -203,15 +202,13 @@ def _accounting(
         },
         'dropped': dict(train.dropped | validation.dropped),
         'split': split.rule,
-        'held_out_lines_also_in_training': {
-            'removed': split.removed_lines,
-            'bytes': split.removed_bytes,
-        },
         **{
             part: {
                 'documents': len(side.lengths),
                 'tokens': sum(side.lengths),
                 'bytes': side.text_bytes,
+                'lines_left_to_the_other_side': split.removed[part].lines,
+                'bytes_left_to_the_other_side': split.removed[part].bytes,
             }
             for part, side in sides.items()
         },

@@ -6,6 +6,8 @@ long document is cheap. Importing this module imports tensorflow_datasets.
 
 import contextlib
 import io
+import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,8 +81,16 @@ def write(folder: Path, splits: dict[str, Documents]) -> None:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare()
+    except RuntimeError as error:
+        # The record writer's way to say that the disk is full.
+        failed = re.search(r'(?:write|open)\(\) failed: ([^;]+)', str(error))
+        if failed is None:
+            raise
+        raise OSError(failed[1]) from None
     finally:
         tfds.enable_progress_bar()
+    # TFDS makes a folder for downloads in any case.
+    shutil.rmtree(folder / 'downloads', ignore_errors=True)
 
 
 def open_split(folder: Path, split: str) -> Any:

@@ -15,8 +15,8 @@ CONTROL_PIECES = ('<mask>', *(f'<extra_id_{i}>' for i in range(NUM_SENTINELS)), 
 SPECIAL_PIECES = ('<pad>', '<s>', '</s>', '<unk>', *CONTROL_PIECES)
 DEFAULT_VOCAB_SIZE = 4096
 """Tokens where `model.vocab_size` is unset, or as many as the text supports."""
-SAMPLE_BYTES = 16_000_000
-"""At most about this much text trains a tokenizer; of more, an even sample is taken."""
+SAMPLE_BYTES_PER_ID = 1000
+"""At most this much text for each id trains a tokenizer; of more, an even sample is taken."""
 
 # The sum of expected counts depends on how the sentences are dealt out to threads, so the number
 # of threads is fixed: the model must not depend on the machine.
@@ -34,7 +34,7 @@ def train_model(kind: str, texts: Iterable[str], vocab_size: int | None) -> byte
 
     Args:
       kind: one of `KINDS`.
-      texts: the training documents; read once, `SAMPLE_BYTES` of them at most are kept.
+      texts: the training documents; read once, a bounded sample of them is kept.
       vocab_size: number of ids, specials and bytes included; None takes `DEFAULT_VOCAB_SIZE`, or
         fewer where the text supports no more.
 
@@ -48,7 +48,8 @@ def train_model(kind: str, texts: Iterable[str], vocab_size: int | None) -> byte
 
     if kind not in KINDS:
         raise UserError(f'data.tokenizer={kind}: no such kind{did_you_mean(kind, KINDS)}')
-    sentences = _sample(_sentences(kind, texts), SAMPLE_BYTES)
+    most_bytes = SAMPLE_BYTES_PER_ID * (vocab_size or DEFAULT_VOCAB_SIZE)
+    sentences = _sample(_sentences(kind, texts), most_bytes)
     if not any(sentence.strip() for sentence in sentences):
         raise UserError(f'data.tokenizer={kind}: the training text holds nothing but whitespace')
     model = io.BytesIO()

@@ -13,6 +13,7 @@ from lm.config import DataConfig
 from lm.errors import UserError
 
 Part = Literal['train', 'validation']
+PARTS: tuple[Part, Part] = ('train', 'validation')
 Unit = Literal['file', 'blank_line', 'line']
 
 

@@ -2,8 +2,8 @@
 
 Several documents: by a hash of each one's name, so the side of a document does not depend on the
 others. One document: by position, its last bytes are held out. A source with a validation part of
-its own: that part. Where documents were split by name, no long line is on both sides: a line that
-training has too is taken out of the held-out documents, and counted.
+its own: that part, as it is. Where documents were split by name no long line is on both sides: it
+stays on the side of the first document that has it, and is taken out of the other's and counted.
 """
 
 import hashlib
@@ -11,11 +11,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lm.data.sources import Document, Part, Reading, Source
+from lm.data.sources import PARTS, Document, Part, Reading, Source
 from lm.errors import UserError
 
 LONG_LINE_CHARS = 64
 """Lines of at least this many characters, blanks at the ends aside, must not be on both sides."""
+
+
+@dataclass
+class Removed:
+    """Long lines taken out of one side, and their UTF-8 bytes with their ends."""
+
+    lines: int = 0
+    bytes: int = 0
 
 
 @dataclass
@@ -28,53 +36,54 @@ class Split:
       fraction: the share held out.
       moved: of documents split by name, the number of the one that changes sides so that neither
         is empty, or None.
-      repeated: hashes of the long lines that both sides would have.
-      removed_lines, removed_bytes: what `documents('validation')` took out, over one pass.
+      owners: the side that keeps a long line, by the line's hash, for those that both would have.
+      removed: what the last pass over each side took out.
     """
 
     source: Source
     rule: Literal['name', 'position', 'source']
     fraction: float
     moved: int | None = None
-    repeated: frozenset[int] = frozenset()
-    removed_lines: int = field(default=0, init=False)
-    removed_bytes: int = field(default=0, init=False)
+    owners: dict[int, Part] = field(default_factory=dict)
+    removed: dict[Part, Removed] = field(default_factory=dict, init=False)
 
     def documents(self, part: Part, reading: Reading) -> Iterator[Document]:
         """The documents of one side, in the source's order."""
+        self.removed[part] = Removed()
         if self.rule == 'source':
             yield from self.source.documents(reading, part)
         elif self.rule == 'position':
             for document in self.source.documents(reading):
                 train, held_out = cut_by_position(document.text, self.fraction)
                 yield Document(document.name, train if part == 'train' else held_out)
-        elif part == 'train':
-            yield from self._by_name(part, reading)
         else:
-            self.removed_lines = self.removed_bytes = 0
-            for document in self._by_name(part, reading):
-                text = self._without_repeats(document.text)
+            for side, document in self.sided(reading):
+                if side != part:
+                    continue
+                text = self._without_others(document.text, part)
                 if text.strip():
                     yield Document(document.name, text)
                 else:
-                    reading.dropped['held out, but all of it is in training too'] += 1
+                    reading.dropped[f'of {part}, but the other side has all of it'] += 1
 
-    def _by_name(self, part: Part, reading: Reading) -> Iterator[Document]:
+    def sided(self, reading: Reading) -> Iterator[tuple[Part, Document]]:
+        """Every document whole, with its side; only for documents split by name."""
         for number, document in enumerate(self.source.documents(reading)):
             held_out = (name_hash(document.name) < self.fraction) != (number == self.moved)
-            if held_out == (part == 'validation'):
-                yield document
+            yield 'validation' if held_out else 'train', document
 
-    def _without_repeats(self, text: str) -> str:
-        if not self.repeated:
+    def _without_others(self, text: str, part: Part) -> str:
+        """`text` without the lines that belong to the other side."""
+        if not self.owners:
             return text
         kept = []
         for line in text.split('\n'):
-            if line_hash(line) in self.repeated:
-                self.removed_lines += 1
-                self.removed_bytes += len(line.encode()) + 1
-            else:
+            hashed = line_hash(line)
+            if hashed is None or self.owners.get(hashed, part) == part:
                 kept.append(line)
+            else:
+                self.removed[part].lines += 1
+                self.removed[part].bytes += len(line.encode()) + 1
         return '\n'.join(kept)
 
 
@@ -88,35 +97,41 @@ def split_source(source: Source, fraction: float) -> Split:
     Raises:
       UserError: there is not enough text for two sides.
     """
+    split = _divided(source, fraction)
+    for part in PARTS:
+        first = next(split.documents(part, Reading()), None)
+        if first is None or not first.text.strip():
+            raise UserError(
+                f'data.source={source.facts["source"]}: too little text for a {part} part with '
+                f'data.validation_fraction={fraction}; give more text, or text that repeats less'
+            )
+    return split
+
+
+def _divided(source: Source, fraction: float) -> Split:
     if source.has_validation:
         return Split(source, 'source', fraction)
     count, moved = _count(source, fraction)
     if count == 0:
         raise UserError(f'data.source={source.facts["source"]}: empty; give a file with text')
     if count == 1:
-        split = Split(source, 'position', fraction)
-        if not all(d.text.strip() for p in _PARTS for d in split.documents(p, Reading())):
-            raise UserError(
-                f'data.source={source.facts["source"]}: too little text to hold out '
-                f'data.validation_fraction={fraction} of it; give more text'
-            )
-        return split
+        return Split(source, 'position', fraction)
     split = Split(source, 'name', fraction, moved)
     held_out = {
-        line_hash(line)
-        for document in split.documents('validation', Reading())
-        for line in document.text.split('\n')
-    }
-    repeated = {
         hashed
-        for document in split.documents('train', Reading())
-        for line in document.text.split('\n')
-        if (hashed := line_hash(line)) is not None and hashed in held_out
+        for side, document in split.sided(Reading())
+        if side == 'validation'
+        for hashed in _long_lines(document)
     }
-    return Split(source, 'name', fraction, moved, frozenset(repeated))
-
-
-_PARTS: tuple[Part, Part] = ('train', 'validation')
+    owners: dict[int, Part] = {}
+    trained_on = set()
+    for side, document in split.sided(Reading()):
+        for hashed in _long_lines(document):
+            if hashed in held_out:
+                owners.setdefault(hashed, side)
+                if side == 'train':
+                    trained_on.add(hashed)
+    return Split(source, 'name', fraction, moved, {h: owners[h] for h in trained_on})
 
 
 def name_hash(name: str) -> float:
@@ -131,6 +146,11 @@ def line_hash(line: str) -> int | None:
     if len(line) < LONG_LINE_CHARS:
         return None
     return int.from_bytes(hashlib.blake2b(line.encode(), digest_size=8).digest(), 'big')
+
+
+def _long_lines(document: Document) -> Iterator[int]:
+    hashes = map(line_hash, document.text.split('\n'))
+    return (hashed for hashed in hashes if hashed is not None)
 
 
 def cut_by_position(text: str, fraction: float) -> tuple[str, str]:
