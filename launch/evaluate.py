@@ -1,10 +1,11 @@
 """Scores a text under a trained model: nats per token and bits per byte, as one JSON object."""
 
 import json
-from pathlib import Path
 
 from lm.errors import UserError
 from lm.flags import Flags
+
+from ._files import read_text
 
 
 def define_flags(flags: Flags) -> None:
@@ -17,29 +18,15 @@ def define_flags(flags: Flags) -> None:
 
 def main(flags: Flags) -> None:
     """Prints the score."""
-    workdir, path = flags.required('workdir'), Path(flags.required('text'))
+    workdir = flags.required('workdir')
     if flags['batch_size'] < 1:
         raise UserError(f'--batch_size={flags["batch_size"]}: must be at least 1')
-    text = _read(path)
-    from lm.training.load import load
+    text = read_text('text', flags.required('text'))
     from lm.evaluation.text import score_text
+    from lm.training.load import load
 
     score = score_text(load(workdir), text, flags['batch_size'])
     if flags['json']:
         print(json.dumps(score))
     else:
         print(', '.join(f'{name} {value}' for name, value in score.items()))
-
-
-def _read(path: Path) -> str:
-    try:
-        text = path.read_bytes().decode()
-    except OSError as error:
-        raise UserError(f'--text={path}: cannot be read ({error.strerror})') from error
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f'--text={path}: byte {error.start} is not UTF-8; convert it (iconv)'
-        ) from error
-    if not text:
-        raise UserError(f'--text={path}: is empty')
-    return text

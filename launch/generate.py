@@ -12,7 +12,7 @@ from lm.flags import Flags
 def define_flags(flags: Flags) -> None:
     """The model, the prompt and how tokens are chosen."""
     flags.define('workdir', str, '', "the run's folder")
-    flags.define('prompt', str | None, None, 'text to continue; empty: from bos; absent: stdin')
+    flags.define('prompt', str, '', 'text to continue; empty: from bos; absent: stdin')
     flags.define('max_new_tokens', int, 100, 'tokens added at most')
     flags.define('temperature', float, 1.0, 'logits are divided by it; 0 is greedy')
     flags.define('top_k', int | None, None, 'only the k likeliest tokens may come')
@@ -26,7 +26,7 @@ def main(flags: Flags) -> None:
     """Prints the texts."""
     workdir = flags.required('workdir')
     prompt = flags['prompt']
-    if prompt is None:
+    if not flags.given('prompt'):
         try:
             prompt = sys.stdin.buffer.read().decode()
         except UnicodeDecodeError as error:

@@ -3,7 +3,7 @@
 import html
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class Side(NamedTuple):
 
     Attributes:
       title: `tokens`, or `encoder` and `decoder`.
-      lines: `segment`, `position`, `token` and, where there are targets, `target` and `weight`:
+      lines: `token`, `segment`, `position` and, where there are targets, `target` and `weight`:
         a text for every position up to the row's last token.
       padded: positions after those.
     """
@@ -52,17 +52,17 @@ class ShownRow(NamedTuple):
 
 def show_row(title: str, row: Batch, documents: Mapping[int, str], pieces: Pieces) -> ShownRow:
     """One row of a batch (arrays [T]) in words."""
+    arrays = row._asdict()
+    reader = {'token': 'tokens', 'segment': 'segment_ids', 'position': 'positions'}
+    answer = {'target': 'targets', 'weight': 'loss_weights'} if row.targets is not None else {}
     if row.decoder_tokens is None:
-        sides = [
-            _side('tokens', pieces, row.tokens, row.segment_ids, row.positions,
-                  row.targets, row.loss_weights),
-        ]  # fmt: skip
+        sides = [_side('tokens', arrays, reader | answer, pieces)]
     else:
+        decoder = {line: f'decoder_{field}' for line, field in reader.items()}
         sides = [
-            _side('encoder', pieces, row.tokens, row.segment_ids, row.positions, None, None),
-            _side('decoder', pieces, row.decoder_tokens, row.decoder_segment_ids,
-                  row.decoder_positions, row.targets, row.loss_weights),
-        ]  # fmt: skip
+            _side('encoder', arrays, reader, pieces),
+            _side('decoder', arrays, decoder | answer, pieces),
+        ]
     return ShownRow(title, documents, sides)
 
 
@@ -95,25 +95,18 @@ def as_html(rows: Iterable[ShownRow]) -> str:
     return f'<!doctype html><html><head>{head}</head><body>\n{"".join(body)}\n</body></html>\n'
 
 
-def _side(
-    title: str,
-    pieces: Pieces,
-    tokens: np.ndarray,
-    segment_ids: np.ndarray,
-    positions: np.ndarray,
-    targets: np.ndarray | None,
-    weights: np.ndarray | None,
-) -> Side:
-    count = int(np.max(np.flatnonzero(segment_ids), initial=-1)) + 1
-    lines = {
-        'token': [_printable(p) for p in pieces(tokens[:count])],
-        'segment': [str(s) for s in segment_ids[:count]],
-        'position': [str(p) for p in positions[:count]],
-    }
-    if targets is not None and weights is not None:
-        lines['target'] = [_printable(p) for p in pieces(targets[:count])]
-        lines['weight'] = [f'{w:g}' for w in weights[:count]]
-    return Side(title, lines, len(tokens) - count)
+def _side(title: str, arrays: Mapping[str, Any], fields: Mapping[str, str], pieces: Pieces) -> Side:
+    """The lines whose names are the keys of `fields`, from the batch's arrays of those names."""
+    segments = np.asarray(arrays[fields['segment']])
+    count = int(np.max(np.flatnonzero(segments), initial=-1)) + 1
+    lines = {}
+    for line, field in fields.items():
+        values = np.asarray(arrays[field])[:count]
+        if line in ('token', 'target'):
+            lines[line] = [_printable(piece) for piece in pieces(values)]
+        else:
+            lines[line] = [f'{value:g}' for value in values]
+    return Side(title, lines, len(segments) - count)
 
 
 def _wrapped(lines: Mapping[str, list[str]]) -> Iterable[list[str]]:

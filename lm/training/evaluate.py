@@ -18,6 +18,7 @@ from lm.evaluation.heldout import (
 )
 from lm.generation.language_model import LanguageModel
 from lm.generation.sample import BLANK, generate
+from lm.objectives._objective import Objective
 from lm.shapes import Params
 from lm.training.program import Program
 
@@ -48,20 +49,19 @@ class HeldOut:
         return score.bits_per_byte(self.prepared.validation.text_bytes)
 
     def _batches(self) -> Iterator[Batch]:
-        rows = packed_rows(self.program, self.prepared, held_out=True)
-        config = self.program.config.train
+        config, objective = self.program.config.train, self.program.objective
+        rows = packed_rows(objective, self.prepared, config.seed, held_out=True)
         vocabulary = self.prepared.tokenizer.vocabulary
         for batch in batches(
             rows,
-            self.program.objective.example,
+            objective.example,
             batch_size=config.batch_size // config.microbatches,
             start_row=0,
             stop_row=rows.rows_per_epoch,
             seed=0,
             threads=1,
         ):
-            factorises = self.program.objective.factorises
-            yield without_document_ends(batch, vocabulary) if factorises else batch
+            yield without_document_ends(batch, vocabulary) if objective.factorises else batch
 
     def print_sample(self, params: Params) -> None:
         """A sample of text by the model as it stands, on stderr."""
@@ -87,19 +87,21 @@ class HeldOut:
 
     def _blanked(self) -> str:
         """The beginning of the held-out text with a word in every six left blank."""
-        tokens = self.prepared.validation.read(0, 0, min(48, self.program.config.train.seq_len // 2))
+        tokens = self.prepared.validation.read(
+            0, 0, min(48, self.program.config.train.seq_len // 2)
+        )
         words = self.prepared.tokenizer.decode(tokens).split()
         return ' '.join(BLANK if i % 6 == 4 else word for i, word in enumerate(words))
 
 
-def packed_rows(program: Program, prepared: Prepared, held_out: bool) -> PackedRows:
-    """The training or the held-out split as rows for the program's objective."""
+def packed_rows(objective: Objective, prepared: Prepared, seed: int, held_out: bool) -> PackedRows:
+    """The training or the held-out split as rows for the objective."""
     return PackedRows(
         prepared.validation if held_out else prepared.train,
         prepared.tokenizer.vocabulary,
-        program.objective.row_len,
-        program.objective.overlap,
-        seed=program.config.train.seed,
+        objective.row_len,
+        objective.overlap,
+        seed=seed,
         shuffle=not held_out,
-        boundaries=program.objective.boundaries,
+        boundaries=objective.boundaries,
     )

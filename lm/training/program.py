@@ -79,6 +79,17 @@ def build_schedule(config: Config) -> optax.Schedule:
     return schedule
 
 
+def build_objective(config: Config, vocabulary: Vocabulary) -> Objective:
+    """What the run learns to predict.
+
+    Raises:
+      UserError: the objective refuses the sequence length.
+    """
+    member = registry.lookup('objectives', config.objective.name, 'objective.name')
+    objective: Objective = member.build(config.objective.options, vocabulary, config.train.seq_len)
+    return objective
+
+
 def build_program(config: Config, vocabulary: Vocabulary) -> Program:
     """The program of a resolved config.
 
@@ -88,9 +99,7 @@ def build_program(config: Config, vocabulary: Vocabulary) -> Program:
     policy = POLICIES[config.precision.policy]
     layout = meshes.build(config.mesh, config.train.batch_size, config.train.microbatches)
     model = functional(config.model, policy, layout)
-    objective = registry.lookup('objectives', config.objective.name, 'objective.name').build(
-        config.objective.options, vocabulary, config.train.seq_len
-    )
+    objective = build_objective(config, vocabulary)
     schedule = build_schedule(config)
     optimizer = registry.lookup('optimizers', config.optim.name, 'optim.name').build(
         config.optim, schedule, model.dims

@@ -37,7 +37,7 @@ class Session:
         )
         self.held_out = HeldOut(program, prepared)
         self.counts = Counts(program.objective)
-        self.rows = packed_rows(program, prepared, held_out=False)
+        self.rows = packed_rows(program.objective, prepared, self.config.train.seed, held_out=False)
 
     def begin(self, fork: tuple[Workdir, int] | None) -> None:
         """Finds the state to begin with and puts the workdir's files in step with it.

@@ -1,0 +1,36 @@
+"""Files that a flag names: read and written with errors that name the flag."""
+
+from pathlib import Path
+
+from lm.errors import UserError
+
+
+def read_text(flag: str, path: str) -> str:
+    """The UTF-8 text of the file that `--flag` names.
+
+    Raises:
+      UserError: there is none, it is empty, or it is not UTF-8.
+    """
+    try:
+        text = Path(path).read_bytes().decode()
+    except OSError as error:
+        raise UserError(f'--{flag}={path}: cannot be read ({error.strerror})') from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f'--{flag}={path}: byte {error.start} is not UTF-8; convert it (iconv)'
+        ) from None
+    if not text:
+        raise UserError(f'--{flag}={path}: is empty')
+    return text
+
+
+def require_writable(flag: str, path: str) -> None:
+    """Refuses, before any long work, a file that `--flag` names and that cannot be made.
+
+    Raises:
+      UserError: its folder does not exist, or it is a folder itself.
+    """
+    if Path(path).is_dir():
+        raise UserError(f'--{flag}={path}: is a folder; give a file')
+    if not Path(path).parent.is_dir():
+        raise UserError(f'--{flag}={path}: there is no folder {Path(path).parent}')
