@@ -3,21 +3,21 @@
 import gzip
 import io
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 PACKED_SUFFIXES = ('.gz', '.zst')
 _BLOCK = 1 << 17
 
 
-def open_packed(path: Path, suffix: str) -> IO[bytes]:
+def open_packed(path: Path, suffix: str) -> io.BufferedIOBase:
     """The bytes of `path`, unpacked if `suffix` is one of `PACKED_SUFFIXES`.
 
     Reading raises OSError or EOFError where the file is damaged or cut short.
     """
     if suffix == '.gz':
-        return cast(IO[bytes], gzip.open(path, 'rb'))
+        return gzip.GzipFile(path, 'rb')
     if suffix == '.zst':
-        return cast(IO[bytes], io.BufferedReader(_ZstandardFile(path), _BLOCK))
+        return io.BufferedReader(_ZstandardFile(path), _BLOCK)
     return path.open('rb')
 
 

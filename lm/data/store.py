@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -43,12 +43,15 @@ class Store:
         """Records that the documents' lengths call for."""
         return int(self._first_record[-1])
 
-    def name(self, document: int) -> str:
+    def name(self, document: SupportsIndex) -> str:
         """The name of a document, as its source gave it."""
         return bytes(self._records[int(self._first_record[document])]['name']).decode()
 
-    def read(self, document: int, start: int, stop: int) -> np.ndarray:
+    def read(
+        self, document: SupportsIndex, start: SupportsIndex, stop: SupportsIndex
+    ) -> np.ndarray:
         """Ids `start` to `stop` of a document, int32 [stop - start]; both within its length."""
+        start, stop = int(start), int(stop)
         if start >= stop:
             return np.empty(0, np.int32)
         size = self._record_tokens

@@ -8,7 +8,6 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from lm.data.compression import PACKED_SUFFIXES, open_packed
 from lm.data.sources import Document, Part, Reading, Unit, cut_documents, require_text
@@ -110,7 +109,7 @@ class TextFiles:
             lines = io.StringIO(text, newline='\n')
             yield from cut_documents(f'{name}:{number}', lines, self._unit, reading)
 
-    def _lines(self, path: Path, file: IO[bytes]) -> Iterator[str]:
+    def _lines(self, path: Path, file: io.BufferedIOBase) -> Iterator[str]:
         """Lines of text with their ends. Raises UserError where a byte is not text."""
         offset = 0
         for raw in file:
@@ -139,7 +138,7 @@ class TextFiles:
             f'data.source={path}: binary, not text (a NUL byte at byte {place}); give UTF-8 text'
         )
 
-    def _json_lines(self, path: Path, file: IO[bytes]) -> Iterator[tuple[int, str]]:
+    def _json_lines(self, path: Path, file: io.BufferedIOBase) -> Iterator[tuple[int, str]]:
         for number, line in enumerate(self._lines(path, file), 1):
             if not line.strip():
                 continue

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -79,7 +79,7 @@ class Tokenizer:
             for count in counts
         ]
 
-    def decode(self, ids: Iterable[int] | np.ndarray) -> str:
+    def decode(self, ids: Iterable[SupportsIndex] | np.ndarray) -> str:
         """The text of `ids`; special ids and ids beyond the tokenizer's own are left out."""
         special = self.vocabulary.special_ids
         size = self._processor.get_piece_size()
@@ -88,7 +88,7 @@ class Tokenizer:
             return re.sub(' ?\n ?', '\n', text.removeprefix(' '))
         return unescape(text) if self._trained_here else text
 
-    def pieces(self, ids: Iterable[int] | np.ndarray) -> list[str]:
+    def pieces(self, ids: Iterable[SupportsIndex] | np.ndarray) -> list[str]:
         """A readable piece for every id; a space is shown as SentencePiece shows it, U+2581."""
         size = self._processor.get_piece_size()
         shown = []
