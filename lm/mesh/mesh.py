@@ -9,6 +9,7 @@ from lm.batch import Batch
 from lm.config import MeshConfig
 from lm.errors import UserError
 from lm.layout import Layout
+from lm.mesh.host_memory import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ def build(config: MeshConfig, batch_size: int, microbatches: int) -> MeshLayout:
       UserError: more devices asked for than there are, or rows that do not split evenly.
     """
     devices = jax.devices()
+    if devices[0].platform == 'cpu':
+        keep_freed_memory()
     count = len(devices) if config.replica == -1 else config.replica
     if count > len(devices):
         raise UserError(
@@ -67,4 +70,3 @@ def build(config: MeshConfig, batch_size: int, microbatches: int) -> MeshLayout:
         )
     mesh = jax.make_mesh((count,), ('replica',), (AxisType.Auto,), devices=devices[:count])
     return MeshLayout(mesh)
-
