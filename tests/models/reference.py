@@ -1,0 +1,188 @@
+"""The architectures in float64 NumPy, one document at a time, written from the papers.
+
+Nothing here masks, packs, batches or stacks: a document alone, head by head. Only the names and
+shapes of the parameters are those of `lm.models`.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from lm.config import ModelConfig
+
+Array = np.ndarray
+Tree = dict[str, Array]
+
+
+def gelu(x: Array) -> Array:
+    """x Phi(x)."""
+    return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+
+
+def gelu_tanh(x: Array) -> Array:
+    """The approximation of Hendrycks and Gimpel 2016, section 2."""
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def silu(x: Array) -> Array:
+    """x sigmoid(x)."""
+    return x / (1 + np.exp(-x))
+
+
+def layer_norm(x: Array, p: Tree, eps: float) -> Array:
+    """Ba et al. 2016."""
+    centred = x - x.mean(-1, keepdims=True)
+    spread = np.sqrt((centred**2).mean(-1, keepdims=True) + eps)
+    return centred / spread * p['scale'] + p['bias']
+
+
+def rms_norm(x: Array, p: Tree, eps: float) -> Array:
+    """Zhang and Sennrich 2019."""
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * p['scale']
+
+
+def turn(x: Array, theta: float) -> Array:
+    """Rotary embedding as multiplication of complex numbers; x is [T, K]."""
+    half = x.shape[1] // 2
+    z = x[:, :half] + 1j * x[:, half:]
+    for position in range(len(x)):
+        for i in range(half):
+            z[position, i] *= np.exp(1j * position * theta ** (-2 * i / x.shape[1]))
+    return np.concatenate([z.real, z.imag], axis=1)
+
+
+def attention(
+    x: Array,
+    source: Array,
+    p: Tree,
+    *,
+    causal: bool,
+    scale: float,
+    bias: Array | None = None,
+    rope_theta: float | None = None,
+) -> Array:
+    """Vaswani et al. 2017, section 3.2, a head and a query at a time."""
+    heads, groups = p['query'].shape[1], p['key'].shape[1]
+    y = np.zeros_like(x)
+    for h in range(heads):
+        g = h * groups // heads
+        q, k, v = x @ p['query'][:, h], source @ p['key'][:, g], source @ p['value'][:, g]
+        if 'query_bias' in p:
+            q, k, v = q + p['query_bias'][h], k + p['key_bias'][g], v + p['value_bias'][g]
+        if rope_theta is not None:
+            q, k = turn(q, rope_theta), turn(k, rope_theta)
+        for t in range(len(x)):
+            end = t + 1 if causal else len(source)
+            score = scale * (k[:end] @ q[t])
+            if bias is not None:
+                score = score + bias[h, t, :end]
+            weight = np.exp(score - score.max())
+            y[t] += (weight / weight.sum()) @ v[:end] @ p['output'][h]
+    return y + p.get('output_bias', 0)
+
+
+def feed_forward(x: Array, p: Tree, activate: Callable[[Array], Array]) -> Array:
+    """Vaswani et al. 2017, section 3.3; with a gate as in Shazeer 2020."""
+    up = x @ p['up'] + p.get('up_bias', 0)
+    hidden = activate(x @ p['gate']) * up if 'gate' in p else activate(up)
+    return hidden @ p['down'] + p.get('down_bias', 0)
+
+
+def bucket(distance: int, *, causal: bool) -> int:
+    """T5's bucket of (key place - query place): 32 buckets, 128 the largest distance told apart."""
+    first, count = 0, 32
+    if not causal:
+        count = 16
+        first = 16 if distance > 0 else 0
+        distance = -abs(distance)
+    near = max(-distance, 0)
+    if near < count // 2:
+        return first + near
+    grown = math.log(near / (count // 2)) / math.log(128 / (count // 2)) * (count - count // 2)
+    return first + min(count // 2 + int(grown), count - 1)
+
+
+def relative_bias(table: Array, length: int, *, causal: bool) -> Array:
+    """[H, T, S] from a [R, H] table."""
+    rows = [[table[bucket(s - t, causal=causal)] for s in range(length)] for t in range(length)]
+    return np.array(rows).transpose(2, 0, 1)
+
+
+def below(params: Tree, prefix: str, layer: int | None = None) -> Tree:
+    """The parameters under a path, of one layer where they are stacked."""
+    inner = {p[len(prefix) + 1 :]: a for p, a in params.items() if p.startswith(f'{prefix}/')}
+    return inner if layer is None else {path: array[layer] for path, array in inner.items()}
+
+
+def bert(params: Tree, config: ModelConfig, tokens: Array) -> Array:
+    """Devlin et al. 2018: [T] -> [T, V]."""
+    eps, scale = 1e-12, config.head_width**-0.5
+    x = params['embedding/tokens'][tokens] + params['encoder/token_types'][0]
+    x = x + params['encoder/learned_positions/table'][: len(tokens)]
+    x = layer_norm(x, below(params, 'encoder/embedding_norm'), eps)
+    for layer in range(config.num_layers):
+        p = below(params, 'encoder/layers', layer)
+        x = x + attention(x, x, below(p, 'attention'), causal=False, scale=scale)
+        x = layer_norm(x, below(p, 'attention_norm'), eps)
+        x = x + feed_forward(x, below(p, 'feed_forward'), gelu)
+        x = layer_norm(x, below(p, 'feed_forward_norm'), eps)
+    x = gelu(x @ params['head/transform/weight'] + params['head/transform/bias'])
+    x = layer_norm(x, below(params, 'head/transform/norm'), eps)
+    return x @ params['embedding/tokens'].T + params['head/bias']
+
+
+def gpt2(params: Tree, config: ModelConfig, tokens: Array) -> Array:
+    """Radford et al. 2019: [T] -> [T, V]."""
+    eps, scale = 1e-5, config.head_width**-0.5
+    x = params['embedding/tokens'][tokens]
+    x = x + params['decoder/learned_positions/table'][: len(tokens)]
+    for layer in range(config.num_layers):
+        p = below(params, 'decoder/layers', layer)
+        h = layer_norm(x, below(p, 'attention_norm'), eps)
+        x = x + attention(h, h, below(p, 'attention'), causal=True, scale=scale)
+        h = layer_norm(x, below(p, 'feed_forward_norm'), eps)
+        x = x + feed_forward(h, below(p, 'feed_forward'), gelu_tanh)
+    x = layer_norm(x, below(params, 'decoder/final_norm'), eps)
+    return x @ params['embedding/tokens'].T
+
+
+def llama(params: Tree, config: ModelConfig, tokens: Array) -> Array:
+    """Touvron et al. 2023: [T] -> [T, V]."""
+    eps, scale = 1e-5, config.head_width**-0.5
+    x = params['embedding/tokens'][tokens]
+    for layer in range(config.num_layers):
+        p = below(params, 'decoder/layers', layer)
+        h = rms_norm(x, below(p, 'attention_norm'), eps)
+        x = x + attention(
+            h, h, below(p, 'attention'), causal=True, scale=scale, rope_theta=10_000.0
+        )
+        h = rms_norm(x, below(p, 'feed_forward_norm'), eps)
+        x = x + feed_forward(h, below(p, 'feed_forward'), silu)
+    return rms_norm(x, below(params, 'decoder/final_norm'), eps) @ params['head/output']
+
+
+def t5_side(
+    params: Tree, config: ModelConfig, side: str, tokens: Array, memory: Array | None
+) -> Array:
+    """One side of T5 1.1, whose attention is not scaled; the decoder reads `memory`."""
+    eps, causal = 1e-6, side == 'decoder'
+    bias = relative_bias(params[f'{side}/relative_positions/table'], len(tokens), causal=causal)
+    x = params['embedding/tokens'][tokens]
+    for layer in range(config.num_layers):
+        p = below(params, f'{side}/layers', layer)
+        h = rms_norm(x, below(p, 'attention_norm'), eps)
+        x = x + attention(h, h, below(p, 'attention'), causal=causal, scale=1, bias=bias)
+        if memory is not None:
+            h = rms_norm(x, below(p, 'cross_attention_norm'), eps)
+            x = x + attention(h, memory, below(p, 'cross_attention'), causal=False, scale=1)
+        h = rms_norm(x, below(p, 'feed_forward_norm'), eps)
+        x = x + feed_forward(h, below(p, 'feed_forward'), gelu_tanh)
+    return rms_norm(x, below(params, f'{side}/final_norm'), eps)
+
+
+def t5(params: Tree, config: ModelConfig, tokens: Array, decoder_tokens: Array) -> Array:
+    """Raffel et al. 2020, release 1.1: [S], [T] -> [T, V]."""
+    memory = t5_side(params, config, 'encoder', tokens, None)
+    x = t5_side(params, config, 'decoder', decoder_tokens, memory)
+    return x @ params['head/output']

@@ -1,0 +1,96 @@
+"""Weights begin as the papers have them; bad sizes are told in one line."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lm.batch import Batch
+from lm.errors import UserError
+from lm.layout import Layout
+from lm.models.context import Context
+from lm.models.spec import gated_width
+from tests.models.tiny import compiled, perturbed, side, tiny
+
+
+def deviations(name: str) -> dict[str, float]:
+    model = tiny(
+        name,
+        num_layers=4,
+        d_model=96,
+        num_heads=4,
+        num_kv_heads=4,
+        head_dim=24,
+        d_ff=128,
+        vocab_size=512,
+        max_positions=512,
+    )
+    params = compiled(model.init)(jax.random.key(0))
+    return {path: float(np.std(array)) for path, array in params.items()}
+
+
+def test_gpt2_scales_what_writes_to_the_residual_stream() -> None:
+    got = deviations('gpt2')
+    for path in ('attention/query', 'attention/key', 'attention/value', 'feed_forward/up'):
+        assert got[f'decoder/layers/{path}'] == pytest.approx(0.02, rel=0.05)
+    for path in ('attention/output', 'feed_forward/down'):
+        assert got[f'decoder/layers/{path}'] == pytest.approx(0.02 / np.sqrt(8), rel=0.05)
+    assert got['embedding/tokens'] == pytest.approx(0.02, rel=0.05)
+    assert got['decoder/layers/attention/query_bias'] == 0
+
+
+def test_bert_truncates_at_two_deviations() -> None:
+    params = compiled(tiny('bert').init)(jax.random.key(0))
+    for path in ('embedding/tokens', 'encoder/layers/feed_forward/up', 'head/transform/weight'):
+        assert np.abs(params[path]).max() <= 0.04
+        assert np.std(params[path]) > 0.015
+
+
+def test_t5_begins_as_mesh_tensorflow() -> None:
+    got = deviations('t5')
+    d, h, k, f = 96, 4, 24, 128
+    for side_name in ('encoder', 'decoder'):
+        layers = f'{side_name}/layers'
+        assert got[f'{layers}/attention/query'] == pytest.approx((d * k) ** -0.5, rel=0.05)
+        assert got[f'{layers}/attention/key'] == pytest.approx(d**-0.5, rel=0.05)
+        assert got[f'{layers}/attention/output'] == pytest.approx((h * k) ** -0.5, rel=0.05)
+        assert got[f'{layers}/feed_forward/gate'] == pytest.approx(d**-0.5, rel=0.05)
+        assert got[f'{layers}/feed_forward/down'] == pytest.approx(f**-0.5, rel=0.05)
+    assert got['embedding/tokens'] == pytest.approx(1.0, rel=0.05)
+
+
+def test_llama_begins_normal() -> None:
+    got = deviations('llama')
+    for path, deviation in got.items():
+        assert deviation == pytest.approx(0.0 if 'norm' in path else 0.02, rel=0.05), path
+
+
+def test_gated_width_is_the_published_one() -> None:
+    assert gated_width(4096) == 11_008  # LLaMA 7B
+    assert gated_width(5120) == 13_824  # LLaMA 13B
+    assert gated_width(2048) == 5632  # TinyLlama
+    assert gated_width(768) == 2048  # T5 1.1 base
+    assert gated_width(1024) == 2816  # T5 1.1 large
+    assert gated_width(128) == 352
+
+
+def test_dropout_keeps_the_mean_and_gives_each_site_its_own_mask() -> None:
+    context = Context(Layout(), jnp.float32, 0.25, jax.random.key(0))
+    x = jnp.ones((8, 16, 64))
+    one, two = context.drop(x, 0), context.drop(x, 1)
+    assert set(np.unique(one)) == {0, np.float32(1 / 0.75)}
+    assert float(one.mean()) == pytest.approx(1, abs=0.03)
+    assert (one != two).any()
+    assert (context.part(1).drop(x, 0) != one).any()
+
+
+def test_rows_longer_than_the_table_of_positions_are_refused() -> None:
+    model = tiny('gpt2')
+    batch = Batch(*side([19], 19, np.arange(19)))
+    with pytest.raises(UserError, match=r'model.max_positions=18: rows of 19 tokens'):
+        model.apply(perturbed(model), batch)
+
+
+def test_an_odd_head_cannot_be_rotated() -> None:
+    with pytest.raises(UserError, match=r'model.head_dim=5: rope'):
+        tiny('llama', head_dim=5)
