@@ -22,7 +22,14 @@ data = DataConfig(source=source, text_field=field, tokenizer='bpe', cache_dir=ca
 prepared = prepare(data, None)
 print(json.dumps(prepared.accounting | {'tensorflow': 'tensorflow' in sys.modules}))
 """
-HIDDEN_TENSORFLOW = 'import sys\nsys.modules["tensorflow"] = None\n'
+HIDDEN_TENSORFLOW = """
+import sys
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] == 'tensorflow':
+            raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+sys.meta_path.insert(0, Hidden())
+"""
 
 
 @pytest.fixture
