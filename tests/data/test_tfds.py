@@ -23,12 +23,11 @@ prepared = prepare(data, None)
 print(json.dumps(prepared.accounting | {'tensorflow': 'tensorflow' in sys.modules}))
 """
 HIDDEN_TENSORFLOW = """
-import sys
-class Hidden:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition('.')[0] == 'tensorflow':
-            raise ModuleNotFoundError(f'No module named {name!r}', name=name)
-sys.meta_path.insert(0, Hidden())
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+def hidden(name, path=None, target=None):
+    return None if name.partition('.')[0] == 'tensorflow' else find(name, path, target)
+PathFinder.find_spec = hidden
 """
 
 
