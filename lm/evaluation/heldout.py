@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
-from lm.batch import Batch, stack
+from lm.batch import Batch
 from lm.models.functional import Functional
 from lm.objectives._objective import Objective, Sums
 from lm.shapes import Params
@@ -70,34 +71,29 @@ def without_document_ends(batch: Batch, vocabulary: Vocabulary) -> Batch:
 
 
 def text_windows(
-    tokens: np.ndarray, vocabulary: Vocabulary, seq_len: int, batch_size: int
+    tokens: Int[np.ndarray, ' n'], vocabulary: Vocabulary, seq_len: int, batch_size: int
 ) -> Iterator[Batch]:
     """A text as consecutive windows of `seq_len` targets, every token a target once.
 
     A window reads the token before its first target (bos before the text's own first) and sees
-    nothing earlier; positions begin at 0 in each. The last batch is filled with padding.
+    nothing earlier; positions begin at 0 in each.
+
+    Yields:
+      Batches of NumPy arrays [batch_size, seq_len]; the last one is filled up with padding.
     """
-    stream = np.concatenate([[vocabulary.bos_id], tokens]).astype(np.int32)
-    windows = []
-    for start in range(0, len(tokens), seq_len):
-        piece = stream[start : start + seq_len + 1]
-        count = len(piece) - 1
-        inputs = np.full(seq_len, vocabulary.pad_id, np.int32)
-        targets = np.full(seq_len, vocabulary.pad_id, np.int32)
-        inputs[:count], targets[:count] = piece[:-1], piece[1:]
-        real = (np.arange(seq_len) < count).astype(np.int32)
-        windows.append(
-            Batch(
-                tokens=inputs,
-                segment_ids=real,
-                positions=np.arange(seq_len, dtype=np.int32) * real,
-                targets=targets,
-                loss_weights=real.astype(np.float32),
-            )
+    windows = -(-len(tokens) // seq_len)
+    rows = -(-windows // batch_size) * batch_size
+    stream = np.full(rows * seq_len + 1, vocabulary.pad_id, np.int32)
+    stream[: len(tokens) + 1] = np.concatenate([[vocabulary.bos_id], tokens])
+    real_WT = (np.arange(rows * seq_len) < len(tokens)).reshape(rows, seq_len)
+    inputs_WT, targets_WT = stream[:-1].reshape(real_WT.shape), stream[1:].reshape(real_WT.shape)
+    positions_WT = np.broadcast_to(np.arange(seq_len, dtype=np.int32), real_WT.shape)
+    for start in range(0, rows, batch_size):
+        here = slice(start, start + batch_size)
+        yield Batch(
+            tokens=inputs_WT[here],
+            segment_ids=real_WT[here].astype(np.int32),
+            positions=positions_WT[here],
+            targets=targets_WT[here],
+            loss_weights=real_WT[here].astype(np.float32),
         )
-        if len(windows) == batch_size:
-            yield stack(windows)
-            windows = []
-    if windows:
-        empty = Batch(*(None if f is None else np.zeros_like(f) for f in windows[0]))
-        yield stack(windows + [empty] * (batch_size - len(windows)))

@@ -31,9 +31,7 @@ def score_text(model: LanguageModel, text: str, batch_size: int) -> dict[str, An
             "only a decoder's loss is a text's likelihood"
         )
     vocabulary, seq_len = model.tokenizer.vocabulary, model.config.train.seq_len
-    scorer = build_scorer(
-        model.functional, clm.build(clm.Options(), vocabulary, seq_len)
-    )
+    scorer = build_scorer(model.functional, clm.build(clm.Options(), vocabulary, seq_len))
     tokens = model.tokenizer.encode(text)
     windows = text_windows(tokens, vocabulary, seq_len, batch_size)
     score = score_batches(scorer, model.params, windows)

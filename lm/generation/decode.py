@@ -1,50 +1,50 @@
 """Left-to-right decoding: a fresh forward pass for every token."""
 
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Key
 
+from lm.batch import Batch
+from lm.generation.language_model import Forward, one_segment
 from lm.generation.sampling import Sampling, choose
-from lm.shapes import LogitsBTV
+from lm.shapes import Params
+
+_MULTIPLE = 64  # rows are made this much longer at most, so that few lengths are compiled
 
 
-@runtime_checkable
-class NextLogits(Protocol):
-    """A model's forward pass; compared by value, so that equal ones are compiled once."""
-
-    def __hash__(self) -> int: ...
-
-    def __call__(self, inputs: Any, tokens_BT: Int[jax.Array, 'B T']) -> LogitsBTV:
-        """Logits [B, T, V]; those of position t predict what follows it."""
-        ...
+def padded_length(length: int, most: int | None = None) -> int:
+    """The length to compile for: the next multiple of 64, and no more than `most`."""
+    padded = -(-length // _MULTIPLE) * _MULTIPLE
+    return padded if most is None else min(padded, most)
 
 
 def decode(
-    next_logits: NextLogits,
-    inputs: Any,
-    tokens_BT: np.ndarray,
-    lengths_B: np.ndarray,
+    forward: Forward,
+    params: Params,
+    source: Batch | None,
+    tokens_BT: Int[np.ndarray, 'B T'],
+    lengths_B: Int[np.ndarray, ' B'],
     *,
     window: int,
     forbidden: list[int],
-    eos_id: int,
+    ends: list[int],
     sampling: Sampling,
-    keys_B: jax.Array,
-) -> np.ndarray:
-    """Fills rows to their right until they are full or every row has said eos.
+    keys_B: Key[jax.Array, ' B'],
+) -> Int[np.ndarray, 'B T']:
+    """Fills rows to their right until they are full or have come to an end.
 
     Args:
-      next_logits: the model; static, so it is compiled once for a shape.
-      inputs: handed to it: parameters, encoder rows.
+      forward: the model; compiled once for all rows of about one length.
+      params: its parameters.
+      source: what an encoder-decoder's encoder reads; None: the model is a decoder.
       tokens_BT: int32 rows that begin with at least one given token; the rest is overwritten.
       lengths_B: int32, how many tokens of each row are given.
       window: positions the model sees at most; older tokens are out of its sight.
       forbidden: ids that are never chosen.
-      eos_id: ends a row; what follows it is eos.
+      ends: ids that end a row; behind one, all of a row is the first of them.
       sampling: how a token is chosen.
       keys_B: one random key a row; token t of a row is drawn with fold_in(key, t), so it does not
         depend on the other rows.
@@ -52,36 +52,39 @@ def decode(
     Returns:
       int32 [B, T].
     """
-    return np.asarray(
-        _decode(
-            inputs,
-            jnp.asarray(tokens_BT, jnp.int32),
-            jnp.asarray(lengths_B, jnp.int32),
-            jnp.asarray(sorted(forbidden), jnp.int32),
-            keys_B,
-            next_logits=next_logits,
-            window=min(window, tokens_BT.shape[1]),
-            eos_id=eos_id,
-            sampling=sampling,
-        )
+    total = tokens_BT.shape[1]
+    padded = padded_length(total)
+    filled_BT = _decode(
+        params,
+        source,
+        jnp.asarray(np.pad(tokens_BT, ((0, 0), (0, padded - total))), jnp.int32),
+        jnp.asarray(lengths_B, jnp.int32),
+        jnp.int32(total),
+        jnp.asarray(forbidden, jnp.int32),
+        jnp.asarray(ends, jnp.int32),
+        keys_B,
+        forward=forward,
+        window=min(window, padded),
+        sampling=sampling,
     )
+    return np.asarray(filled_BT)[:, :total]
 
 
-@partial(jax.jit, static_argnames=('next_logits', 'window', 'eos_id', 'sampling'))
+@partial(jax.jit, static_argnames=('forward', 'window', 'sampling'))
 def _decode(
-    inputs: Any,
+    params: Params,
+    source: Batch | None,
     tokens_BT: jax.Array,
     lengths_B: jax.Array,
+    total: jax.Array,
     forbidden: jax.Array,
+    ends: jax.Array,
     keys_B: jax.Array,
     *,
-    next_logits: NextLogits,
+    forward: Forward,
     window: int,
-    eos_id: int,
     sampling: Sampling,
 ) -> jax.Array:
-    rows, total = tokens_BT.shape
-
     def running(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         place, _, done_B = carry
         return (place < total) & ~jnp.all(done_B)
@@ -93,17 +96,30 @@ def _decode(
         start = jnp.maximum(place - window, 0)
         seen_BW = jax.lax.dynamic_slice_in_dim(tokens_BT, start, window, axis=1)
         logits_BV = jax.lax.dynamic_index_in_dim(
-            next_logits(inputs, seen_BW), place - 1 - start, axis=1, keepdims=False
+            forward(params, _reading(source, seen_BW)), place - 1 - start, axis=1, keepdims=False
         )
         logits_BV = logits_BV.at[:, forbidden].set(-jnp.inf)
         keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys_B, place)
-        chosen_B = jnp.where(done_B, eos_id, choose(logits_BV, keys, sampling)).astype(jnp.int32)
+        chosen_B = jnp.where(done_B, ends[0], choose(logits_BV, keys, sampling))
         given_B = place < lengths_B
-        chosen_B = jnp.where(given_B, tokens_BT[:, place], chosen_B)
-        done_B = done_B | (~given_B & (chosen_B == eos_id))
+        chosen_B = jnp.where(given_B, tokens_BT[:, place], chosen_B.astype(jnp.int32))
+        done_B = done_B | (~given_B & jnp.isin(chosen_B, ends))
         return place + 1, tokens_BT.at[:, place].set(chosen_B), done_B
 
-    begin = jnp.min(lengths_B)
-    carry = (begin, tokens_BT, jnp.zeros(rows, bool))
+    nothing_done_B = jnp.zeros(len(tokens_BT), bool)
+    carry = (jnp.min(lengths_B), tokens_BT, nothing_done_B)
     reached, tokens_BT, _ = jax.lax.while_loop(running, advance, carry)
-    return jnp.where(jnp.arange(total) < reached, tokens_BT, eos_id)
+    return jnp.where(jnp.arange(tokens_BT.shape[1]) < reached, tokens_BT, ends[0])
+
+
+def _reading(source: Batch | None, tokens_BT: jax.Array) -> Batch:
+    """What the model reads: rows that are one text each, in its decoder if it has two sides.
+
+    Tokens that are not decoded yet lie to the right, where a decoder does not look.
+    """
+    if source is None:
+        return Batch(*one_segment(tokens_BT))
+    tokens, segment_ids, positions = one_segment(tokens_BT)
+    return source._replace(
+        decoder_tokens=tokens, decoder_segment_ids=segment_ids, decoder_positions=positions
+    )

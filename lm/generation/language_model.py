@@ -1,16 +1,20 @@
 """A model ready for use: its functions, parameters and tokenizer together."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 
 from lm.batch import Batch
 from lm.config import Config
+from lm.errors import UserError
 from lm.models.functional import Functional
-from lm.shapes import LogitsBTV, Params
+from lm.shapes import LogitsBTV, Params, TokensBT
 from lm.vocabulary import Vocabulary
 
 
@@ -24,9 +28,29 @@ class TextCodec(Protocol):
         """int32 ids of a text, without bos or eos."""
         ...
 
-    def decode(self, ids: Any) -> str:
+    def decode(self, ids: Iterable[int] | np.ndarray) -> str:
         """The text of ids, special ones left out."""
         ...
+
+
+class Forward:
+    """A model's forward pass as a static argument of jitted functions.
+
+    Two of one `Functional` are equal, so whatever is compiled for a model is compiled once.
+    """
+
+    def __init__(self, functional: Functional):
+        self._functional = functional
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Forward) and other._functional is self._functional
+
+    def __hash__(self) -> int:
+        return id(self._functional)
+
+    def __call__(self, params: Params, batch: Batch) -> LogitsBTV:
+        """Logits without dropout."""
+        return self._functional.apply(params, batch)
 
 
 @dataclass(frozen=True)
@@ -50,47 +74,71 @@ class LanguageModel:
         """The most positions the model reads at once."""
         return self.config.model.max_positions
 
+    @property
+    def forward(self) -> Forward:
+        """Its forward pass."""
+        return Forward(self.functional)
+
     def logits(
         self,
-        tokens_BT: np.ndarray,
-        segment_ids: np.ndarray | None = None,
-        decoder_tokens: np.ndarray | None = None,
+        tokens_BT: Int[np.ndarray, 'B T'],
+        segment_ids: Int[np.ndarray, 'B T'] | None = None,
+        decoder_tokens: Int[np.ndarray, 'B U'] | None = None,
     ) -> LogitsBTV:
         """Logits at every position, fp32; without dropout.
 
         Args:
-          tokens_BT: int32 ids that the model (of two sides: the encoder) reads.
-          segment_ids: int32 [B, T]; 0 is padding, attention stays within equal ids, positions
-            restart where the id changes. None: all one segment.
-          decoder_tokens: int32 [B, U], what the decoder of an encoder-decoder reads; every row is
-            one segment.
+          tokens_BT: ids that the model (of two sides: the encoder) reads.
+          segment_ids: 0 is padding, attention stays within equal ids, positions restart where the
+            id changes. None: all one segment.
+          decoder_tokens: what the decoder of an encoder-decoder reads; every row is one segment,
+            which reads the encoder's segment 1.
 
         Returns:
           [B, T, V], or [B, U, V] with two sides; V includes padding rows, whose logits are -inf.
+
+        Raises:
+          UserError: decoder tokens are missing, or the model has no decoder beside an encoder; or
+            rows longer than a table of learned positions.
         """
+        two_sided = self.functional.family == 'encoder_decoder'
+        if two_sided != (decoder_tokens is not None):
+            need = 'needs decoder_tokens too' if two_sided else 'takes no decoder_tokens'
+            raise UserError(f'{self.config.model.name} is an {self.functional.family}: it {need}')
         tokens_BT = np.asarray(tokens_BT, np.int32)
-        if segment_ids is None:
-            segment_ids = np.ones_like(tokens_BT)
-        batch = Batch(tokens_BT, np.asarray(segment_ids, np.int32), restarting(segment_ids))
+        ids_BT = np.ones_like(tokens_BT) if segment_ids is None else np.asarray(segment_ids)
+        batch = Batch(tokens_BT, ids_BT.astype(np.int32), restarting(ids_BT))
         if decoder_tokens is not None:
-            ids_BU = np.asarray(decoder_tokens, np.int32)
-            batch = batch._replace(
-                decoder_tokens=ids_BU,
-                decoder_segment_ids=np.ones_like(ids_BU),
-                decoder_positions=restarting(np.ones_like(ids_BU)),
-            )
-        return self._apply(self.params, batch)
+            decoder_side = one_segment(jnp.asarray(decoder_tokens, jnp.int32))
+            batch = Batch(batch.tokens, batch.segment_ids, batch.positions, *decoder_side)
+        return _logits(self.params, batch, forward=self.forward)
 
-    @cached_property
-    def _apply(self) -> Any:
-        return jax.jit(lambda params, batch: self.functional.apply(params, batch))
+    def text_added(self, before: np.ndarray, added: np.ndarray) -> str:
+        """The text of the ids `added` where they follow the ids `before`.
+
+        Decoded together: by themselves, some tokenizers would leave out a first space.
+        """
+        start = self.tokenizer.decode(before)
+        whole = self.tokenizer.decode(np.concatenate([before, added]))
+        return whole[len(start) :] if whole.startswith(start) else self.tokenizer.decode(added)
 
 
-def restarting(segment_ids: np.ndarray) -> np.ndarray:
-    """Positions that count from 0 in every run of equal segment ids; int32, same shape."""
-    ids_BT = np.asarray(segment_ids)
-    places_BT = np.broadcast_to(np.arange(ids_BT.shape[1]), ids_BT.shape)
-    starts_BT = np.ones_like(ids_BT, bool)
-    starts_BT[:, 1:] = ids_BT[:, 1:] != ids_BT[:, :-1]
+@partial(jax.jit, static_argnames='forward')
+def _logits(params: Params, batch: Batch, *, forward: Forward) -> jax.Array:
+    return forward(params, batch)
+
+
+def one_segment(tokens_BT: TokensBT) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Tokens, segment ids and positions of rows that are one text each, int32 [B, T]."""
+    tokens_BT = jnp.asarray(tokens_BT, jnp.int32)
+    places_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
+    return tokens_BT, jnp.ones_like(tokens_BT), places_BT
+
+
+def restarting(segment_ids: Int[np.ndarray, 'B T']) -> Int[np.ndarray, 'B T']:
+    """Positions that count from 0 in every run of equal segment ids; int32."""
+    places_BT = np.broadcast_to(np.arange(segment_ids.shape[1]), segment_ids.shape)
+    starts_BT = np.ones_like(segment_ids, bool)
+    starts_BT[:, 1:] = segment_ids[:, 1:] != segment_ids[:, :-1]
     first_BT = np.maximum.accumulate(np.where(starts_BT, places_BT, 0), axis=1)
     return (places_BT - first_BT).astype(np.int32)

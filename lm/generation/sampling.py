@@ -1,10 +1,11 @@
 """From logits to one token: temperature, top-k and top-p (Holtzman et al. 2020, section 3.1)."""
 
+import math
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Key
 
 from lm.errors import UserError
 
@@ -27,7 +28,7 @@ class Sampling:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
+        if not (self.temperature >= 0 and math.isfinite(self.temperature)):
             raise UserError(f'temperature={self.temperature}: must be at least 0 (0 is greedy)')
         if self.top_k is not None and self.top_k < 1:
             raise UserError(f'top_k={self.top_k}: must be at least 1')
@@ -36,28 +37,36 @@ class Sampling:
 
 
 def choose(
-    logits_BV: Float[jax.Array, 'B V'], keys_B: jax.Array, sampling: Sampling
+    logits_BV: Float[jax.Array, 'B V'], keys_B: Key[jax.Array, ' B'], sampling: Sampling
 ) -> Int[jax.Array, ' B']:
-    """One id a row: the likeliest if greedy, else a draw by the row's own key.
-
-    Temperature comes first, then top-k, then top-p over what top-k left.
-    """
+    """One id a row: the likeliest if greedy, else a draw by the row's own key."""
     if sampling.temperature == 0:
         return jnp.argmax(logits_BV, axis=-1)
-    logits_BV = logits_BV.astype(jnp.float32) / sampling.temperature
-    if sampling.top_k is not None and sampling.top_k < logits_BV.shape[-1]:
-        least_B1 = jax.lax.top_k(logits_BV, sampling.top_k)[0][:, -1:]
-        logits_BV = jnp.where(logits_BV < least_B1, -jnp.inf, logits_BV)
+    return jax.vmap(jax.random.categorical)(keys_B, restricted(logits_BV, sampling))
+
+
+def restricted(logits_BV: Float[jax.Array, 'B V'], sampling: Sampling) -> Float[jax.Array, 'B V']:
+    """The logits, fp32, over the temperature, and -inf for tokens that may not be drawn.
+
+    Temperature comes first, then top-k, then top-p over what top-k left. Of equally likely tokens
+    the one with the smaller id counts as likelier, so exactly k remain.
+
+    Args:
+      logits_BV: -inf where a token is ruled out already.
+      sampling: a temperature above 0.
+    """
+    # Less the largest: a temperature close to 0 must not overflow.
+    logits_BV = logits_BV.astype(jnp.float32)
+    logits_BV = (logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True)) / sampling.temperature
+    if sampling.top_k is None and sampling.top_p == 1:
+        return logits_BV
+    order_BV = jnp.argsort(-logits_BV, axis=-1, stable=True)
+    ranked_BV = jnp.take_along_axis(logits_BV, order_BV, axis=-1)
+    if sampling.top_k is not None:
+        ranked_BV = jnp.where(jnp.arange(ranked_BV.shape[-1]) < sampling.top_k, ranked_BV, -jnp.inf)
     if sampling.top_p < 1:
-        logits_BV = _nucleus(logits_BV, sampling.top_p)
-    return jax.vmap(jax.random.categorical)(keys_B, logits_BV)
-
-
-def _nucleus(logits_BV: jax.Array, top_p: float) -> jax.Array:
-    """-inf on what lies outside the smallest set of tokens that holds `top_p`."""
-    order_BV = jnp.argsort(-logits_BV, axis=-1)
-    sorted_BV = jnp.take_along_axis(jax.nn.softmax(logits_BV), order_BV, axis=-1)
-    # A token stays if those before it hold less than top_p; the first always stays.
-    keep_BV = jnp.cumsum(sorted_BV, axis=-1) - sorted_BV < top_p
-    rank_BV = jnp.argsort(order_BV, axis=-1)
-    return jnp.where(jnp.take_along_axis(keep_BV, rank_BV, axis=-1), logits_BV, -jnp.inf)
+        # A token stays if those before it hold less than top_p; the first always stays.
+        shares_BV = jax.nn.softmax(ranked_BV)
+        before_BV = jnp.cumsum(shares_BV, axis=-1) - shares_BV
+        ranked_BV = jnp.where(before_BV < sampling.top_p, ranked_BV, -jnp.inf)
+    return jnp.take_along_axis(ranked_BV, jnp.argsort(order_BV, axis=-1), axis=-1)

@@ -11,7 +11,7 @@ from lm.shapes import LogitsBTV
 def cross_entropy(
     logits_BTV: LogitsBTV, targets_BT: Int[jax.Array, 'B T']
 ) -> Float[jax.Array, 'B T']:
-    """-log softmax(logits)[target] in nats, fp32.
+    """-log softmax(logits)[target] in nats, fp32, whatever the logits' dtype.
 
     The hand-written gradient, softmax minus one-hot, keeps the logits and one number a position
     for the backward pass; autodiff would keep a second array of the logits' size and scatter.
@@ -23,9 +23,9 @@ def cross_entropy(
 def _forward(
     logits_BTV: jax.Array, targets_BT: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
-    logits_BTV = logits_BTV.astype(jnp.float32)
-    log_normaliser_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
-    chosen_BT = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)[..., 0]
+    fp32_BTV = logits_BTV.astype(jnp.float32)
+    log_normaliser_BT = jax.nn.logsumexp(fp32_BTV, axis=-1)
+    chosen_BT = jnp.take_along_axis(fp32_BTV, targets_BT[..., None], axis=-1)[..., 0]
     return log_normaliser_BT - chosen_BT, (logits_BTV, log_normaliser_BT, targets_BT)
 
 
@@ -33,9 +33,10 @@ def _backward(
     residuals: tuple[jax.Array, jax.Array, jax.Array], gradient_BT: jax.Array
 ) -> tuple[jax.Array, None]:
     logits_BTV, log_normaliser_BT, targets_BT = residuals
-    probabilities_BTV = jnp.exp(logits_BTV - log_normaliser_BT[..., None])
+    probabilities_BTV = jnp.exp(logits_BTV.astype(jnp.float32) - log_normaliser_BT[..., None])
     hit_BTV = targets_BT[..., None] == jnp.arange(logits_BTV.shape[-1])
-    return gradient_BT[..., None] * (probabilities_BTV - hit_BTV), None
+    gradient_BTV = gradient_BT[..., None] * (probabilities_BTV - hit_BTV)
+    return gradient_BTV.astype(logits_BTV.dtype), None
 
 
 cross_entropy.defvjp(_forward, _backward)

@@ -24,33 +24,36 @@ class Sums(NamedTuple):
 
 @runtime_checkable
 class Objective(Protocol):
-    """What the data pipeline, the step and the evaluation know of an objective.
+    """What the data pipeline, the step and the evaluation know of an objective."""
 
-    Attributes:
-      row_len: raw tokens of a packed row.
-      overlap: tokens that a row shares with the one before: context, not read twice.
-      boundaries: whether packed rows hold a bos before and an eos after each document.
-      target_len: predictions a row, the length of `targets`.
-      factorises: the summed loss is the text's own log-likelihood, so bits per byte exist.
-    """
+    @property
+    def row_len(self) -> int:
+        """Raw tokens of a packed row."""
 
-    row_len: int
-    overlap: int
-    boundaries: bool
-    target_len: int
-    factorises: bool
+    @property
+    def overlap(self) -> int:
+        """Tokens that a row shares with the one before: context, not read twice."""
+
+    @property
+    def boundaries(self) -> bool:
+        """Whether packed rows hold a bos before and an eos after each document."""
+
+    @property
+    def target_len(self) -> int:
+        """Predictions a row, the length of `targets`."""
+
+    @property
+    def factorises(self) -> bool:
+        """Whether the summed loss is the text's own log-likelihood, so bits per byte exist."""
 
     def example(self, row: Row, rng: np.random.Generator) -> Batch:
         """Host half: one packed row -> one row of a Batch. A pure function of its arguments."""
-        ...
 
     def loss(self, logits_BTV: LogitsBTV, batch: Batch) -> Sums:
         """Device half: logits and targets -> sum of nats and sum of weights."""
-        ...
 
     def tokens_used(self, batch: Batch) -> int:
         """How many of the raw rows' tokens (overlap not counted twice) the batch still holds."""
-        ...
 
 
 def weighted_cross_entropy(logits_BTV: LogitsBTV, batch: Batch) -> Sums:
@@ -59,5 +62,3 @@ def weighted_cross_entropy(logits_BTV: LogitsBTV, batch: Batch) -> Sums:
     nats_BT = cross_entropy(logits_BTV, jnp.asarray(batch.targets))
     # A target of weight 0 may be a padding id, whose logit is -inf: 0 * inf must not be NaN.
     return Sums(jnp.sum(jnp.where(weights_BT > 0, nats_BT, 0) * weights_BT), jnp.sum(weights_BT))
-
-

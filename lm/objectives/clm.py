@@ -21,6 +21,7 @@ class Options:
 class CausalLM:
     """Rows overlap by one token, so every token of every document but its bos is a target once."""
 
+    vocabulary: Vocabulary
     target_len: int
     overlap: int = 1
     boundaries: bool = True
@@ -48,13 +49,11 @@ class CausalLM:
         return weighted_cross_entropy(logits_BTV, batch)
 
     def tokens_used(self, batch: Batch) -> int:
-        """Targets, and the bos that only open their documents."""
-        assert batch.targets is not None and batch.segment_ids is not None
-        starts = (np.asarray(batch.loss_weights) == 0) & (np.asarray(batch.segment_ids) > 0)
-        return int(np.count_nonzero(batch.loss_weights)) + int(np.count_nonzero(starts))
+        """All of a row but its first token, which the row before had: targets and bos."""
+        return int(np.count_nonzero(np.asarray(batch.targets) != self.vocabulary.pad_id))
 
 
 def build(options: Options, vocabulary: Vocabulary, seq_len: int) -> CausalLM:
     """The objective for rows of `seq_len` inputs."""
-    del options, vocabulary
-    return CausalLM(target_len=seq_len)
+    del options
+    return CausalLM(vocabulary, target_len=seq_len)

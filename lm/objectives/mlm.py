@@ -1,12 +1,12 @@
 """Masked language modelling (BERT; Devlin et al. 2019, section 3.1), masked anew at every visit."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from lm.batch import Batch, Row
-from lm.config import setting
-from lm.errors import UserError
+from lm.config import require, setting
 from lm.objectives._objective import Sums, weighted_cross_entropy
 from lm.shapes import LogitsBTV
 from lm.vocabulary import Vocabulary
@@ -18,18 +18,21 @@ FAMILIES = ('encoder',)
 class Options:
     """Shares of the tokens; the rest of the chosen ones is left as it is."""
 
-    mask_rate: float = setting(0.15, "share of a row's tokens that are chosen to be predicted")
+    mask_rate: float = setting(0.15, 'share of the tokens of a row that are chosen to be predicted')
     mask_share: float = setting(0.8, 'share of the chosen that is replaced by the mask token')
     random_share: float = setting(0.1, 'share of the chosen that is replaced by a random token')
 
     def __post_init__(self) -> None:
-        if not 0 < self.mask_rate < 1:
-            raise UserError(f'objective.options.mask_rate={self.mask_rate}: must be in (0, 1)')
-        if min(self.mask_share, self.random_share) < 0 or self.mask_share + self.random_share > 1:
-            raise UserError(
-                f'objective.options.mask_share={self.mask_share}, random_share='
-                f'{self.random_share}: must be shares whose sum is at most 1'
-            )
+        require(
+            0 < self.mask_rate < 1,
+            f'objective.options.mask_rate={self.mask_rate}: must be in (0, 1)',
+        )
+        hidden = self.mask_share + self.random_share
+        require(
+            min(self.mask_share, self.random_share) >= 0 and hidden <= 1 + 1e-9,
+            f'objective.options.mask_share={self.mask_share}, random_share={self.random_share}: '
+            'must be shares whose sum is at most 1',
+        )
 
 
 @dataclass(frozen=True)
@@ -49,25 +52,26 @@ class MaskedLM:
         return self.target_len
 
     def example(self, row: Row, rng: np.random.Generator) -> Batch:
-        """Chooses round(mask_rate x n) of the row's n ordinary tokens, at least one, and hides them.
+        """Chooses round(mask_rate x n) of the row's n ordinary tokens, at least one.
 
-        bos, eos and padding are never chosen.
+        Special tokens and padding are never chosen. What the model reads in a chosen one's place
+        is drawn for each on its own, so the shares of a row are binomial.
         """
         special = np.isin(row.tokens, [*self.vocabulary.special_ids])
         candidates = np.flatnonzero(~special & (row.segment_ids > 0))
         count = min(len(candidates), max(1, round(self.options.mask_rate * len(candidates))))
         chosen = rng.choice(candidates, size=count, replace=False)
-        tokens = row.tokens.copy()
         fate = rng.random(count)
-        tokens[chosen[fate < self.options.mask_share]] = self.vocabulary.mask_id
-        swapped = chosen[
-            (fate >= self.options.mask_share)
-            & (fate < self.options.mask_share + self.options.random_share)
-        ]
-        tokens[swapped] = self._random_tokens(rng, len(swapped))
+        masked = fate < self.options.mask_share
+        swapped = ~masked & (fate < self.options.mask_share + self.options.random_share)
+        tokens = row.tokens.copy()
+        tokens[chosen[masked]] = self.vocabulary.mask_id
+        tokens[chosen[swapped]] = rng.choice(self._ordinary, size=np.count_nonzero(swapped))
         weights = np.zeros(self.row_len, np.float32)
         weights[chosen] = 1
-        return Batch(tokens, row.segment_ids, row.positions, targets=row.tokens, loss_weights=weights)
+        return Batch(
+            tokens, row.segment_ids, row.positions, targets=row.tokens, loss_weights=weights
+        )
 
     def loss(self, logits_BTV: LogitsBTV, batch: Batch) -> Sums:
         """Cross-entropy of the chosen tokens."""
@@ -77,10 +81,11 @@ class MaskedLM:
         """All that is not padding."""
         return int(np.count_nonzero(batch.segment_ids))
 
-    def _random_tokens(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        special = self.vocabulary.special_ids
-        ordinary = np.setdiff1d(np.arange(self.vocabulary.size, dtype=np.int32), [*special])
-        return rng.choice(ordinary, size=count)
+    @cached_property
+    def _ordinary(self) -> np.ndarray:
+        """The ids that a random token is drawn from."""
+        every = np.arange(self.vocabulary.size, dtype=np.int32)
+        return np.setdiff1d(every, [*self.vocabulary.special_ids])
 
 
 def build(options: Options, vocabulary: Vocabulary, seq_len: int) -> MaskedLM:

@@ -13,14 +13,16 @@ from functools import cached_property
 import numpy as np
 
 from lm.batch import Batch, Row
-from lm.config import setting
-from lm.errors import UserError
+from lm.config import require, setting
 from lm.objectives._objective import Sums, weighted_cross_entropy
 from lm.objectives._spans import apportion, choose_segments, noise_spans
 from lm.shapes import LogitsBTV
 from lm.vocabulary import Vocabulary
 
 FAMILIES = ('encoder_decoder',)
+
+SHORTEST_ROW = 2
+"""One token to keep and one to hide."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,19 @@ class Options:
     mean_span_length: float = setting(3.0, 'mean tokens of a noise span, in a row of one document')
 
     def __post_init__(self) -> None:
-        if not 0 < self.noise_rate < 1:
-            raise UserError(f'objective.options.noise_rate={self.noise_rate}: must be in (0, 1)')
-        if self.mean_span_length < 1:
-            raise UserError(
-                f'objective.options.mean_span_length={self.mean_span_length}: must be at least 1'
-            )
+        require(
+            0 < self.noise_rate < 1,
+            f'objective.options.noise_rate={self.noise_rate}: must be in (0, 1)',
+        )
+        require(
+            self.mean_span_length >= 1,
+            f'objective.options.mean_span_length={self.mean_span_length}: must be at least 1',
+        )
+        require(
+            self.noise_rate <= (1 - self.noise_rate) * self.mean_span_length,
+            f'objective.options.noise_rate={self.noise_rate}: leaves too few tokens to put between '
+            f'spans of mean_span_length={self.mean_span_length}; lower it or raise that',
+        )
 
 
 @dataclass(frozen=True)
@@ -52,8 +61,8 @@ class SpanCorruption:
 
     @cached_property
     def row_len(self) -> int:
-        """The longest raw row whose inputs fit in `seq_len`."""
-        length = self.seq_len
+        """The longest raw row whose inputs fit in `seq_len` (T5: 568 for 512)."""
+        length = SHORTEST_ROW
         while self._inputs_len(length + 1) <= self.seq_len:
             length += 1
         return length
@@ -65,8 +74,8 @@ class SpanCorruption:
 
     @property
     def slots(self) -> int:
-        """Places for sentinels and eos, on either side: what N and the raw tokens leave."""
-        return self.seq_len - (self.row_len - self.noise_tokens)
+        """Places for sentinels and eos in a full row, on either side: S + 1."""
+        return self._noise(self.row_len)[1] + 1
 
     @property
     def target_len(self) -> int:
@@ -76,9 +85,10 @@ class SpanCorruption:
     def example(self, row: Row, rng: np.random.Generator) -> Batch:
         """Corrupts each segment of the row on its own.
 
-        At most `slots` // 2 segments can have both a sentinel and an eos. In a row of more (very
-        short documents) so many are drawn, in proportion to their lengths, and the others are
-        left out of the batch: nothing would attend to them. `tokens_used` tells how many.
+        A segment of one token has nothing to hide a span behind, and at most `slots` // 2 segments
+        can have both a sentinel and an eos: in a row of more (very short documents) so many are
+        drawn, in proportion to their lengths. What is left out is in no field of the batch;
+        `tokens_used` counts what is in it, so summary.json tells the rest as dropped.
         """
         starts, lengths = _segments(row.segment_ids)
         chosen = choose_segments(lengths, self.slots // 2, rng)
@@ -135,9 +145,10 @@ class SpanCorruption:
         return np.asarray(self.vocabulary.sentinel_ids, np.int32)
 
     def _noise(self, length: int) -> tuple[int, int]:
-        """N and S of a text of `length` tokens, rounded as T5 does."""
+        """N and S of a text of `length` tokens, rounded as T5 does; each span has a kept token."""
         noise = min(max(round(length * self.options.noise_rate), 1), length - 1)
-        return noise, max(round(noise / self.options.mean_span_length), 1)
+        spans = max(round(noise / self.options.mean_span_length), 1)
+        return noise, min(spans, length - noise)
 
     def _inputs_len(self, length: int) -> int:
         noise, spans = self._noise(length)
@@ -149,10 +160,10 @@ class SpanCorruption:
             return lengths, lengths
         segments = len(lengths)
         noise_tokens, spans = self._noise(int(lengths.sum()))
-        # At least half of a segment is kept, so that each span has something before it.
-        noise = apportion(max(noise_tokens, segments), lengths, least=1, most=lengths // 2)
+        noise = apportion(max(noise_tokens, segments), lengths, most=lengths - 1)
         spans = max(spans + 1 - segments, segments)
-        return noise, apportion(spans, noise, least=1, most=noise)
+        # A span has at least one token, and at least one kept token before it.
+        return noise, apportion(spans, noise, most=np.minimum(noise, lengths - noise))
 
     def _corrupt(self, text: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and targets of one text; `noise` is [S, 2], start and end of each span."""
@@ -172,17 +183,19 @@ def build(options: Options, vocabulary: Vocabulary, seq_len: int) -> SpanCorrupt
     """The objective for `seq_len` inputs.
 
     Raises:
-      UserError: `seq_len` is too short for one span, or would need more sentinels than there are.
+      UserError: `seq_len` is too short for one span, or needs more sentinels than there are.
     """
-    if seq_len < 8:
-        raise UserError(f'train.seq_len={seq_len}: span corruption needs at least 8')
     objective = SpanCorruption(options, vocabulary, seq_len)
+    require(
+        seq_len >= SHORTEST_ROW + 1,
+        f'train.seq_len={seq_len}: span corruption needs at least {SHORTEST_ROW + 1}',
+    )
     spans = objective.slots - 1
-    if spans > len(vocabulary.sentinel_ids):
-        raise UserError(
-            f'train.seq_len={seq_len}: span corruption needs {spans} sentinels of '
-            f'{len(vocabulary.sentinel_ids)}; raise objective.options.mean_span_length'
-        )
+    require(
+        spans <= len(vocabulary.sentinel_ids),
+        f'train.seq_len={seq_len}: span corruption needs {spans} sentinels of '
+        f'{len(vocabulary.sentinel_ids)}; raise objective.options.mean_span_length',
+    )
     return objective
 
 
