@@ -17,9 +17,9 @@ printf '\n\nThe run, from %s/summary.json:\n\n' "$WORKDIR"
 cat <<END
 
 What next:
-  .venv/bin/lm help                                     every verb
-  .venv/bin/lm train --help                             every field of a config
-  .venv/bin/lm data --workdir=$WORKDIR            the rows that it was trained on
+  .venv/bin/lm help                               every verb
+  .venv/bin/lm train --help                       every field of a config
+  .venv/bin/lm data --workdir=$WORKDIR     the rows that it was trained on
   .venv/bin/lm train --config=shakespeare --config.data.source=FILE --workdir=runs/mine
-                                                        a model of your own text
+                                                  a model of your own text
 END
