@@ -54,4 +54,4 @@ class Batch(NamedTuple):
 
 def stack(rows: list[Batch]) -> Batch:
     """Rows of one shape as one batch: [T] arrays become [B, T]."""
-    return Batch(*(None if f[0] is None else np.stack(f) for f in zip(*rows, strict=True)))
+    return Batch._make(None if f[0] is None else np.stack(f) for f in zip(*rows, strict=True))

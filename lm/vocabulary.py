@@ -31,5 +31,12 @@ class Vocabulary:
     def special_ids(self) -> frozenset[int]:
         """All of the above but `unk_id`: what no objective corrupts and no sample may contain."""
         return frozenset(
-            {self.pad_id, self.bos_id, self.eos_id, self.mask_id, *self.sentinel_ids, *self.mode_ids}
+            {
+                self.pad_id,
+                self.bos_id,
+                self.eos_id,
+                self.mask_id,
+                *self.sentinel_ids,
+                *self.mode_ids,
+            }
         )
