@@ -5,8 +5,14 @@ Hardware: 2 CPU cores, no accelerator, no network.
 """
 
 from lm.config import (
-    CheckpointConfig, Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, TrainConfig,
-)  # fmt: skip
+    CheckpointConfig,
+    Config,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+)
 
 
 def config(preset: str = '') -> Config:

@@ -5,8 +5,14 @@ Without --config.data.source the text is TFDS's own `tiny_shakespeare` (needs th
 """
 
 from lm.config import (
-    CheckpointConfig, Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, TrainConfig,
-)  # fmt: skip
+    CheckpointConfig,
+    Config,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+)
 from lm.fields import require
 from lm.models.architectures.llama import Options
 

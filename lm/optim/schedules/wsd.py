@@ -26,7 +26,7 @@ def build(config: OptimConfig, steps: int) -> optax.Schedule:
     return optax.join_schedules(
         [
             optax.linear_schedule(peak / (config.warmup_steps + 1), peak, config.warmup_steps),
-            # The first step of the decay is already below the peak, the last one has the final rate.
+            # The first step of the decay is already below the peak, the last has the final rate.
             optax.linear_schedule(peak - (peak - final) / decay, final, max(decay - 1, 1)),
         ],
         [steps - decay],
