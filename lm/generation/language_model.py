@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from lm.batch import Batch
 from lm.config import Config
@@ -84,7 +84,7 @@ class LanguageModel:
         tokens_BT: Int[np.ndarray, 'B T'],
         segment_ids: Int[np.ndarray, 'B T'] | None = None,
         decoder_tokens: Int[np.ndarray, 'B U'] | None = None,
-    ) -> LogitsBTV:
+    ) -> Float[jax.Array, 'B _ V']:
         """Logits at every position, fp32; without dropout.
 
         Args:

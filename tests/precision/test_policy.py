@@ -1,0 +1,129 @@
+"""Precision policies: what the compiled training step really multiplies in, and keeps."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lm.batch import Batch
+from lm.layout import Layout
+from lm.models.functional import Functional
+from lm.objectives.clm import CausalLM
+from lm.precision.policy import POLICIES, default_policy_name
+from lm.shapes import Params
+from lm.training.step import State, build_step
+from tests.models.tiny import packed_batch, predicting, tiny
+from tests.objectives.rows import VOCABULARY
+
+ARCHITECTURES = ['bert', 'gpt2', 'llama', 't5']
+every_architecture = pytest.mark.parametrize('name', ARCHITECTURES)
+RATE = 1e-2
+
+
+@functools.cache
+def model(name: str, policy: str) -> Functional:
+    return tiny(name, policy, num_layers=1, remat='dots')
+
+
+def training_batch(functional: Functional) -> Batch:
+    batch = packed_batch(functional)
+    tokens, segments = predicting(batch)
+    return batch._replace(targets=tokens, loss_weights=(segments > 0).astype(np.float32))
+
+
+@functools.cache
+def step_of(name: str, policy: str) -> tuple[jax.stages.Wrapped, State, Batch]:
+    functional = model(name, policy)
+    objective = CausalLM(VOCABULARY, target_len=1)  # only its device half is used
+    optimizer = optax.sgd(RATE)
+    step = build_step(
+        functional, objective, optimizer, lambda step: RATE, Layout(),
+        microbatches=1, clip_norm=1.0, seed=0,
+    )  # fmt: skip
+    params = jax.jit(functional.init)(jax.random.key(0))
+    return (
+        jax.jit(step),
+        State(params, optimizer.init(params), jnp.int32(0)),
+        training_batch(functional),
+    )
+
+
+def dots(text: str) -> list[tuple[str, set[str]]]:
+    """Precision and operand types of every matrix product in a StableHLO text."""
+    found = []
+    for line in text.splitlines():
+        if 'stablehlo.dot' not in line and 'stablehlo.convolution' not in line:
+            continue
+        precision = re.search(r'precision = \[(\w+), (\w+)\]', line)
+        operands = re.search(r': \(tensor<(\S+)>, tensor<(\S+)>\)', line)
+        assert operands is not None, line
+        kind = 'DEFAULT' if precision is None else '+'.join(sorted(set(precision.groups())))
+        found.append((kind, {shape.split('x')[-1] for shape in operands.groups()}))
+    return found
+
+
+@every_architecture
+def test_fp32_multiplies_in_fp32_everywhere(name: str) -> None:
+    step, state, batch = step_of(name, 'fp32')
+    found = dots(step.lower(state, batch).as_text())
+    assert len(found) >= 24
+    assert {kind for kind, _ in found} == {'HIGHEST'}
+    assert {t for _, types in found for t in types} == {'f32'}
+
+
+def test_a_product_of_default_precision_would_be_seen() -> None:
+    x = jnp.ones((2, 2))
+    assert dots(jax.jit(lambda x: x @ x).lower(x).as_text()) == [('DEFAULT', {'f32'})]
+
+
+@every_architecture
+def test_bf16_mixed_multiplies_in_bf16_and_keeps_fp32(name: str) -> None:
+    functional = model(name, 'bf16_mixed')
+    batch = training_batch(functional)
+    step, state, _ = step_of(name, 'bf16_mixed')
+    forward = jax.jit(functional.apply).lower(state.params, batch).as_text()
+    assert all(types == {'bf16'} for _, types in dots(forward))
+    assert {x.dtype for x in state.params.values()} == {jnp.dtype('float32')}
+    after, metrics = step(state, batch)
+    assert {x.dtype for x in after.params.values()} == {jnp.dtype('float32')}
+    assert jax.eval_shape(functional.apply, state.params, batch).dtype == jnp.float32
+    assert metrics.loss.dtype == metrics.grad_norm.dtype == jnp.float32
+
+
+@every_architecture
+def test_bf16_mixed_trains_as_fp32_does(name: str) -> None:
+    def losses(policy: str) -> np.ndarray:
+        step, state, batch = step_of(name, policy)
+        seen = []
+        for _ in range(4):
+            state, metrics = step(state, batch)
+            seen.append(float(metrics.loss))
+        return np.array(seen)
+
+    exact, mixed = losses('fp32'), losses('bf16_mixed')
+    assert np.isfinite(mixed).all()
+    np.testing.assert_allclose(mixed, exact, rtol=0.02)
+    assert mixed[-1] < mixed[0]
+    assert not np.array_equal(mixed, exact)
+
+
+@every_architecture
+def test_a_policys_gradients_are_of_its_parameters_dtype(name: str) -> None:
+    for policy in POLICIES.values():
+        functional = model(name, policy.name)
+
+        def total(params: Params, functional: Functional = functional) -> jax.Array:
+            return jnp.sum(functional.apply(params, training_batch(functional))[..., :9])
+
+        gradients = jax.eval_shape(jax.grad(total), functional.shapes)
+        assert {g.dtype for g in gradients.values()} == {jnp.dtype(policy.param_dtype)}
+
+
+def test_the_default_on_cpu_is_fp32() -> None:
+    if jax.default_backend() != 'cpu':
+        pytest.skip('another device')
+    assert default_policy_name() == 'fp32'
