@@ -1,9 +1,14 @@
 """Checkpoints: written by Orbax in the background, verified leaf by leaf when read.
 
 The only module that knows Orbax. A checkpoint is the checkpointables `params`, `opt_state` and
-`step`, and custom metadata with the format's version and a digest of every leaf.
+`step`, and metadata of ours: the format's version, shape and digest of every leaf, and a record of
+the run, all under one checksum.
 """
 
+import errno
+import hashlib
+import json
+import os
 import shutil
 import sys
 from collections.abc import Iterable
@@ -11,44 +16,128 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from lm.config import CheckpointConfig
 from lm.errors import UserError
-from lm.training.digest import digests
+from lm.training.digest import by_path, digests
+from lm.training.quiet import quieten
 from lm.training.step import State
 
 FORMAT_VERSION = 1
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 class Damaged(Exception):
     """A checkpoint whose arrays cannot be read, or are not those that were saved."""
 
 
-class Checkpoints:
-    """The checkpoints of one workdir.
+class SavedStates:
+    """The checkpoints in a folder, to be read; nothing in it is changed.
+
+    Another process may be writing there: only what is whole is seen.
+    """
+
+    def __init__(self, directory: Path):
+        self._directory = directory
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that are on disk, oldest first. Orbax renames a step when it is whole."""
+        if not self._directory.is_dir():
+            return []
+        return sorted(int(p.name) for p in self._directory.iterdir() if p.name.isdecimal())
+
+    def read(self, step: int, like: State) -> tuple[State, dict[str, Any]]:
+        """The state of one step, verified, and its record.
+
+        Args:
+          step: one of `steps`.
+          like: ShapeDtypeStructs with the shardings to restore to.
+
+        Raises:
+          Damaged: it cannot be read, or a leaf's digest is not the one it was saved with.
+          UserError: its arrays have other names or shapes, or its format another version.
+        """
+        tree, record = self._read(step, like._asdict())
+        return State(**tree), record
+
+    def read_params(self, step: int, like: dict[str, Any]) -> dict[str, jax.Array]:
+        """Only the parameters of one step, verified; raises as `read`."""
+        params: dict[str, jax.Array] = self._read(step, {'params': like})[0]['params']
+        return params
+
+    def _read(self, step: int, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        folder = (self._directory / str(step)).absolute()
+        try:
+            metadata = _orbax().checkpointables_metadata(folder).custom_metadata
+        except Exception as error:  # Orbax and TensorStore raise many types for broken files
+            raise Damaged(_told(error)) from error
+        leaves, record = self._opened(step, metadata)
+        self._compare_shapes(step, leaves, like)
+        try:
+            tree = _orbax().load_checkpointables(folder, like)
+        except Exception as error:
+            raise Damaged(_told(error)) from error
+        for path, digest in digests(tree).items():
+            if leaves[path]['digest'] != digest:
+                raise Damaged(f'{path} is not what was saved')
+        return tree, record
+
+    def _opened(self, step: int, metadata: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Leaves and record out of a checkpoint's metadata."""
+        if not isinstance(metadata, dict):
+            raise Damaged('its metadata are missing')
+        body = {name: value for name, value in metadata.items() if name != 'sha256'}
+        if metadata.get('sha256') != _checksum(body):
+            raise Damaged('its metadata are not what was saved')
+        if body['format_version'] != FORMAT_VERSION:
+            raise UserError(
+                f'checkpoint {step} of {self._directory.parent}: format version '
+                f'{body["format_version"]}, this lm reads {FORMAT_VERSION}'
+            )
+        return body['leaves'], body['record']
+
+    def _compare_shapes(self, step: int, leaves: dict[str, Any], like: dict[str, Any]) -> None:
+        where = f'checkpoint {step} of {self._directory.parent}'
+        wanted = {path: _shape(x) for path, x in by_path(like).items()}
+        for path, shape in wanted.items():
+            if path not in leaves:
+                raise UserError(f'{where}: has no {path}, which this run has')
+            if leaves[path]['shape'] != shape:
+                raise UserError(
+                    f'{where}: {path} is {leaves[path]["shape"]} there and {shape} in this run'
+                )
+        parts = tuple(f'{name}/' for name in like)
+        extra = [path for path in leaves if path.startswith(parts) and path not in wanted]
+        if extra:
+            raise UserError(f'{where}: has {extra[0]}, which this run has not')
+
+
+class Checkpoints(SavedStates):
+    """The checkpoints of a run under way, which saves, sets aside and removes some.
 
     Which are kept: the newest `keep_latest`, multiples of `keep_every_steps`, and `always`.
     """
 
     def __init__(self, directory: Path, config: CheckpointConfig, always: Iterable[int] = ()):
+        super().__init__(directory)
         policies = _orbax().training.preservation_policies
         keep = [policies.LatestN(config.keep_latest), policies.CustomSteps([*always])]
         if config.keep_every_steps is not None:
             keep.append(policies.EveryNSteps(config.keep_every_steps))
-        self._directory = directory
-        self._checkpointer = _orbax().training.Checkpointer(
-            directory.absolute(),
-            preservation_policy=policies.AnyPreservationPolicy(keep),
-            cleanup_tmp_directories=True,
-        )
-
-    @property
-    def steps(self) -> list[int]:
-        """The steps that are saved, oldest first."""
-        return sorted(int(c.step) for c in self._checkpointer.checkpoints)
+        try:
+            self._checkpointer = _orbax().training.Checkpointer(
+                directory.absolute(),
+                preservation_policy=policies.AnyPreservationPolicy(keep),
+                cleanup_tmp_directories=True,
+            )
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._begun: int | None = None
 
     def save(self, state: State, record: dict[str, Any]) -> None:
-        """Begins to write `state`; returns once the arrays may be donated. Saved steps stay.
+        """Begins to write `state`; returns once its arrays may be donated. Saved steps stay.
 
         Args:
           state: of the run.
@@ -57,23 +146,21 @@ class Checkpoints:
         Raises:
           UserError: this save, or the one before it, could not be written.
         """
-        step = int(state.step)
-        if step in self.steps:
+        step, tree = int(state.step), state._asdict()
+        if step == self._begun or step in self.steps:
             return
-        tree = state._asdict()
+        found = digests(tree)
+        leaves = {
+            path: {'shape': _shape(x), 'digest': found[path]} for path, x in by_path(tree).items()
+        }
+        body = {'format_version': FORMAT_VERSION, 'leaves': leaves, 'record': record}
         try:
             self._checkpointer.save_checkpointables_async(
-                step,
-                tree,
-                force=True,
-                custom_metadata={
-                    'format_version': FORMAT_VERSION,
-                    'digests': digests(tree),
-                    'record': record,
-                },
+                step, tree, force=True, custom_metadata={**body, 'sha256': _checksum(body)}
             )
         except (OSError, ValueError) as error:
             raise self._unwritable(error) from error
+        self._begun = step
 
     def wait(self) -> None:
         """Returns when everything begun is on disk.
@@ -86,7 +173,9 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             raise self._unwritable(error) from error
 
-    def restore(self, like: State, strict: bool) -> tuple[State, dict[str, Any]] | None:
+    def restore(
+        self, like: State, strict: bool, newest: int | None = None
+    ) -> tuple[State, dict[str, Any]] | None:
         """The newest undamaged checkpoint and its record, or None if there is none at all.
 
         Newer, damaged ones are told of in one line each and moved to `damaged/` in the workdir,
@@ -95,12 +184,15 @@ class Checkpoints:
         Args:
           like: ShapeDtypeStructs with the shardings to restore to.
           strict: raise where the newest is damaged.
+          newest: the latest step to look at.
 
         Raises:
           UserError: there are checkpoints and every one is damaged.
         """
         damage: dict[int, Damaged] = {}
         for step in reversed(self.steps):
+            if newest is not None and step > newest:
+                continue
             try:
                 found = self.read(step, like)
             except Damaged as error:
@@ -108,53 +200,21 @@ class Checkpoints:
                     raise UserError(f'--strict: checkpoint {step} is damaged ({error})') from error
                 damage[step] = error
                 continue
-            for newer, error in damage.items():
-                self._set_aside(newer)
+            for damaged, why in damage.items():
+                self._set_aside(damaged)
                 print(
-                    f'lm: checkpoint {newer} is damaged ({error}), set aside; '
+                    f'lm: checkpoint {damaged} is damaged ({why}), set aside; '
                     f'going on from the one before, step {step}',
                     file=sys.stderr,
                 )
             return found
         if damage:
-            newest, error = next(iter(damage.items()))
+            last, why = next(iter(damage.items()))
             raise UserError(
-                f'workdir {self._directory.parent}: all checkpoints are damaged '
-                f'(step {newest}: {error})'
+                f'workdir {self._directory.parent}: all checkpoints are damaged (step {last}: '
+                f'{why}); nothing was changed: put a good copy in place, or give another workdir'
             )
         return None
-
-    def read(self, step: int, like: State) -> tuple[State, dict[str, Any]]:
-        """The checkpoint of one step, verified, and its record.
-
-        Raises:
-          Damaged: it cannot be read, or a leaf's digest is not the one it was saved with.
-          UserError: it was written by a version of another format.
-        """
-        tree, record = self._read(step, like._asdict())
-        return State(**tree), record
-
-    def read_params(self, step: int, like: dict[str, Any]) -> dict[str, jax.Array]:
-        """Only the parameters of one step, verified; raises as `read`."""
-        return self._read(step, {'params': like})[0]['params']
-
-    def _read(self, step: int, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        try:
-            metadata = self._checkpointer.checkpointables_metadata(step).custom_metadata
-            tree = self._checkpointer.load_checkpointables(step, like)
-        except Exception as error:  # Orbax and TensorStore raise many types for broken files
-            raise Damaged(_first_line(error)) from error
-        if not isinstance(metadata, dict) or 'digests' not in metadata:
-            raise Damaged('its digests are missing')
-        if metadata.get('format_version') != FORMAT_VERSION:
-            raise UserError(
-                f'checkpoint {step} of {self._directory.parent}: format version '
-                f'{metadata.get("format_version")}, this lm reads {FORMAT_VERSION}'
-            )
-        for path, digest in digests(tree).items():
-            if metadata['digests'].get(path) != digest:
-                raise Damaged(f'{path} is not what was saved')
-        return tree, metadata['record']
 
     def _set_aside(self, step: int) -> None:
         """Moves the directory of a step out of Orbax's sight."""
@@ -166,27 +226,56 @@ class Checkpoints:
         self._checkpointer.reload()
 
     def delete_after(self, step: int) -> None:
-        """Removes the checkpoints of later steps."""
-        for later in self.steps:
+        """Removes the checkpoints of later steps, the last one first.
+
+        Raises:
+          UserError: one cannot be removed.
+        """
+        for later in reversed(self.steps):
             if later > step:
-                self._checkpointer.delete(later)
+                try:
+                    self._checkpointer.delete(later)
+                except OSError as error:
+                    raise UserError(
+                        f'workdir {self._directory.parent}: checkpoint {later} cannot be removed '
+                        f'({error.strerror})'
+                    ) from error
 
     def close(self) -> None:
-        """Waits for what was begun and lets go of the directory."""
+        """Waits for what was begun and lets go of the directory.
+
+        Raises:
+          UserError: what was begun could not be written.
+        """
         self.wait()
         self._checkpointer.close()
 
     def _unwritable(self, error: Exception) -> UserError:
-        kept = f'step {self.steps[-1]} is kept' if self.steps else 'none was saved before'
+        steps = self.steps
+        kept = f'goes on from step {steps[-1]}' if steps else 'begins anew: none was saved before'
         return UserError(
             f'workdir {self._directory.parent}: a checkpoint could not be written '
-            f'({_first_line(error)}); free some space and start again: {kept}'
+            f'({_told(error)}); free some space: the same command {kept}'
         )
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f'{type(error).__name__}: {text[0][:200]}' if text else type(error).__name__
+def _shape(x: Any) -> str:
+    """`float32[128, 512]`."""
+    return f'{np.dtype(x.dtype)}{[*x.shape]}'
+
+
+def _checksum(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _told(error: Exception) -> str:
+    """An error's own words in short: TensorStore's run over many lines, without an errno."""
+    text = str(error)
+    for number in _DISK:
+        if os.strerror(number) in text:
+            return os.strerror(number)
+    first = text.strip().partition('\n')[0][:200]
+    return f'{type(error).__name__}: {first}' if first else type(error).__name__
 
 
 def _orbax() -> Any:
@@ -195,4 +284,5 @@ def _orbax() -> Any:
         from orbax.checkpoint import v1
     except ImportError:
         from orbax.checkpoint.experimental import v1
+    quieten()
     return v1

@@ -12,6 +12,11 @@ def _digests(tree: Any) -> Any:
     return jax.tree.map(_digest, tree)
 
 
+@jax.jit
+def _finite(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), tree)
+
+
 def digests(tree: Any) -> dict[str, list[int]]:
     """Two 32-bit numbers a leaf, by the leaf's path; the same on every mesh.
 
@@ -20,8 +25,19 @@ def digests(tree: Any) -> dict[str, list[int]]:
     place, for changes that touch many. Integer sums do not depend on their order, so sharded
     arrays need no gathering. Orbax itself restores flipped bits without a word.
     """
-    flat, _ = jax.tree_util.tree_flatten_with_path(_digests(tree))
-    return {jax.tree_util.keystr(path): np.asarray(leaf).tolist() for path, leaf in flat}
+    return {path: np.asarray(leaf).tolist() for path, leaf in by_path(_digests(tree)).items()}
+
+
+def not_finite(tree: Any) -> list[str]:
+    """The paths of the leaves that hold a nan or an infinity."""
+    flags = jax.device_get(_finite(tree))
+    return [path for path, finite in by_path(flags).items() if not finite]
+
+
+def by_path(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by their path: `params/embedding/tokens`, `opt_state/0/mu/...`."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in flat}
 
 
 def _digest(x: jax.Array) -> jax.Array:

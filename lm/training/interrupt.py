@@ -1,15 +1,19 @@
 """Signals: SIGTERM and the first Ctrl-C ask the loop to save and stop, the second quits."""
 
+import contextlib
+import os
 import signal
-import sys
 import threading
 from types import FrameType, TracebackType
+
+_STDERR = 2
 
 
 class Interrupt:
     """A context in which SIGTERM and SIGINT set `signal_number` instead of ending the process.
 
-    Outside the main thread, where Python allows no handlers, it does nothing.
+    A Ctrl-C after either raises KeyboardInterrupt. Outside the main thread, where Python allows no
+    handlers, it does nothing.
     """
 
     def __init__(self) -> None:
@@ -32,9 +36,11 @@ class Interrupt:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.signal_number == signal.SIGINT:
+        if number == signal.SIGINT and self.signal_number is not None:
             raise KeyboardInterrupt
         self.signal_number = number
         name = signal.Signals(number).name
-        again = '; Ctrl-C again quits at once' if number == signal.SIGINT else ''
-        print(f'\nlm: {name}: saving after this step{again}', file=sys.stderr)
+        words = f'\nlm: {name}: saving after this step; Ctrl-C quits at once\n'
+        with contextlib.suppress(OSError):
+            # Not by print: the signal may have come in the middle of one, which forbids another.
+            os.write(_STDERR, words.encode())

@@ -1,7 +1,9 @@
 """A finished or running workdir as a model ready for use."""
 
-from dataclasses import replace
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -10,7 +12,7 @@ from lm.errors import UserError
 from lm.generation.language_model import LanguageModel
 from lm.models.functional import functional
 from lm.precision.policy import POLICIES
-from lm.training.checkpoint import Checkpoints, Damaged
+from lm.training.checkpoint import Damaged, SavedStates
 from lm.training.workdir import Workdir
 
 
@@ -27,15 +29,22 @@ def load(path: str | Path) -> LanguageModel:
     if config is None:
         raise UserError(f'workdir={path}: holds no run (no config.json)')
     model = functional(config.model, POLICIES[config.precision.policy])
-    params = read_newest_params(workdir, model.shapes)
+    params = read_newest_params(workdir, model.shapes, f'workdir={path}')
     tokenizer = load_tokenizer(workdir.tokenizer_file)
     return LanguageModel(config, model, params, tokenizer)
 
 
 def read_newest_params(
-    workdir: Workdir, shapes: dict[str, jax.ShapeDtypeStruct]
+    workdir: Workdir, shapes: Mapping[str, Any], words: str
 ) -> dict[str, jax.Array]:
     """The parameters of the newest undamaged checkpoint, where `shapes` says (or device 0).
+
+    A damaged one that is passed over is told of on stderr.
+
+    Args:
+      workdir: of a run.
+      shapes: ShapeDtypeStructs of the parameters, with or without shardings.
+      words: the flag or field that names the workdir, and its value.
 
     Raises:
       UserError: there is none, or its parameters have other names or shapes.
@@ -45,15 +54,15 @@ def read_newest_params(
         name: x if x.sharding is not None else jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here)
         for name, x in shapes.items()
     }
-    config = workdir.read_config()
-    if config is None or not workdir.checkpoints.is_dir():
-        raise UserError(f'workdir={workdir.path}: has no checkpoint yet')
-    keep_all = replace(config.checkpoint, keep_latest=10**9)
-    checkpoints = Checkpoints(workdir.checkpoints, keep_all)
-    damage = 'has no checkpoint yet'
+    checkpoints = SavedStates(workdir.checkpoints)
+    damage: list[str] = []
     for step in reversed(checkpoints.steps):
         try:
-            return checkpoints.read_params(step, like)
+            params = checkpoints.read_params(step, like)
         except Damaged as error:
-            damage = f'checkpoint {step} is damaged ({error})'
-    raise UserError(f'workdir={workdir.path}: {damage}')
+            damage.append(f'checkpoint {step} is damaged ({error})')
+            continue
+        for line in damage:
+            print(f'lm: {words}: {line}; using step {step}', file=sys.stderr)
+        return params
+    raise UserError(f'{words}: {damage[0] if damage else "has no checkpoint yet"}')

@@ -62,11 +62,21 @@ def run_loop(
     boundaries: Sequence[Boundary],
     interrupt: Interrupt,
 ) -> tuple[int, State]:
-    """Takes steps, by `take_step`, up to `train.steps`, or until a signal; returns the step and state reached.
+    """Takes steps up to `train.steps`, or until a signal; returns the step and state reached.
 
     The metrics of step n are read while step n + 1 runs, so nothing waits for them; on a mesh of
     emulated devices each step is waited for. Before a boundary the step is read out, so a
     non-finite one never reaches a checkpoint.
+
+    Args:
+      program: its layout places batches, its config has the number of steps.
+      take_step: the compiled step.
+      state: to begin with; donated.
+      batches: of the host, the first one that of the step after `first_step`.
+      first_step: steps taken before.
+      reporters: called in turn with each step once it is done.
+      boundaries: called in turn with the state at rest, where due.
+      interrupt: asks for the end.
 
     Raises:
       NonFinite: names the step and the rows.
@@ -101,18 +111,20 @@ def run_loop(
     return step, state
 
 
-def _report(
-    step: int, metrics: Metrics, batch: Batch, seconds: float, batch_size: int
-) -> Report:
+def _report(step: int, metrics: Metrics, batch: Batch, seconds: float, batch_size: int) -> Report:
     loss, grad_norm, rate, targets = (float(x) for x in jax.device_get(metrics))
     if not np.isfinite(loss) or not np.isfinite(grad_norm):
-        last = step * batch_size
         raise NonFinite(
-            f'step {step}: loss {loss}, gradient norm {grad_norm}, on rows {last - batch_size} to '
-            f'{last - 1} (`lm data --step={step - 1}` shows them); the last checkpoint is good: '
-            'lower optim.peak_lr, clip, or look at the rows'
+            f'step {step}: loss {loss}, gradient norm {grad_norm}, on rows '
+            f'{rows_of(step, batch_size)}'
         )
     return Report(step, loss, grad_norm, rate, targets, batch, seconds)
+
+
+def rows_of(step: int, batch_size: int) -> str:
+    """The rows that a step reads, and how to see them."""
+    last = step * batch_size - 1
+    return f'{last + 1 - batch_size} to {last} (`lm data --step={step}` shows them)'
 
 
 class _Clock:

@@ -64,7 +64,7 @@ def resolve_policy(config: Config) -> Config:
     """`config` with `precision.policy=auto` replaced by what it stands for on this machine."""
     if config.precision.policy != 'auto':
         return config
-    chosen = replace(config.precision, policy=default_policy_name())
+    chosen = replace(config.precision, policy=default_policy_name())  # type: ignore[arg-type]
     return replace(config, precision=chosen)
 
 

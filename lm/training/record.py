@@ -27,9 +27,7 @@ def params_sha256(params: Params) -> str:
     return digest.hexdigest()
 
 
-def account(
-    rows: PackedRows, prepared: Prepared, counts: Counts, stop_row: int
-) -> dict[str, Any]:
+def account(rows: PackedRows, prepared: Prepared, counts: Counts, stop_row: int) -> dict[str, Any]:
     """Where every document and token of each source went: `{source: {documents, tokens, ...}}`.
 
     Tokens count bos and eos where rows have them. `read` is what rows brought, a token as often

@@ -1,4 +1,4 @@
-"""What is told of each step: a row in metrics.jsonl, TensorBoard, a bar or a line on stderr."""
+"""What is told of each step: a row in metrics.jsonl, a bar or a line on stderr."""
 
 import sys
 import time
@@ -117,25 +117,6 @@ class Progress:
         """Leaves the bar as it stands."""
         if self._bar is not None:
             self._bar.close()
-
-
-class TensorBoard:
-    """Scalars of metrics and evaluations as TensorBoard events."""
-
-    def __init__(self, workdir: Workdir):
-        from tensorboardX import SummaryWriter
-
-        self._writer = SummaryWriter(str(workdir.tensorboard))
-
-    def __call__(self, row: dict[str, Any]) -> None:
-        """Writes the numbers of a row of metrics.jsonl or eval.jsonl."""
-        for name, value in row.items():
-            if name != 'step' and isinstance(value, int | float):
-                self._writer.add_scalar(name, value, row['step'])
-
-    def close(self) -> None:
-        """Writes out what is buffered."""
-        self._writer.close()
 
 
 class Counts:

@@ -15,15 +15,18 @@ class Start:
 
     Attributes:
       config: what to run with.
+      asked_vocab_size: `model.vocab_size` as the run's first command had it. A tokenizer trained
+        for "as many as come out" is another one than one trained for that very number.
       resumes: whether a run has begun in the workdir before.
-      finished: whether it has all the steps that are asked for.
+      finished: the summary of a run that has all the steps that are asked for, else None.
       newest: the latest checkpoint it may go on from; None is any.
       changes: what differs from before, by dotted path.
     """
 
     config: Config
+    asked_vocab_size: int | None
     resumes: bool = False
-    finished: bool = False
+    finished: dict[str, Any] | None = None
     newest: int | None = None
     changes: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
@@ -37,27 +40,29 @@ def plan_start(workdir: Workdir, config: Config, restretch: bool) -> Start:
     """
     before = workdir.read_config()
     if before is None:
-        return Start(config)
+        return Start(config, config.model.vocab_size)
     config = as_before(config, before)
     changes = differences(before, config)
-    fixed = [f'{path}={new!r} (there: {old!r})' for path, (old, new) in changes.items()
-             if is_fixed(path)]  # fmt: skip
+    fixed = [
+        f'{path}={new!r} (there: {old!r})' for path, (old, new) in changes.items() if is_fixed(path)
+    ]
     if fixed:
         raise UserError(
             f'workdir={workdir.path}: holds a run that differs in {", ".join(fixed)}; '
             'give its values, or another workdir'
         )
-    if before.model.options != config.model.options or before.optim.options != config.optim.options:
-        raise UserError(f'workdir={workdir.path}: holds a run whose options differ')
     steps, planned = config.train.steps, before.train.steps
     if steps < planned:
         raise UserError(
             f'train.steps={steps}: the run in {workdir.path} was planned for {planned}; '
             'a smaller budget needs another workdir'
         )
-    finished = workdir.summary_file.exists() and steps == planned
+    # The summary of a shorter run is still there when its extension was killed at the beginning.
+    summary = workdir.read_summary()
+    finished = summary if summary is not None and summary.get('steps') == steps else None
     newest = None if steps == planned else _plateau(workdir, before, config, restretch)
-    return Start(config, True, finished, newest, changes)
+    asked = _asked_vocab_size(workdir, before)
+    return Start(config, asked, True, finished, newest, changes)
 
 
 def as_before(config: Config, before: Config) -> Config:
@@ -67,6 +72,15 @@ def as_before(config: Config, before: Config) -> Config:
     if config.precision.policy == 'auto':
         config = replace(config, precision=before.precision)
     return config
+
+
+def _asked_vocab_size(workdir: Workdir, before: Config) -> int | None:
+    """What the run's history says was left open, else what config.json says."""
+    for row in workdir.read_history():
+        if 'model.vocab_size' in row['changes']:
+            asked: int | None = row['changes']['model.vocab_size'][0]
+            return asked
+    return before.model.vocab_size
 
 
 def plateau_end(config: Config) -> int | None:
@@ -87,16 +101,30 @@ def _plateau(workdir: Workdir, before: Config, config: Config, restretch: bool) 
     return None if restretch else end
 
 
-def parse_fork(text: str) -> tuple[Workdir, int]:
-    """`WORKDIR@STEP` as its two parts.
+def plan_fork(workdir: Workdir, start: Start, text: str) -> tuple[Workdir, int] | None:
+    """The two parts of `WORKDIR@STEP`; None if that branch has begun and `start` goes on with it.
 
     Raises:
-      UserError: it is not of that form, or there is no run.
+      UserError: it is not of that form, there is no run, or the workdir holds a run that did not
+        begin so.
     """
     path, at, step = text.rpartition('@')
-    if not at or not step.isdigit():
+    if not at or not step.isdecimal():
         raise UserError(f'fork_from={text}: must be WORKDIR@STEP')
     source = Workdir(path)
+    if start.resumes:
+        origins = [row['changes'].get('fork_from') for row in workdir.read_history()]
+        if [None, fork_words(source, int(step))] not in origins:
+            raise UserError(
+                f'fork_from={text}: workdir={workdir.path} holds a run that did not branch off '
+                'there; give another workdir'
+            )
+        return None
     if source.read_config() is None:
         raise UserError(f'fork_from={text}: there is no run in {path}')
     return source, int(step)
+
+
+def fork_words(source: Workdir, step: int) -> str:
+    """What history.jsonl says of a branch."""
+    return f'{source.path}@{step}'

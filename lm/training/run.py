@@ -1,6 +1,5 @@
 """`lm.train`: from a config and a folder to a finished run."""
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from lm.errors import UserError
 from lm.planning.counts import count_parameters
 from lm.training.banner import banner, fallbacks
 from lm.training.program import Program, build_program, build_schedule, resolve_policy
-from lm.training.resume import parse_fork, plan_start
+from lm.training.resume import plan_fork, plan_start
 from lm.training.session import Session
 from lm.training.workdir import Workdir
 
@@ -45,34 +44,30 @@ def train(
     start = plan_start(folder, resolve(config), restretch)
     if start.finished:
         print(f'lm: the run in {folder.path} is finished: nothing to do', file=sys.stderr)
-        summary: dict[str, Any] = json.loads(folder.summary_file.read_text())
-        return summary
-    source = None if fork_from is None or start.resumes else parse_fork(fork_from)
+        return start.finished
+    source = None if fork_from is None else plan_fork(folder, start, fork_from)
     build_schedule(start.config)  # refuses a bad one before the text is read
-    program, prepared = _build(start.config)
+    folder.create()
+    program, prepared = _build(start.config, start.asked_vocab_size)
     print(banner(program, count_parameters(program.functional)), file=sys.stderr)
     for words in fallbacks(program):
         if strict:
             raise UserError(f'--strict: {words}')
         print(f'note: {words}', file=sys.stderr)
-    folder.create()
-    session = Session(folder, program, prepared, start, strict)
-    try:
+    with Session(folder, program, prepared, start, strict) as session:
         session.begin(source)
         return session.run()
-    finally:
-        session.close()
 
 
 def describe(config: Config) -> str:
     """What `train` would run: the banner, without training or a workdir."""
-    program, _ = _build(resolve(config))
+    program, _ = _build(resolve(config), config.model.vocab_size)
     return banner(program, count_parameters(program.functional))
 
 
-def _build(config: Config) -> tuple[Program, Prepared]:
+def _build(config: Config, asked_vocab_size: int | None) -> tuple[Program, Prepared]:
     """The prepared text, and the program with what only the text or the machine can tell."""
-    prepared = prepare(config.data, config.model.vocab_size)
+    prepared = prepare(config.data, asked_vocab_size)
     vocabulary = prepared.tokenizer.vocabulary
     if config.model.vocab_size is None:
         config = replace(config, model=replace(config.model, vocab_size=vocabulary.size))

@@ -1,7 +1,10 @@
 """One run under way: its state, checkpoints, reporters and evaluations, from begin to record."""
 
+import contextlib
 import sys
 import time
+from contextlib import closing
+from types import TracebackType
 from typing import Any
 
 from lm.data.pipeline import batches
@@ -9,21 +12,23 @@ from lm.data.prepare import Prepared
 from lm.errors import UserError
 from lm.planning.devices import peak_flops
 from lm.planning.flops import FlopCount, train_flops
-from lm.training.checkpoint import Checkpoints, Damaged
+from lm.training import origin
+from lm.training.checkpoint import Checkpoints
+from lm.training.digest import not_finite
 from lm.training.evaluate import HeldOut, packed_rows
 from lm.training.interrupt import Interrupt
-from lm.training.load import read_newest_params
-from lm.training.loop import Boundary, run_loop
+from lm.training.loop import Boundary, NonFinite, rows_of, run_loop
 from lm.training.program import Program
 from lm.training.record import account, plot_loss, summarise
-from lm.training.reporters import Counts, MetricsLog, Pace, Progress, TensorBoard
+from lm.training.reporters import Counts, MetricsLog, Pace, Progress
 from lm.training.resume import Start, plateau_end
 from lm.training.step import State
-from lm.training.workdir import Workdir, append_jsonl, cut_jsonl, write_json
+from lm.training.tensorboard import TensorBoard
+from lm.training.workdir import Workdir, append_jsonl, cut_jsonl, differences, write_json
 
 
 class Session:
-    """A run in a workdir. `begin`, then `run`, then `close`."""
+    """A run in a workdir, as a context: `begin`, then `run`."""
 
     def __init__(
         self, folder: Workdir, program: Program, prepared: Prepared, start: Start, strict: bool
@@ -39,32 +44,50 @@ class Session:
         self.counts = Counts(program.objective)
         self.rows = packed_rows(program.objective, prepared, self.config.train.seed, held_out=False)
 
+    def __enter__(self) -> 'Session':
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Waits for the checkpoint being written and lets go of the folder."""
+        if error is None:
+            self.checkpoints.close()
+        elif not isinstance(error, KeyboardInterrupt):  # who presses Ctrl-C twice waits for nothing
+            with contextlib.suppress(UserError):  # the error under way is the one to be told
+                self.checkpoints.close()
+
     def begin(self, fork: tuple[Workdir, int] | None) -> None:
         """Finds the state to begin with and puts the workdir's files in step with it.
 
         Raises:
-          UserError: what is to be gone on from is missing or damaged.
+          UserError: what is to be gone on from is missing or damaged, or the disk refuses.
         """
-        state = self._restored() if self.start.resumes else None
-        if state is None:
-            state = self._forked(*fork) if fork else self._fresh()
-        self.state = state
-        self.first_step = int(state.step)
-        # The checkpoints of a later branch go before config.json tells of the longer run: a kill
-        # in between leaves the shorter run, at its plateau.
-        self.checkpoints.delete_after(self.first_step)
-        for file in (self.folder.metrics_file, self.folder.eval_file):
-            cut_jsonl(file, self.first_step)
-        if self.start.changes:
-            for path, (old, new) in self.start.changes.items():
-                print(f'changed    {path}: {old!r} -> {new!r}', file=sys.stderr)
-            self.folder.add_history(self.first_step, self.start.changes)
+        found = self._origin(fork)
+        self.state = found.state
+        self.first_step = int(found.state.step)
+        if found.counts is not None:
+            self.counts.from_json(found.counts)
+        self._cut(self.first_step)
+        for path, (old, new) in self.start.changes.items():
+            print(f'changed    {path}: {old!r} -> {new!r}', file=sys.stderr)
+        # A new run tells what was left open and how it was filled in.
+        new_run = {**differences(self.start.config, self.config), **found.changes}
+        changes = self.start.changes if self.start.resumes else new_run
+        if changes:
+            self.folder.add_history(self.first_step, changes)
         if self.start.resumes:
             print(f'going on   from step {self.first_step}', file=sys.stderr)
+        elif self.first_step:
+            # On disk before config.json says that a run began here: after a kill in between, the
+            # same command branches off once more, it does not start from nothing.
+            self._save(self.first_step, self.state)
+            self.checkpoints.wait()
         self.folder.write_config(self.config)
-        self.prepared.tokenizer.save(self.folder.tokenizer_file)
-        if fork is not None and not self.start.resumes:
-            self.checkpoints.save(self.state, self.counts.to_json())
+        self.folder.write_tokenizer(self.prepared.tokenizer.save)
 
     def run(self) -> dict[str, Any]:
         """Compiles, loops, saves, evaluates and writes the record; returns the summary.
@@ -78,78 +101,64 @@ class Session:
         flops, peak = self._flops(), self._peak()
         pace = Pace(self.rows.stride * train.batch_size, flops.row * train.batch_size, peak)
         pace.start(self.first_step)
-        progress, board = Progress(self.first_step, train.steps), TensorBoard(self.folder)
-        log = MetricsLog(
-            self.folder, pace, train.log_every_steps, train.steps, self.counts, [progress, board]
-        )
-        with Interrupt() as interrupt:
-            try:
-                reached, self.state = run_loop(
-                    self.program, step, self.state, self._batches(self.first_step),
-                    self.first_step, reporters=[self.counts, log],
-                    boundaries=self._boundaries(board), interrupt=interrupt,
-                )  # fmt: skip
-            finally:
-                progress.close()
-            self.checkpoints.save(self.state, self.counts.to_json())
-            self.checkpoints.wait()
-            if interrupt.signal_number is not None:
-                board.close()
-                print(f'lm: saved at step {reached}; the same command goes on', file=sys.stderr)
-                raise SystemExit(128 + interrupt.signal_number)
+        with closing(TensorBoard(self.folder, self.first_step)) as board:
+            with Interrupt() as interrupt:
+                self._loop(step, pace, board, interrupt)
             return self._finish(board, flops, peak, compile_seconds)
 
-    def close(self) -> None:
-        """Lets go of the checkpoints."""
-        self.checkpoints.close()
-
-    def _restored(self) -> State | None:
-        """The state that a run in this workdir left, or None where it had not saved yet."""
-        like = self.program.abstract_state
-        newest = self.start.newest
-        steps = self.checkpoints.steps
-        if newest is not None and steps and steps[-1] > newest:
-            if newest not in steps:
-                raise UserError(
-                    f'workdir={self.folder.path}: the checkpoint of step {newest}, where the decay '
-                    'began, is not there: a longer run cannot go on from it; --fork_from one that '
-                    f'is ({", ".join(map(str, steps))}), or --restretch'
-                )
+    def _loop(self, step: Any, pace: Pace, board: TensorBoard, interrupt: Interrupt) -> None:
+        """Takes the steps and saves the last state."""
+        train = self.config.train
+        with (
+            closing(Progress(self.first_step, train.steps)) as progress,
+            closing(self._batches(self.first_step)) as batches,
+        ):
+            log = MetricsLog(
+                self.folder, pace, train.log_every_steps, train.steps, self.counts,
+                [progress, board],
+            )  # fmt: skip
             try:
-                state, counts = self.checkpoints.read(newest, like)
-            except Damaged as error:
-                raise UserError(
-                    f'workdir={self.folder.path}: checkpoint {newest} is damaged ({error})'
-                ) from error
-        else:
-            found = self.checkpoints.restore(like, self.strict)
-            if found is None:
-                return None
-            state, counts = found
-        self.counts.from_json(counts)
-        return state
+                reached, self.state = run_loop(
+                    self.program, step, self.state, batches, self.first_step,
+                    reporters=[self.counts, log], boundaries=self._boundaries(board),
+                    interrupt=interrupt,
+                )  # fmt: skip
+                self._save(reached, self.state)
+            except NonFinite as error:
+                raise UserError(f'{error}; {self._advice()}') from error
+        self.checkpoints.wait()
+        if interrupt.signal_number is not None and reached < train.steps:
+            print(f'lm: saved at step {reached}; the same command goes on', file=sys.stderr)
+            raise SystemExit(128 + interrupt.signal_number)
 
-    def _forked(self, source: Workdir, step: int) -> State:
-        checkpoints = Checkpoints(source.checkpoints, self.config.checkpoint, always=range(10**9))
-        words = f'fork_from={source.path}@{step}'
-        if step not in checkpoints.steps:
-            steps = ', '.join(map(str, checkpoints.steps))
-            raise UserError(f'{words}: no such checkpoint; there are {steps or "none"}')
-        try:
-            state, counts = checkpoints.read(step, self.program.abstract_state)
-        except Damaged as error:
-            raise UserError(f'{words}: cannot be read as this run ({error})') from error
-        self.counts.from_json(counts)
-        self.folder.add_history(step, {'fork_from': (None, f'{source.path}@{step}')})
-        return state
+    def _origin(self, fork: tuple[Workdir, int] | None) -> origin.Origin:
+        if self.start.resumes:
+            found = origin.restored(
+                self.folder, self.checkpoints, self.program, self.prepared, self.start, self.strict
+            )
+            return found or origin.fresh(self.program, self.prepared)
+        strays = [s for s in self.checkpoints.steps if fork is None or s != fork[1]]
+        if strays:
+            raise UserError(
+                f'workdir={self.folder.path}: holds checkpoints ({", ".join(map(str, strays))}) '
+                'but no config.json, so it is not known of what run; give another workdir'
+            )
+        if fork is None:
+            return origin.fresh(self.program, self.prepared)
+        return origin.forked(self.program, self.prepared, *fork)
 
-    def _fresh(self) -> State:
-        state = self.program.init_state()
-        init_from = self.config.checkpoint.init_from
-        if init_from:
-            like = self.program.abstract_state.params
-            state = state._replace(params=read_newest_params(Workdir(init_from), like))
-        return state
+    def _cut(self, step: int) -> None:
+        """Removes what later steps left, and what the end of a run does anew."""
+        # In this order: killed in between, the folder is that of a run that stopped earlier, and
+        # config.json tells of a longer one only after all of it.
+        self.folder.summary_file.unlink(missing_ok=True)
+        self.checkpoints.delete_after(step)
+        ends = step == self.config.train.steps
+        cut_jsonl(self.folder.metrics_file, lambda row: row['step'] <= step)
+        cut_jsonl(
+            self.folder.eval_file,
+            lambda row: row['step'] <= step and not (ends and row['step'] == step and row['whole']),
+        )
 
     def _batches(self, first_step: int) -> Any:
         train = self.config.train
@@ -198,13 +207,31 @@ class Session:
             print(f'\nheld out   step {step}: loss {score.loss:.4f}', file=sys.stderr)
             self.held_out.print_sample(state.params)
 
-        def save(step: int, state: State) -> None:
-            self.checkpoints.save(state, self.counts.to_json())
-
         return [
             Boundary(lambda s: s % self.config.eval.every_steps == 0 and s < last, evaluate),
-            Boundary(lambda s: (s % every == 0 or s == end) and s < last, save),
+            Boundary(lambda s: (s % every == 0 or s == end) and s < last, self._save),
         ]
+
+    def _save(self, step: int, state: State) -> None:
+        """Begins to save, unless an update left something that is no number."""
+        bad = not_finite(state)
+        if bad:
+            raise NonFinite(
+                f'step {step}: its update made {bad[0]} not finite, on rows '
+                f'{rows_of(step, self.config.train.batch_size)}'
+            )
+        self.checkpoints.save(state, origin.record(self.counts.to_json(), self.prepared))
+
+    def _advice(self) -> str:
+        """What is left to go on from after a step that is not finite."""
+        self.checkpoints.wait()
+        steps = self.checkpoints.steps
+        if not steps:
+            return 'no checkpoint was saved before; lower optim.peak_lr or set optim.clip_norm'
+        return (
+            f'the checkpoint of step {steps[-1]} is good: another workdir with '
+            f'--fork_from={self.folder.path}@{steps[-1]} and a lower optim.peak_lr goes on from it'
+        )
 
     def _finish(
         self, board: TensorBoard, flops: FlopCount, peak: float | None, compile_seconds: float
@@ -221,7 +248,6 @@ class Session:
             },
         )  # fmt: skip
         board({'step': step, 'eval_loss': score.loss})
-        board.close()
         per_byte = '' if bits is None else f', {bits:.4f} bits per byte'
         print(f'held out   whole: loss {score.loss:.4f}{per_byte}', file=sys.stderr)
         self.held_out.print_sample(self.state.params)

@@ -90,7 +90,7 @@ def build_step(
         totals, gradients = accumulated(state.params, batch, key)
         weight = jnp.maximum(totals.weight, 1)
         gradients = jax.tree.map(lambda g: g / weight.astype(g.dtype), gradients)
-        norm = optax.global_norm(gradients)
+        norm = optax.tree.norm(gradients)
         if clip_norm is not None:
             shrink = jnp.minimum(1, clip_norm / norm)
             gradients = jax.tree.map(lambda g: g * shrink.astype(g.dtype), gradients)

@@ -1,20 +1,20 @@
 """The folder of a run: its files by name, and what a later run may change in it."""
 
+import dataclasses
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lm.config import Config, from_json, to_json
-from lm.fields import flatten
 from lm.errors import UserError
+from lm.fields import flatten
 
 FIXED = ('model', 'objective', 'data', 'optim', 'precision')
-"""Sections that a resumed run must agree with."""
+"""Sections that a resumed run must agree with, but for fields that say `may_change`."""
 FIXED_FIELDS = ('train.batch_size', 'train.seq_len', 'train.seed')
-FREE_FIELDS = ('data.cache_dir',)
 
 
 class Workdir:
@@ -59,18 +59,51 @@ class Workdir:
         if not self.config_file.exists():
             return None
         try:
-            return from_json(json.loads(self.config_file.read_text()))
+            tree = json.loads(self.config_file.read_text(encoding='utf-8'))
+            if not isinstance(tree, dict):
+                raise UserError('is not the config of a run')
+            return from_json(tree)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UserError(f'{self.config_file}: is not JSON ({error})') from error
         except UserError as error:
             raise UserError(f'{self.config_file}: {error}') from error
+        except OSError as error:
+            raise UserError(f'{self.config_file}: cannot be read ({error.strerror})') from error
 
     def write_config(self, config: Config) -> None:
         """Writes `config.json` whole or not at all."""
         write_json(self.config_file, to_json(config))
 
+    def write_tokenizer(self, save: Callable[[Path], None]) -> None:
+        """Writes `tokenizer.model` whole or not at all; `save` writes it to a path.
+
+        Raises:
+          UserError: the disk refuses.
+        """
+        temporary = self.path / 'tokenizer.model.tmp'
+        try:
+            save(temporary)
+            temporary.replace(self.tokenizer_file)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise UserError(
+                f'{self.tokenizer_file}: cannot be written ({error.strerror})'
+            ) from error
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """The summary of a run that ended, or None; half a file is none."""
+        try:
+            summary: dict[str, Any] = json.loads(self.summary_file.read_text(encoding='utf-8'))
+        except (OSError, ValueError):
+            return None
+        return summary
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """The lines of `add_history`, oldest first."""
+        return read_jsonl(self.history_file)
+
     def add_history(self, step: int, changes: Mapping[str, tuple[Any, Any]]) -> None:
-        """Appends a line of what a resumed run set otherwise, and from which step on."""
+        """Appends a line of what a run set otherwise than before, and from which step on."""
         row = {
             'step': step,
             'time': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
@@ -80,23 +113,21 @@ class Workdir:
 
 
 def differences(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
-    """The fields of two configs that differ, by dotted path: (before, after).
+    """The fields of two configs that differ, options too, by dotted path: (before, after).
 
-    `options` of unlike members are told by the member's name alone.
+    Options that only one of two members has are left to the members' names, which differ.
     """
     old, new = flatten(before), flatten(after)
-    return {
-        path: (old[path], new[path])
-        for path in old
-        if path in new and old[path] != new[path]
-    }
+    return {path: (old[path], new[path]) for path in old if path in new and old[path] != new[path]}
 
 
 def is_fixed(path: str) -> bool:
     """Whether a resumed run must have the same value in this field."""
-    if path in FREE_FIELDS:
-        return False
-    return path.split('.')[0] in FIXED or path in FIXED_FIELDS
+    section, _, name = path.partition('.')
+    if section not in FIXED:
+        return path in FIXED_FIELDS
+    fields = {field.name: field for field in dataclasses.fields(getattr(Config(), section))}
+    return name not in fields or not fields[name].metadata.get('may_change', False)
 
 
 def write_json(path: Path, tree: Any) -> None:
@@ -105,12 +136,7 @@ def write_json(path: Path, tree: Any) -> None:
     Raises:
       UserError: the disk refuses.
     """
-    temporary = path.with_name(path.name + '.tmp')
-    try:
-        temporary.write_text(json.dumps(tree, indent=2) + '\n')
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f'{path}: cannot be written ({error.strerror})') from error
+    _replace_text(path, json.dumps(tree, indent=2) + '\n')
 
 
 def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
@@ -127,18 +153,39 @@ def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file; a last line cut short by a kill is left out."""
+    """The rows of a JSONL file; a last line cut short by a kill is left out.
+
+    Raises:
+      UserError: another line is not JSON.
+    """
     if not path.exists():
         return []
-    lines = path.read_text().split('\n')
-    return [json.loads(line) for line in lines[:-1] if line]
+    lines = path.read_text(encoding='utf-8', errors='replace').split('\n')
+    rows = []
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise UserError(f'{path}: line {number} is not JSON; mend or remove it') from error
+    return rows
 
 
-def cut_jsonl(path: Path, step: int) -> None:
-    """Drops the rows of steps after `step`: those steps will be taken again."""
-    rows = read_jsonl(path)
-    kept = [row for row in rows if row['step'] <= step]
+def cut_jsonl(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
+    """Drops the rows that `keep` refuses: those of steps that will be taken again.
+
+    Raises:
+      UserError: a line is not JSON, or the disk refuses.
+    """
     if path.exists():
-        temporary = path.with_name(path.name + '.tmp')
-        temporary.write_text(''.join(json.dumps(row) + '\n' for row in kept))
+        kept = [row for row in read_jsonl(path) if keep(row)]
+        _replace_text(path, ''.join(json.dumps(row) + '\n' for row in kept))
+
+
+def _replace_text(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + '.tmp')
+    try:
+        temporary.write_text(text, encoding='utf-8')
         temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f'{path}: cannot be written ({error.strerror})') from error
