@@ -15,7 +15,7 @@ from lm.precision.policy import Policy
 from lm.shapes import Dims, LogitsBTV, Params
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Functional:
     """A model without its parameters.
 
