@@ -15,6 +15,7 @@ from lm.config import (
 )
 from lm.fields import require
 from lm.models.architectures.llama import Options
+from lm.optim.optimizers.adamw import Options as Adam
 
 
 def config(preset: str = '') -> Config:
@@ -27,9 +28,9 @@ def config(preset: str = '') -> Config:
         ),
         data=DataConfig(source='tfds:tiny_shakespeare', tokenizer='unigram'),
         optim=OptimConfig(
-            peak_lr=2e-3, warmup_steps=50, final_lr_fraction=0.05, weight_decay=0.1,
+            peak_lr=1.5e-3, warmup_steps=50, final_lr_fraction=0.05, options=Adam(b2=0.98)
         ),
-        train=TrainConfig(steps=4000, batch_size=4, seq_len=128, log_every_steps=50),
+        train=TrainConfig(steps=3200, batch_size=4, seq_len=128, log_every_steps=50),
         eval=EvalConfig(every_steps=1000, batches=64, sample_tokens=100),
         checkpoint=CheckpointConfig(every_steps=1000),
     )  # fmt: skip

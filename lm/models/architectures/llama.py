@@ -5,6 +5,7 @@ how weights begin; normal with deviation 0.02, as its Hugging Face port.
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 from flax import nnx
@@ -30,16 +31,34 @@ class Options:
     norm_eps: float = setting(1e-5, "added to the norm's variance")
     rope_theta: float = setting(10_000.0, "base of the rotation's wavelengths")
     tie_embeddings: bool = setting(False, 'the output matrix is the token embedding')
+    scale_residual_init: bool = setting(
+        True, 'begin what writes to the residual stream smaller by sqrt(2 num_layers)'
+    )
     positions: PositionKind = setting('rope', 'how the model knows the order of its input')
 
 
 def build(config: ModelConfig, rngs: nnx.Rngs) -> DecoderModel:
-    """The model; `d_ff` unset is 8/3 of the width, rounded up (`gated_width`)."""
+    """The model; `d_ff` unset is 8/3 of the width, rounded up (`gated_width`).
+
+    Touvron et al. state no initialisation. Matrices begin with std 0.02, those that write to the
+    residual stream with GPT-2's (Radford et al. 2019, section 2.3): docs/LOG.md has what it gains.
+    """
     options: Options = config.options
     init = normal(0.02)
+    scale = math.sqrt(2 * config.num_layers) if options.scale_residual_init else 1
+    to_residual = normal(0.02 / scale)
     spec = TransformerSpec(
         config=dataclasses.replace(config, d_ff=config.d_ff or gated_width(config.d_model)),
-        init=Initializers(init, init, init, init, init, init, init, init),
+        init=Initializers(
+            tokens=init,
+            positions=init,
+            query=init,
+            key_value=init,
+            attention_output=to_residual,
+            feed_forward_in=init,
+            feed_forward_out=to_residual,
+            head=init,
+        ),
         positions=Positions(options.positions, rope_theta=options.rope_theta),
         norm='rms',
         norm_eps=options.norm_eps,
