@@ -1,7 +1,8 @@
 """LLaMA: Touvron et al. 2023, section 2.2; grouped keys and values as in LLaMA 2.
 
 Pre-norm with RMSNorm, rotary positions, SwiGLU, no biases, untied head. The paper does not say
-how weights begin; normal with deviation 0.02, as its Hugging Face port.
+how weights begin: normal with deviation 0.02, as its Hugging Face port, and those that write to
+the residual stream scaled as GPT-2's are.
 """
 
 import dataclasses
@@ -38,11 +39,7 @@ class Options:
 
 
 def build(config: ModelConfig, rngs: nnx.Rngs) -> DecoderModel:
-    """The model; `d_ff` unset is 8/3 of the width, rounded up (`gated_width`).
-
-    Touvron et al. state no initialisation. Matrices begin with std 0.02, those that write to the
-    residual stream with GPT-2's (Radford et al. 2019, section 2.3): docs/LOG.md has what it gains.
-    """
+    """The model; `d_ff` unset is 8/3 of the width, rounded up (`gated_width`)."""
     options: Options = config.options
     init = normal(0.02)
     scale = math.sqrt(2 * config.num_layers) if options.scale_residual_init else 1
