@@ -59,13 +59,13 @@ def prepare(data: DataConfig, vocab_size: int | None) -> Prepared:
     source = open_source(data)
     given = _given_tokenizer(data, vocab_size)
     settings = _settings(data, source, given, vocab_size)
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    key = _digest(settings)
     root = cache_root(data)
     folder = root / 'prepared' / key[:32]
     if folder.exists():
         flaw = manifest.flaw(folder)
         if flaw is None:
-            return _open(folder, key)
+            return _open(folder, settings)
         print(f'lm: prepared text {folder} is broken ({flaw}); making it anew', file=sys.stderr)
     else:
         print(f'lm: preparing the text of {data.source} in {folder}', file=sys.stderr)
@@ -77,7 +77,7 @@ def prepare(data: DataConfig, vocab_size: int | None) -> Prepared:
             f'data.cache_dir={root}: cannot be written: {error.strerror or error}; free some '
             'space, or set data.cache_dir or $LM_CACHE to another place'
         ) from None
-    return _open(folder, key)
+    return _open(folder, settings)
 
 
 def cache_root(data: DataConfig) -> Path:
@@ -132,9 +132,7 @@ def _build(
     from lm.data import prepared_text
 
     split = split_source(source, data.validation_fraction)
-    tokenizer = given or train_tokenizer(
-        data.tokenizer, (d.text for d in split.documents('train', Reading())), vocab_size
-    )
+    tokenizer = given or _trained(data.tokenizer, split, vocab_size)
     sides = {part: _Side(split, part, tokenizer) for part in PARTS}
     prepared_text.write(folder, {part: side.documents for part, side in sides.items()})
     for part, side in sides.items():
@@ -144,6 +142,18 @@ def _build(
     (folder / 'accounting.json').write_text(json.dumps(accounting, indent=1))
     for part, side in sides.items():
         _check_written(_store(folder, part, accounting), side)
+
+
+def _trained(kind: str, split: Split, vocab_size: int | None) -> Tokenizer:
+    """A tokenizer of the training part, the same whether its size was asked for or found."""
+
+    def trained(size: int | None) -> Tokenizer:
+        return train_tokenizer(kind, (d.text for d in split.documents('train', Reading())), size)
+
+    if vocab_size is not None:
+        return trained(vocab_size)
+    # A resumed run asks for the size that was found: it must get this very tokenizer.
+    return trained(trained(None).vocabulary.size)
 
 
 class _Side:
@@ -243,13 +253,18 @@ def _store(folder: Path, part: Part, accounting: dict[str, Any]) -> Store:
     )
 
 
-def _open(folder: Path, key: str) -> Prepared:
+def _open(folder: Path, settings: dict[str, Any]) -> Prepared:
     accounting = json.loads((folder / 'accounting.json').read_text())
     tokenizer = load_tokenizer(folder / 'tokenizer.model')
     return Prepared(
         tokenizer=tokenizer,
         train=_store(folder, 'train', accounting),
         validation=_store(folder, 'validation', accounting),
-        fingerprint=hashlib.sha256(f'{key} {tokenizer.sha256}'.encode()).hexdigest(),
+        fingerprint=_digest({**settings, 'tokenizer': tokenizer.sha256}),
         accounting=accounting,
     )
+
+
+def _digest(settings: dict[str, Any]) -> str:
+    """SHA-256 of settings, hexadecimal."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

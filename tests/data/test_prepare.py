@@ -209,3 +209,14 @@ def test_prepared_text_is_a_tfds_dataset(several):
         record['tokens'], prepared.train.read(0, 0, len(record['tokens']))
     )
     assert 'tensorflow' not in sys.modules
+
+
+@pytest.mark.parametrize('kind', ['unigram', 'bpe', 'char', 'word'])
+def test_a_size_found_and_the_same_size_asked_for_are_one_text(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / 'text.txt'
+    path.write_text('\n'.join(f'the {i} quick brown foxes {i * i} jump' for i in range(400)))
+    data = DataConfig(source=str(path), tokenizer=kind, cache_dir=str(tmp_path / 'cache'))
+    found = prepare(data, None)
+    asked = prepare(data, found.tokenizer.vocabulary.size)
+    assert asked.tokenizer.sha256 == found.tokenizer.sha256
+    assert asked.fingerprint == found.fingerprint
