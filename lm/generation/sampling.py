@@ -9,6 +9,8 @@ from jaxtyping import Float, Int, Key
 
 from lm.errors import UserError
 
+_GREEDY = 1e-30  # below, logits over the temperature leave fp32's range
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -40,7 +42,7 @@ def choose(
     logits_BV: Float[jax.Array, 'B V'], keys_B: Key[jax.Array, ' B'], sampling: Sampling
 ) -> Int[jax.Array, ' B']:
     """One id a row: the likeliest if greedy, else a draw by the row's own key."""
-    if sampling.temperature == 0:
+    if sampling.temperature < _GREEDY:
         return jnp.argmax(logits_BV, axis=-1)
     return jax.vmap(jax.random.categorical)(keys_B, restricted(logits_BV, sampling))
 
@@ -55,9 +57,7 @@ def restricted(logits_BV: Float[jax.Array, 'B V'], sampling: Sampling) -> Float[
       logits_BV: -inf where a token is ruled out already.
       sampling: a temperature above 0.
     """
-    # Less the largest: a temperature close to 0 must not overflow.
-    logits_BV = logits_BV.astype(jnp.float32)
-    logits_BV = (logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True)) / sampling.temperature
+    logits_BV = logits_BV.astype(jnp.float32) / sampling.temperature
     if sampling.top_k is None and sampling.top_p == 1:
         return logits_BV
     order_BV = jnp.argsort(-logits_BV, axis=-1, stable=True)

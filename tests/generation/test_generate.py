@@ -165,6 +165,15 @@ def test_few_lengths_are_compiled() -> None:
     assert decoding._decode._cache_size() == before + 1
 
 
+def test_parameters_may_lie_on_several_devices() -> None:
+    here = model('llama')
+    mesh = jax.make_mesh((jax.device_count(),), ('replica',))
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    spread = replace(here, params=jax.device_put(here.params, everywhere))
+    ask = functools.partial(lm.generate, prompts=['abc'], max_new_tokens=9, num_samples=2)
+    assert ask(spread) == ask(here)
+
+
 def test_logits_of_packed_and_two_sided_rows() -> None:
     tokens = np.array([[1, 20, 21, 1, 22, 0]], np.int32)
     together = model('llama').logits(tokens, np.array([[1, 1, 1, 2, 2, 0]]))

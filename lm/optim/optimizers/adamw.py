@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import optax
 
-from lm.config import OptimConfig, setting
-from lm.errors import UserError
+from lm.config import OptimConfig, require, setting
 from lm.optim._decay import decays
 from lm.shapes import Dims
 
@@ -19,8 +18,7 @@ class Options:
 
     def __post_init__(self) -> None:
         for name, value in (('b1', self.b1), ('b2', self.b2)):
-            if not 0 <= value < 1:
-                raise UserError(f'optim.options.{name}={value}: must be in [0, 1)')
+            require(0 <= value < 1, f'optim.options.{name}={value}: must be in [0, 1)')
 
 
 def build(

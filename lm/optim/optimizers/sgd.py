@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import optax
 
-from lm.config import OptimConfig, setting
-from lm.errors import UserError
+from lm.config import OptimConfig, require, setting
 from lm.optim._decay import decays
 from lm.shapes import Dims
 
@@ -19,18 +18,19 @@ class Options:
     )
 
     def __post_init__(self) -> None:
-        if self.momentum is not None and not 0 <= self.momentum < 1:
-            raise UserError(f'optim.options.momentum={self.momentum}: must be in [0, 1), or none')
+        require(
+            self.momentum is None or 0 <= self.momentum < 1,
+            f'optim.options.momentum={self.momentum}: must be in [0, 1), or none',
+        )
 
 
 def build(
     config: OptimConfig, learning_rate: optax.Schedule, dims: Dims
 ) -> optax.GradientTransformation:
     """Gradient descent; decay, times the learning rate, on matrices only. `eps` has no place."""
+    momentum = config.options.momentum
     return optax.chain(
-        optax.identity()
-        if config.options.momentum is None
-        else optax.trace(decay=config.options.momentum),
+        optax.identity() if momentum is None else optax.trace(decay=momentum),
         optax.add_decayed_weights(config.weight_decay, mask=decays(dims)),
         optax.scale_by_learning_rate(learning_rate),
     )
