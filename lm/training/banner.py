@@ -1,5 +1,7 @@
 """What a run says of itself before its first step."""
 
+from importlib.util import find_spec
+
 import jax
 import numpy as np
 
@@ -65,6 +67,13 @@ def fallbacks(program: Program) -> list[str]:
     """What runs otherwise than the fastest or plainest reading of the config: --strict refuses."""
     platform = jax.devices()[0].platform
     found = []
+    plugins = [
+        name for name in ('jax_cuda13_plugin', 'jax_cuda12_plugin', 'libtpu') if find_spec(name)
+    ]
+    if platform == 'cpu' and plugins and jax.config.jax_platforms != 'cpu':
+        found.append(
+            f'{plugins[0]} is installed but JAX sees no device of it: this runs on the CPU'
+        )
     if platform != 'cpu' and program.layout.attention_kernel == 'xla':
         found.append(f'attention runs on XLA, not on a fused kernel of the {platform}')
     if platform == 'cpu' and program.policy.name == 'bf16_mixed':
