@@ -18,14 +18,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags, logging
+from absl import logging
 
 from lm.batch import Batch
+from lm.config import require
 from lm.data.pipeline import batches
 from lm.data.prepare import Prepared, prepare
 from lm.errors import UserError
 from lm.evaluation.bigram import Bigram, Pairs, counted, joined
 from lm.evaluation.heldout import Score, Scorer, build_scorer, score_batches
+from lm.flags import Flags
 from lm.generation.language_model import LanguageModel
 from lm.objectives._objective import Objective
 from lm.training.evaluate import packed_rows
@@ -128,8 +130,7 @@ def fitted_bigram(model: LanguageModel, prepared: Prepared, objective: Objective
     for i, batch in enumerate(example_batches(model, prepared, objective, False, _FIT_BATCHES)):
         tuned_on = i % _TUNED_ON == 0
         parts[tuned_on].append(pairs_of(batch, family, vocabulary.bos_id, all_text=True))
-    if not parts[0]:
-        raise UserError('data.source: too little text for a bigram; give more than one batch')
+    require(bool(parts[0]), 'data.source: one batch is too little text for a bigram')
     return counted(joined(parts[0]), vocabulary.size).tuned(joined(parts[1]))
 
 
@@ -155,12 +156,15 @@ def measure(workdir: str, most_batches: int) -> dict[str, Any]:
     Raises:
       UserError: there is no such run, or its text is no longer what it was trained on.
     """
+    require(most_batches >= 1, f'batches={most_batches}: must be at least 1')
     model = load(workdir)
     family = model.functional.family
     prepared = prepare(model.config.data, model.config.model.vocab_size)
     vocabulary = prepared.tokenizer.vocabulary
-    if vocabulary != model.tokenizer.vocabulary:
-        raise UserError(f'workdir={workdir}: data.source or its tokenizer is not what it was')
+    require(
+        vocabulary == model.tokenizer.vocabulary,
+        f'workdir={workdir}: data.source or its tokenizer is not what it was',
+    )
     objective = build_objective(model.config, vocabulary)
     held_out = list(example_batches(model, prepared, objective, True, most_batches))
     scorer = build_scorer(model.functional, objective)
@@ -183,20 +187,20 @@ def measure(workdir: str, most_batches: int) -> dict[str, Any]:
     }
 
 
-def main(argv: list[str]) -> int:
+def main() -> int:
     """Prints the measurement as one JSON object."""
-    del argv
     logging.set_verbosity(logging.ERROR)
+    flags = Flags(sys.argv[1:])
+    flags.define('workdir', str, '', "the run's folder")
+    flags.define('batches', int, 16, 'held-out batches to measure on')
     try:
-        print(json.dumps(measure(_WORKDIR.value, _BATCHES.value)))
+        flags.parse()
+        print(json.dumps(measure(flags.required('workdir'), flags['batches'])))
     except UserError as error:
         print(f'experiments.context: {error}', file=sys.stderr)
         return 2
     return 0
 
 
-_WORKDIR = flags.DEFINE_string('workdir', None, "the run's folder", required=True)
-_BATCHES = flags.DEFINE_integer('batches', 16, 'held-out batches to measure on', lower_bound=1)
-
 if __name__ == '__main__':
-    app.run(main)
+    sys.exit(main())

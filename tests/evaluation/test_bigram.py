@@ -45,6 +45,10 @@ def test_tuning_helps_where_little_was_counted() -> None:
 def test_a_pair_is_counted_by_hand() -> None:
     bigram = counted(joined([Pairs(np.array([1, 1]), np.array([2, 3]))] * 2), SIZE)
     # Bigram 1/2, unigram 1/2, uniform 1/7, a third each; of an unseen context the unigram instead.
-    for before, target, p in ((1, 2, 1 / 2 + 1 / 2 + 1 / 7), (4, 3, 1 / 2 + 1 / 2 + 1 / 7), (1, 6, 1 / 7)):
+    for before, target, p in (
+        (1, 2, 1 / 2 + 1 / 2 + 1 / 7),
+        (4, 3, 1 / 2 + 1 / 2 + 1 / 7),
+        (1, 6, 1 / 7),
+    ):
         nats = bigram.nats(Pairs(np.array([before]), np.array([target])))
         assert np.exp(-nats) == pytest.approx(p / 3)
