@@ -1,0 +1,121 @@
+"""Tiny programs on meshes of emulated devices, batches for them, and how their states compare."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+import lm
+from lm.batch import Batch, Row, stack
+from lm.training.program import Program, build_program
+from lm.training.step import Metrics, State
+from lm.vocabulary import Vocabulary
+from tests.training.runs import CONFIG
+
+VOCABULARY = Vocabulary(
+    size=160, pad_id=0, bos_id=1, eos_id=2, unk_id=3, mask_id=4,
+    sentinel_ids=tuple(range(5, 105)), mode_ids=(105, 106, 107),
+)  # fmt: skip
+TOLERANCE = 2e-5
+SGD = {'optim.name': 'sgd', 'optim.peak_lr': 0.3, 'optim.clip_norm': None}
+ADAMW = {'optim.name': 'adamw', 'optim.peak_lr': 1e-3, 'optim.eps': 1e-6, 'optim.clip_norm': 0.5}
+OPTIMIZERS: dict[str, dict[str, Any]] = {'sgd': SGD, 'adamw': ADAMW}
+QUICKLY = {'xla_backend_optimization_level': 0}
+"""Compiles in half the time: what is compared here does not depend on LLVM's care."""
+
+
+@functools.cache
+def program(family: str, devices: int, microbatches: int = 1, **overrides: Any) -> Program:
+    """The step of a tiny model for 16 rows of 16, on the first `devices` devices."""
+    changes = {
+        'model.vocab_size': VOCABULARY.size,
+        'model.dropout': 0.0,
+        'model.num_layers': 1,
+        'train.batch_size': 16,
+        'train.seq_len': 16,
+        'train.microbatches': microbatches,
+        'mesh.replica': devices,
+        'optim.warmup_steps': 0,
+        'precision.policy': 'fp32',
+        **overrides,
+    }
+    return build_program(lm.load_config(f'{CONFIG}:{family}', **changes), VOCABULARY)
+
+
+def batches(made_for: Program, count: int) -> list[Batch]:
+    """Rows of unequal numbers of targets; rows 14 and 15, and 3, 7, 11 and 15, have none.
+
+    So the last of eight devices has no target, and the last of four microbatches none.
+    """
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(count):
+        rows = []
+        for i in range(16):
+            empty = i % 4 == 3 or i >= 14
+            rows.append(_row(made_for, rng, 0 if empty else int(rng.integers(6, 17))))
+        batch = stack([made_for.objective.example(row, rng) for row in rows])
+        assert batch.loss_weights is not None
+        targets = np.asarray(batch.loss_weights).sum(1)
+        assert targets[14:].sum() == targets[3::4].sum() == 0
+        assert len({targets[m::4].sum() for m in range(4)}) > 2
+        found.append(batch)
+    return found
+
+
+def _row(made_for: Program, rng: np.random.Generator, filled: int) -> Row:
+    size = made_for.objective.row_len
+    filled = min(filled, size)
+    place = np.arange(size)
+    held = place < filled
+    cut = filled // 3
+    return Row(
+        tokens=np.where(held, rng.integers(110, VOCABULARY.size, size), 0).astype(np.int32),
+        segment_ids=np.where(held, 1 + (place >= cut), 0).astype(np.int32),
+        positions=np.where(held, np.where(place >= cut, place - cut, place), 0).astype(np.int32),
+        documents=np.where(held, 0, -1).astype(np.int32),
+    )
+
+
+@functools.cache
+def initial(family: str, optimizer: str) -> State:
+    """The state that all programs of a family begin with, on the host."""
+    made = program(family, 1, **OPTIMIZERS[optimizer])
+    lowered = jax.jit(made.init_state).lower()
+    state: State = jax.device_get(lowered.compile(compiler_options=QUICKLY)())
+    return state
+
+
+@functools.cache
+def compiled(made: Program) -> Any:
+    """Its step for the batches of this file."""
+    like = made.abstract_batch(_row(made, np.random.default_rng(0), 0))
+    return made.step.lower(made.abstract_state, like).compile(compiler_options=QUICKLY)
+
+
+def steps(made: Program, data: list[Batch]) -> tuple[State, list[Metrics]]:
+    """The state after a step on each batch, and what each step told."""
+    start = initial(made.config.model.name, made.config.optim.name)
+    state, told = jax.device_put(start, made.layout.replicated), []
+    for batch in data:
+        state, metrics = compiled(made)(state, made.layout.place(batch))
+        jax.block_until_ready(state)
+        told.append(jax.device_get(metrics))
+    return jax.device_get(state), told
+
+
+def assert_close(one: tuple[State, list[Metrics]], other: tuple[State, list[Metrics]]) -> None:
+    """Within 2e-5 of each tensor's largest entry; key biases, of no true gradient, apart."""
+    for first, second in zip(one[1], other[1], strict=True):
+        assert first.targets == second.targets
+        np.testing.assert_allclose(first.loss, second.loss, rtol=TOLERANCE)
+        np.testing.assert_allclose(first.grad_norm, second.grad_norm, rtol=TOLERANCE)
+    for path, first in one[0].params.items():
+        second = other[0].params[path]
+        largest = np.abs(first).max()
+        if path.endswith('key_bias'):
+            # Softmax does not feel them: what moves them is rounding, at most lr x steps of it.
+            assert np.abs(first - second).max() < 1e-4, path
+        else:
+            assert np.abs(first - second).max() <= TOLERANCE * largest, path
