@@ -167,12 +167,10 @@ class PackedRows:
         starts = epoch.rows[first:last] * self.stride
         stops = np.minimum(starts + self.row_len, self._length)
         held = stops - starts
-        # The overlap at a row's start was counted in the row before; the first stretch of an
-        # epoch has none before it, and the token that closes the circle is its own.
-        fresh = np.where(starts > 0, held - self._overlap, held)
-        fresh = np.minimum(
-            fresh, np.maximum(self._circle - starts - (starts > 0) * self._overlap, 0)
-        )
+        # The overlap at a row's start is counted in the row that ends with it. In a closed circle
+        # every stretch has one before it; in the store's own order the first has none.
+        first_of_all = np.logical_and(starts == 0, not self._shuffle)
+        fresh = held - np.where(first_of_all, 0, self._overlap)
         first_place, last_place = (np.stack([starts, stops - 1]) + epoch.offset) % self._circle
         begins = np.searchsorted(epoch.ends, first_place, side='right')
         ends = np.searchsorted(epoch.ends, last_place, side='right')

@@ -25,7 +25,11 @@ from lm.training.quiet import quieten
 from lm.training.step import State
 
 FORMAT_VERSION = 1
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+_DISK = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+    errno.ENOENT, errno.ESTALE, errno.EMFILE,
+)  # fmt: skip
+"""What a disk may say that refuses a write."""
 
 
 class Damaged(Exception):
@@ -76,7 +80,7 @@ class SavedStates:
         leaves, record = self._opened(step, metadata)
         self._compare_shapes(step, leaves, like)
         try:
-            tree = _orbax().load_checkpointables(folder, like)
+            tree = {**like, **_orbax().load_checkpointables(folder, _filled(like))}
         except Exception as error:
             raise Damaged(_told(error)) from error
         for path, digest in digests(tree).items():
@@ -100,7 +104,9 @@ class SavedStates:
 
     def _compare_shapes(self, step: int, leaves: dict[str, Any], like: dict[str, Any]) -> None:
         where = f'checkpoint {step} of {self._directory.parent}'
-        wanted = {path: _shape(x) for path, x in by_path(like).items()}
+        # Parameters first: where they differ the optimizer's state does too.
+        ordered = sorted(by_path(like).items(), key=lambda item: not item[0].startswith('params/'))
+        wanted = {path: _shape(x) for path, x in ordered}
         for path, shape in wanted.items():
             if path not in leaves:
                 raise UserError(f'{where}: has no {path}, which this run has')
@@ -156,9 +162,12 @@ class Checkpoints(SavedStates):
         body = {'format_version': FORMAT_VERSION, 'leaves': leaves, 'record': record}
         try:
             self._checkpointer.save_checkpointables_async(
-                step, tree, force=True, custom_metadata={**body, 'sha256': _checksum(body)}
-            )
+                step, _filled(tree), force=True,
+                custom_metadata={**body, 'sha256': _checksum(body)},
+            )  # fmt: skip
         except (OSError, ValueError) as error:
+            if not _is_refusal(error):
+                raise
             raise self._unwritable(error) from error
         self._begun = step
 
@@ -171,6 +180,8 @@ class Checkpoints(SavedStates):
         try:
             self._checkpointer.wait()
         except (OSError, ValueError) as error:
+            if not _is_refusal(error):
+                raise
             raise self._unwritable(error) from error
 
     def restore(
@@ -270,12 +281,23 @@ def _checksum(body: dict[str, Any]) -> str:
 
 def _told(error: Exception) -> str:
     """An error's own words in short: TensorStore's run over many lines, without an errno."""
-    text = str(error)
-    for number in _DISK:
-        if os.strerror(number) in text:
-            return os.strerror(number)
-    first = text.strip().partition('\n')[0][:200]
-    return f'{type(error).__name__}: {first}' if first else type(error).__name__
+    first = str(error).strip().partition('\n')[0][:200]
+    return _refusal(error) or ': '.join(filter(None, (type(error).__name__, first)))
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether a disk refused: TensorStore tells it by a ValueError, as other code tells a bug."""
+    return isinstance(error, OSError) or _refusal(error) is not None
+
+
+def _refusal(error: Exception) -> str | None:
+    """The operating system's words in an error, if it is the cause."""
+    return next((words for words in map(os.strerror, _DISK) if words in str(error)), None)
+
+
+def _filled(tree: dict[str, Any]) -> dict[str, Any]:
+    """Without what holds no array, which Orbax refuses: the state of an optimizer that has none."""
+    return {name: part for name, part in tree.items() if jax.tree.leaves(part)}
 
 
 def _orbax() -> Any:

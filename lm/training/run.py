@@ -42,10 +42,10 @@ def train(
     """
     folder = Workdir(workdir)
     start = plan_start(folder, resolve(config), restretch)
+    source = None if fork_from is None else plan_fork(folder, start, fork_from)
     if start.finished:
         print(f'lm: the run in {folder.path} is finished: nothing to do', file=sys.stderr)
         return start.finished
-    source = None if fork_from is None else plan_fork(folder, start, fork_from)
     build_schedule(start.config)  # refuses a bad one before the text is read
     folder.create()
     program, prepared = _build(start.config, start.asked_vocab_size)

@@ -149,7 +149,7 @@ def test_a_fork_that_cannot_be(finished: Path, runs: Runs, tmp_path: Path) -> No
     }.items():
         with pytest.raises(UserError, match=words):
             runs.train('llama', tmp_path / 'branch', run_fork_from=fork)
-    with pytest.raises(UserError, match=r'fork_from=.*params/.* there and .* in this run'):
+    with pytest.raises(UserError, match=r'checkpoint 16 of .*: params/.* there and .* run'):
         runs.train('llama', tmp_path / 'wide', run_fork_from=f'{finished}@16', model__d_ff=64)
     bpe = {'data__tokenizer': 'bpe', 'model__vocab_size': 400}
     with pytest.raises(UserError, match='another tokenizer; set data.tokenizer='):

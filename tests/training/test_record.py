@@ -1,5 +1,6 @@
 """What a run leaves: summary.json, eval.jsonl, TensorBoard events, loss.png, log lines."""
 
+import itertools
 import json
 import math
 import struct
@@ -74,7 +75,7 @@ def test_rows_of_metrics_and_evaluations(finished: Path) -> None:
     assert [row['step'] for row in rows] == list(range(1, 25))
     assert all(set(row) == ROW for row in rows)
     assert [row['tokens'] for row in rows] == [step * 256 for step in range(1, 25)]
-    assert all(a['seconds'] < b['seconds'] for a, b in zip(rows, rows[1:], strict=False))
+    assert all(a['seconds'] < b['seconds'] for a, b in itertools.pairwise(rows))
     evaluations = read_rows(finished / 'eval.jsonl')
     assert [(row['step'], row['whole']) for row in evaluations] == [
         (10, False), (20, False), (24, True),
