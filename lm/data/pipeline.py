@@ -55,13 +55,17 @@ def batches(
             return _weightless(example(rows.padding(), generator))
         return example(rows.row(i), generator)
 
-    stop = _ENDLESS
+    def made_batch(j: int) -> Batch:
+        first = start_row + j * batch_size
+        return stack([made(i) for i in range(first, first + batch_size)])
+
+    count = _ENDLESS
     if stop_row is not None:
-        stop = start_row + -(-max(stop_row - start_row, 0) // batch_size) * batch_size
+        count = -(-max(stop_row - start_row, 0) // batch_size)
+    # An element of Grain's is a whole batch: its own cost for each is that of making several rows.
     iterator = iter(
-        grain.MapDataset.range(start_row, stop)
-        .map(made)
-        .batch(batch_size, drop_remainder=True, batch_fn=lambda made: stack(list(made)))
+        grain.MapDataset.range(count)
+        .map(made_batch)
         .to_iter_dataset(
             grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads * _AHEAD)
         )

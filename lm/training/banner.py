@@ -70,7 +70,7 @@ def fallbacks(program: Program) -> list[str]:
     plugins = [
         name for name in ('jax_cuda13_plugin', 'jax_cuda12_plugin', 'libtpu') if find_spec(name)
     ]
-    if platform == 'cpu' and plugins and jax.config.jax_platforms != 'cpu':
+    if platform == 'cpu' and plugins and jax.config.values['jax_platforms'] != 'cpu':
         found.append(
             f'{plugins[0]} is installed but JAX sees no device of it: this runs on the CPU'
         )

@@ -12,7 +12,7 @@ from lm.batch import Batch
 from lm.errors import UserError
 from lm.training.interrupt import Interrupt
 from lm.training.program import Program
-from lm.training.step import Metrics, State
+from lm.training.step import Metrics, State, TakeStep
 
 
 class Report(NamedTuple):
@@ -53,7 +53,7 @@ class NonFinite(UserError):
 
 def run_loop(
     program: Program,
-    take_step: Callable[[State, Batch], tuple[State, Metrics]],
+    take_step: TakeStep,
     state: State,
     batches: Iterator[Batch],
     first_step: int,
@@ -82,7 +82,7 @@ def run_loop(
       NonFinite: names the step and the rows.
     """
     clock = _Clock()
-    pending: tuple[int, Metrics, Batch] | None = None
+    pending: tuple[int, jax.Array, Batch] | None = None
     step = first_step
 
     def settle() -> None:
@@ -111,8 +111,8 @@ def run_loop(
     return step, state
 
 
-def _report(step: int, metrics: Metrics, batch: Batch, seconds: float, batch_size: int) -> Report:
-    loss, grad_norm, rate, targets = (float(x) for x in jax.device_get(metrics))
+def _report(step: int, packed: jax.Array, batch: Batch, seconds: float, batch_size: int) -> Report:
+    loss, grad_norm, rate, targets = Metrics.unpacked(packed)
     if not np.isfinite(loss) or not np.isfinite(grad_norm):
         raise NonFinite(
             f'step {step}: loss {loss}, gradient norm {grad_norm}, on rows '

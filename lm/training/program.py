@@ -27,7 +27,7 @@ class Program:
     Attributes:
       config: resolved, with the vocabulary's size and the precision policy filled in.
       functional, objective, optimizer, schedule, policy, layout: its parts.
-      step: jitted `(state, batch) -> (state, metrics)`; donates the state.
+      step: jitted `(state, batch) -> (state, packed metrics)`; donates the state.
       init_state: jitted `() -> state`, each device making only what it keeps.
     """
 

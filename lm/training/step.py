@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from lm.batch import Batch
@@ -29,7 +30,7 @@ class State(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """What a step tells, all fp32 scalars on the device.
+    """What a step tells, on the host.
 
     Attributes:
       loss: nats per target of the step's batch, before the update.
@@ -38,10 +39,22 @@ class Metrics(NamedTuple):
       targets: predictions that counted.
     """
 
-    loss: Scalar
-    grad_norm: Scalar
-    learning_rate: Scalar
-    targets: Scalar
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    targets: float
+
+    @classmethod
+    def unpacked(cls, packed: jax.Array) -> 'Metrics':
+        """The numbers of a step; waits for it."""
+        return cls(*np.asarray(packed).tolist())
+
+
+TakeStep = Callable[[State, Batch], tuple[State, jax.Array]]
+"""State and batch -> the state after the step, and its `Metrics` as one fp32 array [4].
+
+One array, since each that the host reads costs a transfer of its own.
+"""
 
 
 def build_step(
@@ -54,7 +67,7 @@ def build_step(
     microbatches: int,
     clip_norm: float | None,
     seed: int,
-) -> Callable[[State, Batch], tuple[State, Metrics]]:
+) -> TakeStep:
     """The step to be jitted, with its first argument donated.
 
     The loss is a sum over all targets of the batch, divided once by their number, so it is the
@@ -85,7 +98,7 @@ def build_step(
         zero = (Sums(jnp.float32(0), jnp.float32(0)), jax.tree.map(jnp.zeros_like, params))
         return jax.lax.scan(add, zero, (parts, jax.random.split(key, microbatches)))[0]
 
-    def step(state: State, batch: Batch) -> tuple[State, Metrics]:
+    def step(state: State, batch: Batch) -> tuple[State, jax.Array]:
         key = jax.random.fold_in(run_key, state.step)
         totals, gradients = accumulated(state.params, batch, key)
         weight = jnp.maximum(totals.weight, 1)
@@ -96,10 +109,9 @@ def build_step(
             gradients = jax.tree.map(lambda g: g * shrink.astype(g.dtype), gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = Metrics(
-            totals.loss / weight, norm, jnp.float32(schedule(state.step)), totals.weight
-        )
-        return State(params, opt_state, state.step + 1), metrics
+        rate = jnp.float32(schedule(state.step))
+        metrics_4 = jnp.stack([totals.loss / weight, norm.astype(jnp.float32), rate, totals.weight])
+        return State(params, opt_state, state.step + 1), metrics_4
 
     return step
 

@@ -101,7 +101,7 @@ def steps(made: Program, data: list[Batch]) -> tuple[State, list[Metrics]]:
     for batch in data:
         state, metrics = compiled(made)(state, made.layout.place(batch))
         jax.block_until_ready(state)
-        told.append(jax.device_get(metrics))
+        told.append(Metrics.unpacked(metrics))
     return jax.device_get(state), told
 
 
