@@ -5,7 +5,13 @@ Hardware: 2 CPU cores, no accelerator, no network. Time and result: docs/LOG.md.
 """
 
 from lm.config import (
-    CheckpointConfig, Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, TrainConfig,
+    CheckpointConfig,
+    Config,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
 )  # fmt: skip
 from lm.fields import require
 from lm.models.architectures.llama import Options
