@@ -12,7 +12,7 @@ from lm.config import (
     ModelConfig,
     OptimConfig,
     TrainConfig,
-)  # fmt: skip
+)
 from lm.fields import require
 from lm.models.architectures.llama import Options
 from lm.optim.optimizers.adamw import Options as Adam
