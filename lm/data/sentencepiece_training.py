@@ -48,7 +48,8 @@ def train_model(kind: str, texts: Iterable[str], vocab_size: int | None) -> byte
 
     if kind not in KINDS:
         raise UserError(f'data.tokenizer={kind}: no such kind{did_you_mean(kind, KINDS)}')
-    most_bytes = SAMPLE_BYTES_PER_ID * (vocab_size or DEFAULT_VOCAB_SIZE)
+    # Not smaller for few ids: a size found must give the same model as that size asked for.
+    most_bytes = SAMPLE_BYTES_PER_ID * max(vocab_size or 0, DEFAULT_VOCAB_SIZE)
     sentences = _sample(_sentences(kind, texts), most_bytes)
     if not any(sentence.strip() for sentence in sentences):
         raise UserError(f'data.tokenizer={kind}: the training text holds nothing but whitespace')

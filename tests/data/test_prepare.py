@@ -214,7 +214,11 @@ def test_prepared_text_is_a_tfds_dataset(several):
 @pytest.mark.parametrize('kind', ['unigram', 'bpe', 'char', 'word'])
 def test_a_size_found_and_the_same_size_asked_for_are_one_text(tmp_path: Path, kind: str) -> None:
     path = tmp_path / 'text.txt'
-    path.write_text('\n'.join(f'the {i} quick brown foxes {i * i} jump' for i in range(400)))
+    lines = [f'the {i} quick brown foxes {i * i} jump' for i in range(20_000)]
+    # A rare character early and late: a smaller sample of the text would miss it.
+    lines[7] += ' \u00e9'
+    lines[15_001] += ' \u03c0'
+    path.write_text('\n'.join(lines))
     data = DataConfig(source=str(path), tokenizer=kind, cache_dir=str(tmp_path / 'cache'))
     found = prepare(data, None)
     asked = prepare(data, found.tokenizer.vocabulary.size)
