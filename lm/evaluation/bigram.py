@@ -78,7 +78,7 @@ def counted(pairs: Pairs, size: int) -> Bigram:
     """The frequencies of `pairs`, equally weighted."""
     codes, counts = np.unique(pairs.before * size + pairs.target, return_counts=True)
     contexts = np.bincount(pairs.before, minlength=size)
-    rarities = int(np.ceil(np.log2(contexts.max() + 1))) + 1
+    rarities = int(np.ceil(np.log2(np.max(contexts) + 1))) + 1
     return Bigram(
         size, codes, counts, contexts, np.bincount(pairs.target, minlength=size),
         np.full((rarities, 3), 1 / 3),
