@@ -12,7 +12,7 @@ from lm.errors import UserError
 from lm.generation.language_model import LanguageModel
 from lm.models.functional import functional
 from lm.precision.policy import POLICIES
-from lm.training.checkpoint import Damaged, SavedStates
+from lm.training.saved import Damaged, SavedStates
 from lm.training.workdir import Workdir
 
 

@@ -6,10 +6,11 @@ from typing import Any
 from lm.data.prepare import Prepared
 from lm.data.tokenizer import load_tokenizer
 from lm.errors import UserError
-from lm.training.checkpoint import Checkpoints, Damaged, SavedStates
+from lm.training.checkpoint import Checkpoints
 from lm.training.load import read_newest_params
 from lm.training.program import Program
 from lm.training.resume import Start, fork_words
+from lm.training.saved import Damaged, SavedStates
 from lm.training.step import State
 from lm.training.workdir import Workdir
 

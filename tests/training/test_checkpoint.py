@@ -12,8 +12,9 @@ import pytest
 import lm
 from lm import UserError
 from lm.config import CheckpointConfig
-from lm.training.checkpoint import Checkpoints, Damaged, SavedStates
+from lm.training.checkpoint import Checkpoints
 from lm.training.digest import digests
+from lm.training.saved import Damaged, SavedStates
 from lm.training.step import State
 from tests.training.numerics import SGD, batches, compiled, initial, program
 from tests.training.runs import Runs, read_rows, saved_steps

@@ -7,9 +7,9 @@ import pytest
 
 from lm import UserError
 from lm.data.tokenizer import load_tokenizer
-from lm.training.checkpoint import Damaged, SavedStates
 from lm.training.digest import digests
 from lm.training.program import build_program
+from lm.training.saved import Damaged, SavedStates
 from lm.training.step import State
 from lm.training.workdir import Workdir
 from tests.training.runs import Runs, same_run, saved_steps, snapshot
