@@ -11,6 +11,7 @@ from lm.config import (
     OptimConfig,
     TrainConfig,
 )
+from lm.models.architectures.bert import Options
 
 
 def config(preset: str = '') -> Config:
@@ -25,6 +26,8 @@ def config(preset: str = '') -> Config:
             vocab_size=2048,
             max_positions=128,
             scan_layers=False,
+            # The paper's 0.02 is for width 768: at 128 attention begins uniform and stays so.
+            options=Options(init_std=0.06),
         ),
         objective=ObjectiveConfig(name='mlm'),
         optim=OptimConfig(peak_lr=1e-3, eps=1e-6, weight_decay=0.01, warmup_steps=100),

@@ -2,11 +2,11 @@
 
 Post-norm with LayerNorm, learned positions, a norm on the embedding, exact GELU, biases. The
 head is a dense layer, GELU and norm before an output matrix tied to the embedding, with a bias.
-Weights begin truncated-normal with deviation 0.02. There is no next-sentence prediction, hence
-no pooler (Liu et al. 2019, section 4.2, finds that dropping it helps). The table of token types
-has two rows; every token is of type 0, so the second is never trained. Dropout on the embedding
-and on both residual branches; the original also drops attention probabilities, which fused
-attention kernels never hold.
+Weights begin truncated-normal, in the paper with deviation 0.02. There is no next-sentence
+prediction, hence no pooler (Liu et al. 2019, section 4.2, finds that dropping it helps). The
+table of token types has two rows; every token is of type 0, so the second is never trained.
+Dropout on the embedding and on both residual branches; the original also drops attention
+probabilities, which fused attention kernels never hold.
 """
 
 import dataclasses
@@ -27,13 +27,14 @@ class Options:
     """What may differ from the paper."""
 
     norm_eps: float = setting(1e-12, "added to the norm's variance")
+    init_std: float = setting(0.02, 'deviation that the matrices begin with')
     positions: PositionKind = setting('learned', 'how the model knows the order of its input')
 
 
 def build(config: ModelConfig, rngs: nnx.Rngs) -> EncoderModel:
     """The model; `d_ff` unset is 4 times the width."""
     options: Options = config.options
-    init = truncated_normal(0.02)
+    init = truncated_normal(options.init_std)
     spec = TransformerSpec(
         config=dataclasses.replace(config, d_ff=config.d_ff or 4 * config.d_model),
         init=Initializers(init, init, init, init, init, init, init, init),
