@@ -90,4 +90,4 @@ def test_bad_options(options: dict[str, float], words: str) -> None:
 
 
 def test_shares_may_add_up_to_all() -> None:
-    mlm.Options(mask_share=0.7, random_share=0.3)
+    assert mlm.Options(mask_share=0.7, random_share=0.3).random_share == 0.3
