@@ -1,6 +1,6 @@
 """What the training loop costs over the bare compiled step.
 
-Command: python benchmarks/loop.py
+Command: python -m benchmarks.loop
 Hardware: any; 2 CPU cores take about two minutes.
 Expected: under 3 % at steps of about 20 ms with batches at hand (0.4 ms of this thread). Where the
 step computes on all cores, the pipeline's threads add about 0.4 ms.

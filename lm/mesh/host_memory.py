@@ -12,7 +12,7 @@ def keep_freed_memory() -> None:
     """Makes glibc keep large freed blocks instead of giving them back to the kernel.
 
     XLA's CPU client allocates and frees every step's temporaries; by default each one is a fresh
-    mapping whose pages fault in anew, a third of the time of a step of a few million parameters
+    mapping whose pages fault in anew, a quarter of the CPU time of a small model's step
     (docs/LOG.md, "Memory of CPU steps"). Freed memory stays with the process for its lifetime.
     Without glibc, or where it refuses, nothing changes.
     """

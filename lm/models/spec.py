@@ -38,6 +38,12 @@ class Initializers:
     feed_forward_out: Initializer
     head: Initializer
 
+    @classmethod
+    def alike(cls, init: Initializer, to_residual: Initializer | None = None) -> 'Initializers':
+        """`init` for all, but `to_residual`, if given, for what writes to the residual stream."""
+        out = to_residual or init
+        return cls(init, init, init, init, out, init, out, init)
+
 
 @dataclass(frozen=True)
 class Positions:

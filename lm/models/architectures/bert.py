@@ -37,7 +37,7 @@ def build(config: ModelConfig, rngs: nnx.Rngs) -> EncoderModel:
     init = truncated_normal(options.init_std)
     spec = TransformerSpec(
         config=dataclasses.replace(config, d_ff=config.d_ff or 4 * config.d_model),
-        init=Initializers(init, init, init, init, init, init, init, init),
+        init=Initializers.alike(init),
         positions=Positions(options.positions),
         norm='layer',
         norm_eps=options.norm_eps,

@@ -36,16 +36,7 @@ def build(config: ModelConfig, rngs: nnx.Rngs) -> DecoderModel:
     to_residual = normal(0.02 / math.sqrt(2 * config.num_layers))
     spec = TransformerSpec(
         config=dataclasses.replace(config, d_ff=config.d_ff or 4 * config.d_model),
-        init=Initializers(
-            tokens=init,
-            positions=init,
-            query=init,
-            key_value=init,
-            attention_output=to_residual,
-            feed_forward_in=init,
-            feed_forward_out=to_residual,
-            head=init,
-        ),
+        init=Initializers.alike(init, to_residual),
         positions=Positions(options.positions),
         norm='layer',
         norm_eps=options.norm_eps,

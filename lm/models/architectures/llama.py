@@ -46,16 +46,7 @@ def build(config: ModelConfig, rngs: nnx.Rngs) -> DecoderModel:
     to_residual = normal(0.02 / scale)
     spec = TransformerSpec(
         config=dataclasses.replace(config, d_ff=config.d_ff or gated_width(config.d_model)),
-        init=Initializers(
-            tokens=init,
-            positions=init,
-            query=init,
-            key_value=init,
-            attention_output=to_residual,
-            feed_forward_in=init,
-            feed_forward_out=to_residual,
-            head=init,
-        ),
+        init=Initializers.alike(init, to_residual),
         positions=Positions(options.positions, rope_theta=options.rope_theta),
         norm='rms',
         norm_eps=options.norm_eps,
