@@ -30,6 +30,7 @@ class Layout:
         segments_BT: jax.Array,
         segments_BS: jax.Array,
         causal: bool,
+        window: int | None = None,
         bias_HTS: jax.Array | None = None,
         scale: float | None = None,
     ) -> jax.Array:
@@ -43,6 +44,7 @@ class Layout:
           k_BSGK, v_BSGK: keys and values.
           segments_BT, segments_BS: int32 segment ids of queries and keys.
           causal: hide later keys.
+          window: of the keys up to the query's own place only this many, the nearest, are seen.
           bias_HTS: added to the scaled scores, [H or 1, T, S].
           scale: factor on the scores; None is 1 / sqrt(K).
 
@@ -52,6 +54,8 @@ class Layout:
         mask_BTS = segments_BT[:, :, None] == segments_BS[:, None, :]
         if causal:
             mask_BTS &= jnp.tri(q_BTHK.shape[1], k_BSGK.shape[1], dtype=bool)
+        if window is not None:
+            mask_BTS &= ~jnp.tri(q_BTHK.shape[1], k_BSGK.shape[1], -window, dtype=bool)
         return jax.nn.dot_product_attention(
             q_BTHK,
             k_BSGK,

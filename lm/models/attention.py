@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Float
 
 from lm.models.context import Context
+from lm.models.norms import Norm
 from lm.models.positions import Rotation, rotate
 from lm.models.spec import TransformerSpec
 from lm.shapes import HiddenBTD
@@ -22,6 +23,7 @@ class Pattern:
       causal: later keys are hidden.
       bias_HTS: added to the scores.
       rotation: turns queries and keys.
+      window: a query sees this many places, its own and those before it; None: all.
     """
 
     segments_BT: jax.Array
@@ -29,13 +31,15 @@ class Pattern:
     causal: bool
     bias_HTS: jax.Array | None = None
     rotation: Rotation | None = None
+    window: int | None = None
 
 
 class Attention(nnx.Module):
     """softmax(scale * Q K^T + bias) V, then the output matrix (Vaswani et al. 2017, section 3.2).
 
     Groups of H / G query heads share one key and value head (Ainslie et al. 2023, section 2.2).
-    Attention probabilities are not dropped: fused kernels never hold them.
+    Queries and keys may be normed head by head (Dehghani et al. 2023, section 2). Attention
+    probabilities are not dropped: fused kernels never hold them.
     """
 
     def __init__(self, spec: TransformerSpec, rngs: nnx.Rngs):
@@ -46,11 +50,13 @@ class Attention(nnx.Module):
         self.key = nnx.Param(init.key_value(rngs.params(), (d, g, k), fp32), dims='DGK')
         self.value = nnx.Param(init.key_value(rngs.params(), (d, g, k), fp32), dims='DGK')
         self.output = nnx.Param(init.attention_output(rngs.params(), (h, k, d), fp32), dims='HKD')
-        biases = spec.biases
+        biases = spec.biases or spec.qkv_biases
         self.query_bias = nnx.Param(jnp.zeros((h, k)), dims='HK') if biases else None
         self.key_bias = nnx.Param(jnp.zeros((g, k)), dims='GK') if biases else None
         self.value_bias = nnx.Param(jnp.zeros((g, k)), dims='GK') if biases else None
-        self.output_bias = nnx.Param(jnp.zeros((d,)), dims='D') if biases else None
+        self.output_bias = nnx.Param(jnp.zeros((d,)), dims='D') if spec.biases else None
+        self.query_norm = Norm(spec, 'K') if spec.qk_norm else None
+        self.key_norm = Norm(spec, 'K') if spec.qk_norm else None
         self.scale = spec.attention_scale
 
     def __call__(
@@ -65,6 +71,8 @@ class Attention(nnx.Module):
         q_BTHK = _heads(x_BTD, self.query, self.query_bias, context)
         k_BSGK = _heads(source_BSD, self.key, self.key_bias, context)
         v_BSGK = _heads(source_BSD, self.value, self.value_bias, context)
+        if self.query_norm is not None and self.key_norm is not None:
+            q_BTHK, k_BSGK = self.query_norm(q_BTHK), self.key_norm(k_BSGK)
         if pattern.rotation is not None:
             q_BTHK = rotate(q_BTHK, pattern.rotation)
             k_BSGK = rotate(k_BSGK, pattern.rotation)
@@ -75,6 +83,7 @@ class Attention(nnx.Module):
             segments_BT=pattern.segments_BT,
             segments_BS=pattern.segments_BS,
             causal=pattern.causal,
+            window=pattern.window,
             bias_HTS=pattern.bias_HTS,
             scale=self.scale,
         )

@@ -10,7 +10,7 @@ from lm.models.context import Context
 from lm.models.embedding import Embedding, Head
 from lm.models.spec import TransformerSpec
 from lm.models.stack import Stack
-from lm.shapes import LogitsBTV
+from lm.shapes import HiddenBTD, LogitsBTV
 
 
 class DecoderModel(nnx.Module):
@@ -32,6 +32,9 @@ class DecoderModel(nnx.Module):
     ) -> LogitsBTV:
         """fp32 logits [B, T, V] for `batch.tokens`."""
         context = Context(layout, compute_dtype, self.dropout, dropout_key)
+        return self.head(self.hidden(batch, context), self.embedding, context)
+
+    def hidden(self, batch: Batch, context: Context) -> HiddenBTD:
+        """What the head reads, [B, T, D]."""
         x_BTD = self.embedding(batch.tokens, context)
-        x_BTD = self.decoder(x_BTD, batch.segment_ids, batch.positions, context)
-        return self.head(x_BTD, self.embedding, context)
+        return self.decoder(x_BTD, batch.segment_ids, batch.positions, context)

@@ -10,7 +10,7 @@ from lm.models.context import Context
 from lm.models.embedding import Embedding, Head
 from lm.models.spec import TransformerSpec
 from lm.models.stack import Stack
-from lm.shapes import LogitsBTV
+from lm.shapes import HiddenBTD, LogitsBTV
 
 
 class EncoderDecoderModel(nnx.Module):
@@ -32,16 +32,20 @@ class EncoderDecoderModel(nnx.Module):
         dropout_key: jax.Array | None = None,
     ) -> LogitsBTV:
         """fp32 logits [B, T, V] for `batch.decoder_tokens` given `batch.tokens`."""
+        context = Context(layout, compute_dtype, self.dropout, dropout_key)
+        return self.head(self.hidden(batch, context), self.embedding, context)
+
+    def hidden(self, batch: Batch, context: Context) -> HiddenBTD:
+        """What the head reads: the decoder's, [B, T, D]."""
         assert batch.decoder_tokens is not None, 'an encoder-decoder reads decoder tokens too'
         assert batch.decoder_segment_ids is not None and batch.decoder_positions is not None
-        context = Context(layout, compute_dtype, self.dropout, dropout_key)
         memory_BSD = self.encoder(
             self.embedding(batch.tokens, context),
             batch.segment_ids,
             batch.positions,
             context.part(0),
         )
-        x_BTD = self.decoder(
+        return self.decoder(
             self.embedding(batch.decoder_tokens, context),
             batch.decoder_segment_ids,
             batch.decoder_positions,
@@ -49,4 +53,3 @@ class EncoderDecoderModel(nnx.Module):
             memory_BSD,
             batch.segment_ids,
         )
-        return self.head(x_BTD, self.embedding, context)

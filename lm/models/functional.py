@@ -11,8 +11,9 @@ from lm import registry
 from lm.batch import Batch
 from lm.config import ModelConfig
 from lm.layout import Layout
+from lm.models.context import Context
 from lm.precision.policy import Policy
-from lm.shapes import Dims, LogitsBTV, Params
+from lm.shapes import Dims, HiddenBTD, LogitsBTV, Params
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,16 +60,28 @@ class Functional:
         Raises:
           UserError: rows longer than a table of learned positions.
         """
-        leaves = [(tuple(path.split('/')), array) for path, array in params.items()]
-        state: nnx.State = nnx.from_flat_state(leaves)
-        model = nnx.merge(self._graph, state)
         with jax.default_matmul_precision(self._policy.matmul_precision):
-            return model(
+            return self._module(params)(
                 batch,
                 layout=self._layout,
                 dropout_key=dropout_key,
                 compute_dtype=self._policy.compute_dtype,
             )
+
+    def hidden(self, params: Params, batch: Batch) -> HiddenBTD:
+        """The states that the head reads, [B, T, D] in the dtype of the computation.
+
+        Arguments as of `apply`; without dropout. T is the decoder's length where there are two
+        sides.
+        """
+        with jax.default_matmul_precision(self._policy.matmul_precision):
+            context = Context(self._layout, self._policy.compute_dtype)
+            return self._module(params).hidden(batch, context)
+
+    def _module(self, params: Params) -> Any:
+        leaves = [(tuple(path.split('/')), array) for path, array in params.items()]
+        state: nnx.State = nnx.from_flat_state(leaves)
+        return nnx.merge(self._graph, state)
 
 
 _ONE_DEVICE = Layout()

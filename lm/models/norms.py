@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Float
 
 from lm.models.spec import TransformerSpec
-from lm.shapes import HiddenBTD
+
+Vectors = Float[jax.Array, '... D']
 
 
 class Norm(nnx.Module):
@@ -13,21 +15,23 @@ class Norm(nnx.Module):
 
     LayerNorm: (x - mean) / sqrt(variance + eps) * scale + bias (Ba et al. 2016, section 3).
     RMSNorm: x / sqrt(mean(x^2) + eps) * scale (Zhang and Sennrich 2019, equation 4).
+
+    `dims` says what is scaled: `D`, the residual stream, or `K`, each head by itself.
     """
 
-    def __init__(self, spec: TransformerSpec):
-        shape = (spec.config.d_model,)
-        self.scale = nnx.Param(jnp.ones(shape), dims='D')
-        self.bias = nnx.Param(jnp.zeros(shape), dims='D') if spec.norm == 'layer' else None
+    def __init__(self, spec: TransformerSpec, dims: str = 'D'):
+        shape = (spec.config.head_width if dims == 'K' else spec.config.d_model,)
+        self.scale = nnx.Param(jnp.ones(shape), dims=dims)
+        self.bias = nnx.Param(jnp.zeros(shape), dims=dims) if spec.norm == 'layer' else None
         self.eps = spec.norm_eps
 
-    def __call__(self, x_BTD: HiddenBTD) -> HiddenBTD:
-        """[B, T, D] in any float dtype -> the same shape and dtype."""
-        y_BTD = x_BTD.astype(jnp.float32)
+    def __call__(self, x: Vectors) -> Vectors:
+        """[..., D] or [..., K] in any float dtype -> the same shape and dtype."""
+        y = x.astype(jnp.float32)
         if self.bias is not None:
-            y_BTD -= y_BTD.mean(axis=-1, keepdims=True)
-        y_BTD *= jax.lax.rsqrt(jnp.square(y_BTD).mean(axis=-1, keepdims=True) + self.eps)
-        y_BTD *= self.scale[...]
+            y -= y.mean(axis=-1, keepdims=True)
+        y *= jax.lax.rsqrt(jnp.square(y).mean(axis=-1, keepdims=True) + self.eps)
+        y *= self.scale[...]
         if self.bias is not None:
-            y_BTD += self.bias[...]
-        return y_BTD.astype(x_BTD.dtype)
+            y += self.bias[...]
+        return y.astype(x.dtype)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from lm.config import require
 from lm.models.context import Context
-from lm.models.spec import TransformerSpec
+from lm.models.spec import Positions, TransformerSpec
 from lm.shapes import HiddenBTD
 
 
@@ -88,14 +88,32 @@ Rotation = tuple[jax.Array, jax.Array]
 """Cosines and sines of each position's angles, both fp32 [B, T, 1, K / 2]."""
 
 
-def rotation(positions_BT: Int[jax.Array, 'B T'], head_width: int, theta: float) -> Rotation:
-    """The angles of rotary embedding: position * theta^(-2i / K) for pair i.
-
-    Su et al. 2021, section 3.4.2.
-    """
-    wavelength = theta ** (jnp.arange(0, head_width, 2, dtype=jnp.float32) / head_width)
-    angle = positions_BT[:, :, None, None].astype(jnp.float32) / wavelength
+def rotation(
+    positions_BT: Int[jax.Array, 'B T'], head_width: int, positions: Positions
+) -> Rotation:
+    """The angles of rotary embedding: position * frequency of each pair."""
+    frequency = jnp.asarray(frequencies(head_width, positions), jnp.float32)
+    angle = positions_BT[:, :, None, None].astype(jnp.float32) * frequency
     return jnp.cos(angle), jnp.sin(angle)
+
+
+def frequencies(head_width: int, positions: Positions) -> Float[np.ndarray, ' N']:
+    """theta^(-2i / K) for pair i (Su et al. 2021, section 3.4.2), scaled; float64 [K / 2].
+
+    On the host: devices raise to a power each in their own way.
+    """
+    exact = positions.rope_theta ** (-np.arange(0, head_width, 2, dtype=np.float64) / head_width)
+    scaling = positions.rope_scaling
+    if scaling.kind == 'none':
+        return exact
+    if scaling.kind == 'linear':
+        return exact / scaling.factor
+    # How often each pair turns over the original length, placed between the two factors: 0 and
+    # below is divided, 1 and above stays.
+    turns = scaling.original_positions * exact / (2 * math.pi)
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    keep = np.clip((turns - low) / (high - low), 0, 1)
+    return keep * exact + (1 - keep) * exact / scaling.factor
 
 
 def rotate(x_BTHK: Float[jax.Array, 'B T H K'], turn: Rotation) -> Float[jax.Array, 'B T H K']:

@@ -16,6 +16,8 @@ Initializer: TypeAlias = Callable[[jax.Array, tuple[int, ...], Any], jax.Array]
 
 PositionKind: TypeAlias = Literal['none', 'learned', 'rope', 'relative']
 
+RopeScalingKind: TypeAlias = Literal['none', 'linear', 'llama3']
+
 
 @dataclass(frozen=True)
 class Initializers:
@@ -46,6 +48,27 @@ class Initializers:
 
 
 @dataclass(frozen=True)
+class RopeScaling:
+    """How a model trained on short rows turns longer ones.
+
+    Attributes:
+      kind: `linear` divides every frequency by `factor` (Chen et al. 2023, section 2.3);
+        `llama3` only those of wavelengths that the original length does not hold, with a blend
+        between (the reference code of LLaMA 3.1, `apply_scaling`).
+      factor: frequencies are divided by it.
+      low_freq_factor, high_freq_factor: wavelengths above `original_positions /
+        low_freq_factor` are divided, those below `original_positions / high_freq_factor` not.
+      original_positions: the length that the model was first trained at.
+    """
+
+    kind: RopeScalingKind = 'none'
+    factor: float = 1.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_positions: int = 8192
+
+
+@dataclass(frozen=True)
 class Positions:
     """How the model knows the order of its input.
 
@@ -54,11 +77,13 @@ class Positions:
         `rope` rotates queries and keys (Su et al. 2021); `relative` adds a bias to the scores
         by the distance between query and key (Raffel et al. 2020, section 2.1).
       rope_theta: base of the rotation's wavelengths.
+      rope_scaling: how they are stretched for longer rows.
       buckets, max_distance: of the relative bias; larger distances share the last bucket.
     """
 
     kind: PositionKind
     rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling = RopeScaling()
     buckets: int = 32
     max_distance: int = 128
 
@@ -80,9 +105,13 @@ class TransformerSpec:
         `gelu_tanh` its tanh approximation (Hendrycks and Gimpel 2016).
       gated: the feed-forward's hidden layer is multiplied by a gate (Shazeer 2020).
       biases: the layers' matrices have biases.
+      qkv_biases: of them, only those of queries, keys and values do.
+      qk_norm: each head's queries and keys are normed before they are turned.
+      attention_window: a query sees this many places, its own and those before it; None: all.
       attention_scale: factor on the scores; None is 1 / sqrt(K).
       token_types: rows of a token-type table; 0 is none. All tokens are of type 0.
       tied: the output matrix is the token embedding.
+      head: logits come out; otherwise the model ends at its hidden states.
       head_transform: a dense layer, activation and norm come before the output matrix.
       head_bias: the logits have a bias.
       dropout_inside: dropout also inside the feed-forward layer and after the last norm.
@@ -99,8 +128,12 @@ class TransformerSpec:
     biases: bool
     tied: bool
     embedding_norm: bool = False
+    qkv_biases: bool = False
+    qk_norm: bool = False
+    attention_window: int | None = None
     attention_scale: float | None = None
     token_types: int = 0
+    head: bool = True
     head_transform: bool = False
     head_bias: bool = False
     dropout_inside: bool = False

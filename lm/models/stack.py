@@ -100,8 +100,9 @@ class Stack(nnx.Module):
             bias_HTS = self.relative_positions(segments_BT.shape[1])
         if self.spec.positions.kind == 'rope':
             head_width = self.spec.config.head_width
-            turn = rotation(positions_BT, head_width, self.spec.positions.rope_theta)
-        return Pattern(segments_BT, segments_BT, self.causal, bias_HTS, turn)
+            turn = rotation(positions_BT, head_width, self.spec.positions)
+        window = self.spec.attention_window
+        return Pattern(segments_BT, segments_BT, self.causal, bias_HTS, turn, window)
 
 
 def _token_types(spec: TransformerSpec, rngs: nnx.Rngs) -> nnx.Param:

@@ -28,6 +28,7 @@ class Options:
 
     norm_eps: float = setting(1e-12, "added to the norm's variance")
     init_std: float = setting(0.02, 'deviation that the matrices begin with')
+    head: bool = setting(True, 'the masked-language-model head; False: ends at hidden states')
     positions: PositionKind = setting('learned', 'how the model knows the order of its input')
 
 
@@ -48,6 +49,7 @@ def build(config: ModelConfig, rngs: nnx.Rngs) -> EncoderModel:
         tied=True,
         embedding_norm=True,
         token_types=2,
+        head=options.head,
         head_transform=True,
         head_bias=True,
     )
