@@ -1,0 +1,133 @@
+"""BERT: `BertForMaskedLM`, and `BertModel` as an encoder without a head.
+
+What is left out of a checkpoint, and told: the pooler and the next-sentence head, which our BERT
+does not have. The table of token types is kept; every token is of type 0.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+from lm.config import ModelConfig
+from lm.hub.foreign_config import ForeignConfig
+from lm.hub.options import require_head_width, require_one_group, require_option
+from lm.hub.table import Table, Tensor
+from lm.models.architectures.bert import Options
+
+MODEL_TYPES = ('bert',)
+
+_LAYER = 'bert.encoder.layer.{}.'
+_OURS = 'encoder/layers/'
+
+
+def read_config(foreign: ForeignConfig, names: Collection[str]) -> ModelConfig:
+    """The model of a `config.json`; it has a head where the files have one."""
+    foreign.only('hidden_act', 'gelu')
+    foreign.only('position_embedding_type', 'absolute')
+    foreign.only('type_vocab_size', 2)
+    foreign.only('tie_word_embeddings', True)
+    foreign.ignore('attention_probs_dropout_prob')
+    return ModelConfig(
+        name='bert',
+        num_layers=foreign.take('num_hidden_layers', int),
+        d_model=foreign.take('hidden_size', int),
+        num_heads=foreign.take('num_attention_heads', int),
+        d_ff=foreign.take('intermediate_size', int),
+        vocab_size=foreign.take('vocab_size', int),
+        max_positions=foreign.take('max_position_embeddings', int, 512),
+        dropout=foreign.take('hidden_dropout_prob', float, 0.1),
+        options=Options(
+            norm_eps=foreign.take('layer_norm_eps', float, 1e-12),
+            head=any(name.startswith('cls.predictions.') for name in names),
+        ),
+    )
+
+
+def write_config(config: ModelConfig) -> dict[str, Any]:
+    """The `config.json` of a model."""
+    options: Options = config.options
+    require_option(config, 'positions', 'learned')
+    require_one_group(config)
+    require_head_width(config)
+    return {
+        'architectures': ['BertForMaskedLM' if options.head else 'BertModel'],
+        'model_type': 'bert',
+        'hidden_size': config.d_model,
+        'num_hidden_layers': config.num_layers,
+        'num_attention_heads': config.num_heads,
+        'intermediate_size': config.d_ff or 4 * config.d_model,
+        'hidden_act': 'gelu',
+        'hidden_dropout_prob': config.dropout,
+        'attention_probs_dropout_prob': 0.0,
+        'max_position_embeddings': config.max_positions,
+        'type_vocab_size': 2,
+        'initializer_range': options.init_std,
+        'layer_norm_eps': options.norm_eps,
+        'tie_word_embeddings': True,
+        'vocab_size': config.tokens,
+    }
+
+
+def table(config: ModelConfig) -> Table:
+    """Its tensors."""
+    options: Options = config.options
+    layer = [
+        *_linear('attention.self.query', '(HK)', 'D', 'attention/query'),
+        *_linear('attention.self.key', '(GK)', 'D', 'attention/key'),
+        *_linear('attention.self.value', '(GK)', 'D', 'attention/value'),
+        *_linear('attention.output.dense', 'D', '(HK)', 'attention/output'),
+        *_norm('attention.output.LayerNorm', 'attention_norm'),
+        *_linear('intermediate.dense', 'F', 'D', 'feed_forward/up'),
+        *_linear('output.dense', 'D', 'F', 'feed_forward/down'),
+        *_norm('output.LayerNorm', 'feed_forward_norm'),
+    ]
+    outside = [
+        Tensor('bert.embeddings.word_embeddings.weight', 'VD', ('embedding/tokens',)),
+        Tensor(
+            'bert.embeddings.position_embeddings.weight',
+            'PD',
+            ('encoder/learned_positions/table',),
+        ),
+        Tensor('bert.embeddings.token_type_embeddings.weight', 'YD', ('encoder/token_types',)),
+        *_norm('embeddings.LayerNorm', 'embedding_norm', 'bert.', 'encoder/'),
+    ]
+    head = [
+        Tensor('cls.predictions.bias', 'V', ('head/bias',)),
+        Tensor(
+            'cls.predictions.transform.dense.weight', 'ED', ('head/transform/weight',), dims='DE'
+        ),
+        Tensor('cls.predictions.transform.dense.bias', 'D', ('head/transform/bias',)),
+        *_norm('transform.LayerNorm', 'transform/norm', 'cls.predictions.', 'head/'),
+    ]
+    return Table(
+        tensors=(*outside, *layer, *(head if options.head else ())),
+        prefix='bert.',
+        renamed=(
+            (r'LayerNorm\.gamma$', 'LayerNorm.weight'),
+            (r'LayerNorm\.beta$', 'LayerNorm.bias'),
+        ),
+        copies={
+            'cls.predictions.decoder.weight': 'bert.embeddings.word_embeddings.weight',
+            'cls.predictions.decoder.bias': 'cls.predictions.bias',
+        },
+        buffers=r'bert\.embeddings\.(position_ids|token_type_ids)',
+        left_out={
+            r'bert\.pooler\..*': 'the pooler, which only next-sentence prediction trains',
+            r'cls\.seq_relationship\..*': 'the next-sentence head',
+        },
+    )
+
+
+def _linear(name: str, out: str, into: str, path: str) -> list[Tensor]:
+    """The weight and bias of a layer's dense map."""
+    return [
+        Tensor(f'{_LAYER}{name}.weight', out + into, (_OURS + path,)),
+        Tensor(f'{_LAYER}{name}.bias', out, (f'{_OURS}{path}_bias',)),
+    ]
+
+
+def _norm(name: str, path: str, before: str = _LAYER, ours: str = _OURS) -> list[Tensor]:
+    """The scale and bias of a norm."""
+    return [
+        Tensor(f'{before}{name}.weight', 'D', (f'{ours}{path}/scale',)),
+        Tensor(f'{before}{name}.bias', 'D', (f'{ours}{path}/bias',)),
+    ]

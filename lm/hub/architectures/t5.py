@@ -1,0 +1,134 @@
+"""T5 1.1 (and mT5, the same architecture): `T5ForConditionalGeneration`."""
+
+from collections.abc import Collection
+from typing import Any
+
+from lm.config import ModelConfig
+from lm.hub.foreign_config import ForeignConfig
+from lm.hub.options import require_one_group, require_option
+from lm.hub.table import Table, Tensor
+from lm.models.architectures.t5 import Options
+from lm.models.spec import gated_width
+
+MODEL_TYPES = ('t5', 'mt5')
+
+_BLOCK = '{side}.block.{{}}.layer.'
+
+
+def read_config(foreign: ForeignConfig, names: Collection[str]) -> ModelConfig:
+    """The model of a `config.json`: T5 1.1's gated GELU and an output matrix of its own.
+
+    Newer versions of transformers tie the output matrix to the embedding and write no copy of it;
+    such a file's embedding is read into both.
+    """
+    foreign.only('feed_forward_proj', 'gated-gelu')
+    foreign.only('dense_act_fn', 'gelu_new')
+    foreign.only('is_gated_act', True)
+    foreign.only('is_encoder_decoder', True)
+    tied = foreign.take('tie_word_embeddings', bool, True)
+    if foreign.take('scale_decoder_outputs', bool, tied):
+        key = 'scale_decoder_outputs' if foreign.has('scale_decoder_outputs') else None
+        raise foreign.refusal(
+            key or 'tie_word_embeddings',
+            True,
+            "only an output matrix of its own, as T5 1.1 has, not T5 1.0's scaled embedding",
+        )
+    layers = foreign.take('num_layers', int)
+    foreign.only('num_decoder_layers', layers)
+    return ModelConfig(
+        name='t5',
+        num_layers=layers,
+        d_model=foreign.take('d_model', int),
+        num_heads=foreign.take('num_heads', int),
+        head_dim=foreign.take('d_kv', int, 64),
+        d_ff=foreign.take('d_ff', int),
+        vocab_size=foreign.take('vocab_size', int),
+        max_positions=foreign.take('n_positions', int, 512),
+        dropout=foreign.take('dropout_rate', float, 0.1),
+        options=Options(
+            norm_eps=foreign.take('layer_norm_epsilon', float, 1e-6),
+            relative_buckets=foreign.take('relative_attention_num_buckets', int, 32),
+            relative_max_distance=foreign.take('relative_attention_max_distance', int, 128),
+        ),
+    )
+
+
+def write_config(config: ModelConfig) -> dict[str, Any]:
+    """The `config.json` of a model."""
+    options: Options = config.options
+    require_option(config, 'positions', 'relative')
+    require_one_group(config)
+    return {
+        'architectures': ['T5ForConditionalGeneration'],
+        'model_type': 't5',
+        'd_model': config.d_model,
+        'd_kv': config.head_width,
+        'd_ff': config.d_ff or gated_width(config.d_model),
+        'num_layers': config.num_layers,
+        'num_decoder_layers': config.num_layers,
+        'num_heads': config.num_heads,
+        'feed_forward_proj': 'gated-gelu',
+        'is_encoder_decoder': True,
+        'dropout_rate': config.dropout,
+        'layer_norm_epsilon': options.norm_eps,
+        'n_positions': config.max_positions,
+        'relative_attention_num_buckets': options.relative_buckets,
+        'relative_attention_max_distance': options.relative_max_distance,
+        'tie_word_embeddings': False,
+        'vocab_size': config.tokens,
+    }
+
+
+def table(config: ModelConfig) -> Table:
+    """Its tensors."""
+    del config
+    return Table(
+        tensors=(
+            Tensor('shared.weight', 'VD', ('embedding/tokens',)),
+            Tensor('lm_head.weight', 'VD', ('head/output',), instead='shared.weight'),
+            *_side('encoder'),
+            *_side('decoder'),
+        ),
+        copies={
+            'encoder.embed_tokens.weight': 'shared.weight',
+            'decoder.embed_tokens.weight': 'shared.weight',
+        },
+    )
+
+
+def _side(side: str) -> list[Tensor]:
+    block, ours = _BLOCK.format(side=side), f'{side}/layers/'
+    last = 2 if side == 'decoder' else 1
+    tensors = [
+        Tensor(
+            f'{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight',
+            'RH',
+            (f'{side}/relative_positions/table',),
+        ),
+        Tensor(f'{side}.final_layer_norm.weight', 'D', (f'{side}/final_norm/scale',)),
+        *_attention(f'{block}0.SelfAttention', f'{ours}attention'),
+        _weight(f'{block}0.layer_norm', 'D', f'{ours}attention_norm/scale'),
+        _weight(f'{block}{last}.DenseReluDense.wi_0', 'FD', f'{ours}feed_forward/gate'),
+        _weight(f'{block}{last}.DenseReluDense.wi_1', 'FD', f'{ours}feed_forward/up'),
+        _weight(f'{block}{last}.DenseReluDense.wo', 'DF', f'{ours}feed_forward/down'),
+        _weight(f'{block}{last}.layer_norm', 'D', f'{ours}feed_forward_norm/scale'),
+    ]
+    if side == 'decoder':
+        tensors += [
+            *_attention(f'{block}1.EncDecAttention', f'{ours}cross_attention'),
+            _weight(f'{block}1.layer_norm', 'D', f'{ours}cross_attention_norm/scale'),
+        ]
+    return tensors
+
+
+def _attention(name: str, path: str) -> list[Tensor]:
+    return [
+        _weight(f'{name}.q', '(HK)D', f'{path}/query'),
+        _weight(f'{name}.k', '(GK)D', f'{path}/key'),
+        _weight(f'{name}.v', '(GK)D', f'{path}/value'),
+        _weight(f'{name}.o', 'D(HK)', f'{path}/output'),
+    ]
+
+
+def _weight(name: str, axes: str, path: str) -> Tensor:
+    return Tensor(f'{name}.weight', axes, (path,))

@@ -1,0 +1,208 @@
+"""A Hugging Face folder, opened: its converter, its model's shape, its tensors checked."""
+
+import dataclasses
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lm import registry
+from lm.config import ModelConfig
+from lm.errors import UserError
+from lm.hub.foreign_config import ForeignConfig
+from lm.hub.safetensors_reader import DTYPES, Stored, stored_tensors
+from lm.hub.table import Table, Tensor, letter_sizes
+from lm.models.functional import Functional, functional
+from lm.precision.policy import POLICIES
+from lm.shapes import Params
+
+_SHOWN = 3
+_CHUNK = 1 << 22  # entries of two tied tensors compared at once
+
+
+def converters() -> dict[str, Any]:
+    """Every converter by the name of its architecture."""
+    return {
+        name: registry.lookup('converters', name, 'model.name')
+        for name in registry.names('converters')
+    }
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Foreign tensors that make a model.
+
+    Attributes:
+      config: the model's shape.
+      table: how they stand for its parameters.
+      tensors: each by its name in the table.
+    """
+
+    config: ModelConfig
+    table: Table
+    tensors: Mapping[str, Stored]
+
+    def params(self, shardings: Mapping[str, jax.sharding.Sharding] | None = None) -> Params:
+        """The parameters, each in the dtype it is stored in, placed as `shardings` says.
+
+        Read one parameter after another: besides what is placed already, the host holds one of
+        them (all of its layers) and a few megabytes.
+
+        Args:
+          shardings: by path; None places all on the first device.
+        """
+        model = functional(self.config, POLICIES['fp32'])
+        sizes = letter_sizes(model)
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        params: Params = {}
+        for tensor, path in _parameters(self.table):
+            array = self._read(tensor, path, model, sizes)
+            sharding = here if shardings is None else shardings[path]
+            # Waited for, so that the host's copy is gone before the next one is made.
+            params[path] = jax.block_until_ready(jax.device_put(array, sharding))
+            del array
+        return {path: params[path] for path in model.shapes}
+
+    def _read(
+        self, tensor: Tensor, path: str, model: Functional, sizes: Mapping[str, int]
+    ) -> np.ndarray:
+        """One parameter, all of its layers."""
+        dims, layers = model.dims[path], self.config.num_layers
+        stacked = dims.startswith('L')
+        names = [tensor.name.format(i) for i in range(layers)] if stacked else [tensor.name]
+        stored = [self.tensors[name] for name in names]
+        dtype = jnp.result_type(*(s.dtype for s in stored))
+        array = np.zeros(model.shapes[path].shape, dtype)
+        for index, one in enumerate(stored):
+            target = array[index] if stacked else array
+            tensor.fill(target, path, one, dims.removeprefix('L'), sizes)
+        return array
+
+
+def _parameters(table: Table) -> Iterator[tuple[Tensor, str]]:
+    for tensor in table.tensors:
+        for path in tensor.paths:
+            yield tensor, path
+
+
+def open_folder(folder: Path) -> Weights:
+    """The model in a Hugging Face folder; nothing large is read yet.
+
+    What a checkpoint has beyond our model (BERT's pooler) is told on stderr.
+
+    Raises:
+      UserError: files that are missing, broken or cut short; an architecture, an option or a dtype
+        that is not supported; a tensor that is missing, unexpected, of another shape, or not equal
+        to the one it is tied to.
+    """
+    if not folder.is_dir():
+        raise UserError(f'{folder}: is no folder')
+    foreign = ForeignConfig(folder)
+    kind = foreign.model_type
+    known = {t: member for member in converters().values() for t in member.MODEL_TYPES}
+    if kind not in known:
+        raise UserError(
+            f'{foreign.path}: model_type={kind!r} is not supported, only {", ".join(sorted(known))}'
+        )
+    files = stored_tensors(folder)
+    # Not padded: the logits have the shape that the foreign model gives.
+    config = dataclasses.replace(known[kind].read_config(foreign, files), vocab_multiple=1)
+    foreign.close()
+    return checked(config, known[kind].table(config), files, str(folder))
+
+
+def checked(config: ModelConfig, table: Table, files: Mapping[str, Stored], words: str) -> Weights:
+    """The tensors of `files` under the table's names, every one accounted for.
+
+    Args:
+      config: the model's shape.
+      table: its tensors.
+      files: tensors by their names in the files.
+      words: what to call the checkpoint in an error.
+
+    Raises:
+      UserError: as `open_folder`.
+    """
+    sizes = letter_sizes(functional(config, POLICIES['fp32']))
+    expected = {
+        name: tensor
+        for tensor in table.tensors
+        for name in {tensor.name.format(i) for i in range(config.num_layers)}
+    }
+    found = {_name_of_today(name, table, expected): stored for name, stored in files.items()}
+    for name, tensor in expected.items():
+        if name not in found and tensor.instead in found:
+            found[name] = found[tensor.instead]
+            print(f'note: {name} begins as a copy of {tensor.instead}', file=sys.stderr)
+    missing = [name for name in expected if name not in found]
+    if missing:
+        raise UserError(f'{words}: lacks {_listed(missing)}')
+    extra = [name for name in found if name not in expected]
+    unknown = [name for name in extra if not _accounted(name, table)]
+    if unknown:
+        raise UserError(
+            f'{words}: {_listed(unknown)} unexpected: {config.name} of this config.json has no '
+            'such tensor'
+        )
+    for name, tensor in expected.items():
+        stored, shape = found[name], tensor.shape(sizes)
+        if stored.shape != shape:
+            raise UserError(
+                f'{words}: {name} is {list(stored.shape)}, by config.json {list(shape)}'
+            )
+        if stored.format not in DTYPES:
+            raise UserError(
+                f'{words}: {name} is of dtype {stored.format}, only {", ".join(DTYPES)} are '
+                'supported'
+            )
+    for name, original in table.copies.items():
+        if name in found and not _equal(found[name], found[original]):
+            raise UserError(
+                f'{words}: {name} differs from {original}, to which {config.name} ties it'
+            )
+    for pattern, why in table.left_out.items():
+        gone = [name for name in extra if re.fullmatch(pattern, name)]
+        if gone:
+            print(f'note: left out {_listed(gone)}: {why}', file=sys.stderr)
+    return Weights(config, table, {name: found[name] for name in expected})
+
+
+def _name_of_today(name: str, table: Table, expected: Mapping[str, Tensor]) -> str:
+    """A name of a file as the table has it."""
+    for old, new in table.renamed:
+        name = re.sub(old, new, name)
+    longer = table.prefix + name
+    if name not in expected and (longer in expected or _accounted(longer, table)):
+        return longer
+    return name
+
+
+def _accounted(name: str, table: Table) -> bool:
+    """Whether a tensor that is no parameter of ours may be there."""
+    patterns = [*table.left_out, *([table.buffers] if table.buffers else [])]
+    return name in table.copies or any(re.fullmatch(pattern, name) for pattern in patterns)
+
+
+def _equal(a: Stored, b: Stored) -> bool:
+    if a.shape != b.shape or a.format != b.format:
+        return False
+    total = int(np.prod(a.shape))
+    return all(
+        np.array_equal(
+            a.read(i, min(i + _CHUNK, total)).view(np.uint8),
+            b.read(i, min(i + _CHUNK, total)).view(np.uint8),
+        )
+        for i in range(0, total, _CHUNK)
+    )
+
+
+def _listed(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''
+    return ', '.join(names[:_SHOWN]) + more
