@@ -1,6 +1,9 @@
 """A Hugging Face folder, opened: its converter, its model's shape, its tensors checked."""
 
 import dataclasses
+import gc
+import math
+import mmap
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,7 +26,7 @@ from lm.precision.policy import POLICIES
 from lm.shapes import Params
 
 _SHOWN = 3
-_CHUNK = 1 << 22  # entries of two tied tensors compared at once
+_CHUNK = 1 << 18  # entries of two tied tensors compared at once
 
 
 def converters() -> dict[str, Any]:
@@ -64,9 +67,11 @@ class Weights:
         for tensor, path in _parameters(self.table):
             array = self._read(tensor, path, model, sizes)
             sharding = here if shardings is None else shardings[path]
-            # Waited for, so that the host's copy is gone before the next one is made.
             params[path] = jax.block_until_ready(jax.device_put(array, sharding))
+            # JAX lets go of the host's copy when the garbage collector runs: before the next one
+            # is made.
             del array
+            gc.collect(0)
         return {path: params[path] for path in model.shapes}
 
     def _read(
@@ -78,11 +83,22 @@ class Weights:
         names = [tensor.name.format(i) for i in range(layers)] if stacked else [tensor.name]
         stored = [self.tensors[name] for name in names]
         dtype = jnp.result_type(*(s.dtype for s in stored))
-        array = np.zeros(model.shapes[path].shape, dtype)
+        array = _host_zeros(model.shapes[path].shape, dtype)
         for index, one in enumerate(stored):
             target = array[index] if stacked else array
             tensor.fill(target, path, one, dims.removeprefix('L'), sizes)
         return array
+
+
+def _host_zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Zeros in a memory mapping of their own.
+
+    Freed, it goes back to the system, where the heap would keep it; and the CPU backend takes a
+    mapping over as it is, without a copy.
+    """
+    count = math.prod(shape)
+    mapping = mmap.mmap(-1, max(1, count * dtype.itemsize))
+    return np.frombuffer(mapping, dtype, count).reshape(shape)
 
 
 def _parameters(table: Table) -> Iterator[tuple[Tensor, str]]:
@@ -103,7 +119,7 @@ def open_folder(folder: Path) -> Weights:
     """
     if not folder.is_dir():
         raise UserError(f'{folder}: is no folder')
-    foreign = ForeignConfig(folder)
+    foreign = ForeignConfig.read(folder)
     kind = foreign.model_type
     known = {t: member for member in converters().values() for t in member.MODEL_TYPES}
     if kind not in known:

@@ -35,24 +35,45 @@ MUST_BE = {
 
 
 class ForeignConfig:
-    """The keys of a `config.json`; `close` refuses those that nobody asked for."""
+    """The keys of a `config.json`; `close` refuses those that nobody asked for.
 
-    def __init__(self, folder: Path):
+    Attributes:
+      path: of the file.
+    """
+
+    def __init__(self, path: Path, tree: Mapping[str, Any], section: str = ''):
         """
+        Args:
+          path: of the file, for errors.
+          tree: what it holds, or what one of its keys does.
+          section: that key and a dot.
+        """
+        self.path = path
+        self._tree = dict(tree)
+        self._section = section
+        self._asked: set[str] = set()
+
+    @classmethod
+    def read(cls, folder: Path) -> 'ForeignConfig':
+        """The `config.json` of a folder.
+
         Raises:
           UserError: there is no such file, or it holds no JSON object.
         """
-        self.path = folder / NAME
+        path = folder / NAME
         try:
-            tree = json.loads(self.path.read_text(encoding='utf-8'))
+            tree = json.loads(path.read_text(encoding='utf-8'))
         except OSError as error:
-            raise UserError(f'{self.path}: cannot be read ({error.strerror})') from error
+            raise UserError(f'{path}: cannot be read ({error.strerror})') from error
         except ValueError as error:
-            raise UserError(f'{self.path}: is not JSON ({error})') from error
+            raise UserError(f'{path}: is not JSON ({error})') from error
         if not isinstance(tree, dict):
-            raise UserError(f'{self.path}: is not a JSON object')
-        self._tree: dict[str, Any] = tree
-        self._asked: set[str] = set()
+            raise UserError(f'{path}: is not a JSON object')
+        return cls(path, tree)
+
+    def section(self, key: str) -> 'ForeignConfig':
+        """The keys below `key`, to be closed by itself; none where it is missing or null."""
+        return ForeignConfig(self.path, self.take(key, dict, {}), f'{self._section}{key}.')
 
     @property
     def model_type(self) -> str:
@@ -69,14 +90,14 @@ class ForeignConfig:
         value = self._tree.get(key)
         if value is None:
             if default is None:
-                raise UserError(f'{self.path}: {key} is missing')
+                raise UserError(f'{self.path}: {self._section}{key} is missing')
             return default
         kinds = kind if isinstance(kind, tuple) else (kind,)
         if float in kinds and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             words = ' or '.join(k.__name__ for k in kinds)
-            raise UserError(f'{self.path}: {key}={value!r} is not of type {words}')
+            raise UserError(f'{self.path}: {self._section}{key}={value!r} is not of type {words}')
         return value
 
     def null_or(self, key: str, kind: type, default: Any) -> Any:
@@ -104,7 +125,8 @@ class ForeignConfig:
 
     def refusal(self, key: str, value: Any, instead: str) -> UserError:
         """What says that an option is not supported, and what is."""
-        return UserError(f'{self.path}: {key}={value!r} is not supported, {instead}')
+        words = f'{self._section}{key}={value!r}'
+        return UserError(f'{self.path}: {words} is not supported, {instead}')
 
     def ignore(self, *keys: str) -> None:
         """Says of keys that they change nothing."""
@@ -122,8 +144,8 @@ class ForeignConfig:
             known = key in self._asked or key in HARMLESS or key.startswith('_')
             if not known and value is not None:
                 raise UserError(
-                    f'{self.path}: {key}={value!r} is an option that this converter does not '
-                    'know; take it out if it changes nothing of what the model computes'
+                    f'{self.path}: {self._section}{key}={value!r} is an option that this converter '
+                    'does not know; take it out if it changes nothing of what the model computes'
                 )
 
 

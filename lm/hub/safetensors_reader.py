@@ -26,6 +26,11 @@ DTYPES: dict[str, np.dtype] = {
     'BF16': np.dtype(ml_dtypes.bfloat16),
 }
 """The formats that parameters may have, by their names in a header."""
+_BYTES = {
+    **{name: dtype.itemsize for name, dtype in DTYPES.items()},
+    'F64': 8, 'I64': 8, 'U64': 8, 'I32': 4, 'U32': 4, 'I16': 2, 'U16': 2, 'I8': 1, 'U8': 1,
+    'BOOL': 1, 'F8_E4M3': 1, 'F8_E5M2': 1,
+}  # fmt: skip
 _HEADER_LIMIT = 100_000_000  # bytes, as in the reference implementation
 
 
@@ -38,19 +43,22 @@ class Stored:
       format: its dtype's name in the header; parameters have one of `DTYPES`.
       shape: its sizes.
       start: where its bytes begin in the file.
-      stop: where they end.
     """
 
     file: Path
     format: str
     shape: tuple[int, ...]
     start: int
-    stop: int
 
     @property
     def dtype(self) -> np.dtype:
         """As NumPy has it."""
         return DTYPES[self.format]
+
+    @property
+    def stop(self) -> int:
+        """Where its bytes end in the file."""
+        return self.start + math.prod(self.shape) * _BYTES[self.format]
 
     def read(self, first: int = 0, stop: int | None = None) -> np.ndarray:
         """Its entries from `first` to before `stop` in row-major order, one axis.
@@ -124,6 +132,8 @@ def _of_file(path: Path) -> dict[str, Stored]:
             for name, entry in header.items()
             if name != '__metadata__'
         }
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f'{path}: cannot be read ({error.strerror})') from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -141,9 +151,7 @@ def _of_file(path: Path) -> dict[str, Stored]:
 
 def _entry(path: Path, begin: int, entry: dict[str, Any]) -> Stored:
     start, stop = entry['data_offsets']
-    stored = Stored(path, entry['dtype'], tuple(entry['shape']), begin + start, begin + stop)
-    if stored.format in DTYPES:
-        bytes_ = math.prod(stored.shape) * stored.dtype.itemsize
-        if start < 0 or stop - start != bytes_:
-            raise ValueError('offsets that do not fit the shape')
+    stored = Stored(path, entry['dtype'], tuple(entry['shape']), begin + start)
+    if stored.stop != begin + stop:
+        raise ValueError('offsets that do not fit the shape')
     return stored

@@ -18,7 +18,7 @@ import numpy as np
 from lm.hub.safetensors_reader import Stored
 from lm.models.functional import Functional
 
-_CHUNK = 1 << 22
+_CHUNK = 1 << 18
 """Entries of a foreign tensor that are read at once, where its first axis lets itself be cut."""
 
 

@@ -5,7 +5,6 @@ swapped would not show.
 """
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -125,20 +124,32 @@ def saved(model: Any, folder: Path, dtype: Any = None, **how: Any) -> Path:
 
 def logits(model: Any, tokens: np.ndarray, mask: np.ndarray, decoder: Any = None) -> np.ndarray:
     """Logits of rows, fp32; `mask` is 1 where a token is no padding."""
+    with torch.no_grad():
+        return _forward(model, tokens, mask, decoder).float().numpy()
+
+
+def loss(
+    model: Any,
+    tokens: np.ndarray,
+    mask: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    decoder: Any = None,
+) -> Any:
+    """Nats a target, weighted; a torch scalar with its graph."""
+    logits_BTV = _forward(model, tokens, mask, decoder)
+    flat = logits_BTV.flatten(0, 1), torch.tensor(targets).flatten()
+    nats = torch.nn.functional.cross_entropy(*flat, reduction='none')
+    return (nats * torch.tensor(weights).flatten()).sum() / weights.sum()
+
+
+def _forward(model: Any, tokens: np.ndarray, mask: np.ndarray, decoder: Any) -> Any:
     fields = {'input_ids': torch.tensor(tokens), 'attention_mask': torch.tensor(mask)}
     if decoder is not None:
         fields['decoder_input_ids'] = torch.tensor(decoder)
-    with torch.no_grad():
-        return model(**fields).logits.float().numpy()
-
-
-def tensor_names(model: Any) -> list[str]:
-    return [name for name, _ in model.named_parameters()]
+    return model(**fields).logits
 
 
 def rows(seed: int, count: int, length: int) -> np.ndarray:
     """Random ids, none of them padding."""
     return np.random.default_rng(seed).integers(1, VOCABULARY, (count, length))
-
-
-Perturb = Callable[[Any], None]

@@ -58,31 +58,25 @@ def read_config(foreign: ForeignConfig, names: Collection[str]) -> ModelConfig:
 
 def _rotation(foreign: ForeignConfig, longest: int) -> dict[str, Any]:
     """The options of the rotation: `rope_parameters`, or `rope_theta` and `rope_scaling` of old."""
-    key = 'rope_parameters' if foreign.has('rope_parameters') else 'rope_scaling'
-    given = dict(foreign.take(key, dict, {}))
     theta = foreign.take('rope_theta', float, 10_000.0)
-    theta = float(given.pop('rope_theta', theta))
-    partial = given.pop('partial_rotary_factor', 1.0)
     foreign.only('partial_rotary_factor', 1.0)
-    if partial != 1.0:
-        raise foreign.refusal(f'{key}.partial_rotary_factor', partial, 'only 1.0')
-    old_name = given.pop('type', 'default')
-    kind = given.pop('rope_type', old_name)
-    fields: dict[str, Any] = {'rope_theta': theta}
+    key = 'rope_parameters' if foreign.has('rope_parameters') else 'rope_scaling'
+    rope = foreign.section(key)
+    rope.only('partial_rotary_factor', 1.0)
+    kind = rope.take('rope_type', str, rope.take('type', str, 'default'))
+    fields: dict[str, Any] = {'rope_theta': rope.take('rope_theta', float, theta)}
     if kind in ('linear', 'llama3'):
-        fields.update(rope_scaling=kind, rope_factor=float(given.pop('factor')))
+        fields.update(rope_scaling=kind, rope_factor=rope.take('factor', float))
     elif kind != 'default':
-        raise foreign.refusal(f'{key}.rope_type', kind, 'only default, linear or llama3')
+        raise rope.refusal('rope_type', kind, 'only default, linear or llama3')
     if kind == 'llama3':
+        original = rope.take('original_max_position_embeddings', int, longest)
         fields.update(
-            rope_low_freq_factor=float(given.pop('low_freq_factor')),
-            rope_high_freq_factor=float(given.pop('high_freq_factor')),
-            rope_original_positions=int(given.pop('original_max_position_embeddings', longest)),
+            rope_low_freq_factor=rope.take('low_freq_factor', float),
+            rope_high_freq_factor=rope.take('high_freq_factor', float),
+            rope_original_positions=original,
         )
-    given = {name: value for name, value in given.items() if value is not None}
-    if given:
-        name, value = next(iter(given.items()))
-        raise foreign.refusal(f'{key}.{name}', value, f'not with rope_type {kind}')
+    rope.close()
     return fields
 
 
@@ -129,6 +123,11 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
     )
     kind = 'mistral' if options.attention_window else 'llama'
     kind = 'qwen2' if options.qkv_bias else 'qwen3' if options.qk_norm else kind
+    require(
+        kind != 'llama' or config.d_model % config.num_heads == 0,
+        f'model.num_heads={config.num_heads}: transformers wants one that divides '
+        f'model.d_model={config.d_model} of a LLaMA',
+    )
     written = {
         'architectures': [_CLASSES[kind]],
         'model_type': kind,

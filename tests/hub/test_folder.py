@@ -1,0 +1,308 @@
+"""What a Hugging Face folder may hold and may not: every mistake one line that names it."""
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lm.errors import UserError
+from lm.hub.folder import converters, open_folder
+from tests.hub import peers
+from tests.hub.peers import torch
+
+safetensors_torch = pytest.importorskip('safetensors.torch', reason='comes with transformers')
+
+
+@pytest.fixture(scope='module')
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A sound folder of each peer, made once; tests copy what they break."""
+    made: dict[str, Path] = {}
+
+    def folder(name: str) -> Path:
+        if name not in made:
+            made[name] = peers.saved(peers.peer(name), tmp_path_factory.mktemp(name))
+        return made[name]
+
+    return folder
+
+
+@pytest.fixture
+def changed(folders: Callable[[str], Path], tmp_path: Path) -> Callable[..., Path]:
+    """A copy of a folder with keys of its config and tensors changed; None takes one away."""
+
+    def change(name: str, keys: dict[str, Any], tensors: dict[str, Any] | None = None) -> Path:
+        source = folders(name)
+        config = {**json.loads((source / 'config.json').read_text()), **keys}
+        (tmp_path / 'config.json').write_text(json.dumps(config))
+        held = safetensors_torch.load_file(source / 'model.safetensors')
+        held.update(tensors or {})
+        kept = {key: tensor for key, tensor in held.items() if tensor is not None}
+        safetensors_torch.save_file(kept, tmp_path / 'model.safetensors')
+        return tmp_path
+
+    return change
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        open_folder(folder)
+    assert '\n' not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('name', 'keys', 'words'),
+    [
+        ('llama', {'model_type': 'falcon'}, "model_type='falcon' is not supported, only bert,"),
+        ('llama', {'model_type': None}, 'model_type is missing'),
+        ('llama', {'hidden_act': 'relu'}, "hidden_act='relu' is not supported, only 'silu'"),
+        ('llama', {'attention_bias': True}, 'attention_bias=True is not supported'),
+        ('llama', {'mlp_bias': True}, 'mlp_bias=True is not supported'),
+        ('llama', {'hidden_size': '32'}, "hidden_size='32' is not of type int"),
+        ('llama', {'hidden_size': None}, 'hidden_size is missing'),
+        ('llama', {'num_attention_heads': 5}, 'num_heads=5'),
+        ('llama', {'quantization_config': {'bits': 4}}, "quantization_config={'bits': 4} is an op"),
+        ('llama', {'mystery': 1}, 'mystery=1 is an option that this converter does not know'),
+        (
+            'llama',
+            {'rope_parameters': {'rope_type': 'yarn', 'factor': 2.0}},
+            "rope_parameters.rope_type='yarn' is not supported, only default, linear or llama3",
+        ),
+        (
+            'llama',
+            {'rope_parameters': None, 'rope_scaling': {'type': 'dynamic', 'factor': 2.0}},
+            "rope_scaling.rope_type='dynamic' is not supported",
+        ),
+        (
+            'llama',
+            {'rope_parameters': {'rope_type': 'linear'}},
+            'rope_parameters.factor is missing',
+        ),
+        (
+            'llama',
+            {'rope_parameters': {'rope_type': 'default', 'attention_factor': 2}},
+            'rope_parameters.attention_factor=2 is an option',
+        ),
+        ('llama', {'rope_parameters': {'partial_rotary_factor': 0.5}}, 'partial_rotary_factor=0.5'),
+        (
+            'qwen2',
+            {
+                'use_sliding_window': True,
+                'sliding_window': 4,
+                'layer_types': ['full_attention', 'sliding_attention'],
+            },
+            "layer_types=['full_attention', 'sliding_attention'] is not supported",
+        ),
+        (
+            'qwen2',
+            {
+                'use_sliding_window': True,
+                'sliding_window': 4,
+                'layer_types': None,
+                'max_window_layers': 1,
+            },
+            'max_window_layers=1 is not supported',
+        ),
+        ('bert', {'hidden_act': 'gelu_new'}, "hidden_act='gelu_new' is not supported"),
+        ('bert', {'type_vocab_size': 3}, 'type_vocab_size=3 is not supported, only 2'),
+        ('bert', {'position_embedding_type': 'relative_key'}, 'only'),
+        ('bert', {'is_decoder': True}, 'is_decoder=True is not supported'),
+        ('gpt2', {'activation_function': 'relu'}, "activation_function='relu' is not"),
+        ('gpt2', {'scale_attn_by_inverse_layer_idx': True}, 'scale_attn_by_inverse_layer_idx'),
+        ('gpt2', {'scale_attn_weights': False}, 'scale_attn_weights=False'),
+        ('gpt2', {'add_cross_attention': True}, 'add_cross_attention=True'),
+        ('t5', {'feed_forward_proj': 'relu'}, "feed_forward_proj='relu' is not supported"),
+        ('t5', {'num_decoder_layers': 3}, 'num_decoder_layers=3 is not supported, only 2'),
+        ('t5', {'scale_decoder_outputs': True}, 'scale_decoder_outputs=True is not supported'),
+    ],
+)
+def test_options_that_are_not_supported(
+    name: str, keys: dict[str, Any], words: str, changed: Callable[..., Path]
+) -> None:
+    folder = changed(name, keys)
+    message = refusal(folder)
+    assert words in message
+    if 'num_heads' not in words:
+        assert str(folder / 'config.json') in message
+
+
+Q = 'model.layers.1.self_attn.q_proj.weight'
+
+
+@pytest.mark.parametrize(
+    ('name', 'keys', 'tensors', 'words'),
+    [
+        ('llama', {}, {Q: None}, f'lacks {Q}'),
+        ('llama', {}, {'lm_head.weight': None}, 'lacks lm_head.weight'),
+        ('llama', {}, {Q: torch.zeros(32, 16)}, f'{Q} is [32, 16], by config.json [32, 32]'),
+        ('llama', {'intermediate_size': 60}, {}, 'gate_proj.weight is [56, 32], by config.json'),
+        ('llama', {'vocab_size': 96}, {}, 'model.embed_tokens.weight is [97, 32]'),
+        ('llama', {'num_hidden_layers': 1}, {}, 'and 6 more unexpected'),
+        ('llama', {'num_hidden_layers': 3}, {}, 'lacks model.layers.2.'),
+        ('llama', {}, {'model.extra.weight': torch.zeros(3)}, 'model.extra.weight unexpected'),
+        ('llama', {}, {Q: torch.zeros(32, 32, dtype=torch.float64)}, f'{Q} is of dtype F64'),
+        ('llama', {'tie_word_embeddings': True}, {}, 'lm_head.weight differs from model.embed'),
+        ('gpt2', {}, {'lm_head.weight': torch.zeros(97, 32)}, 'lm_head.weight differs from'),
+        (
+            'bert',
+            {},
+            {'cls.predictions.decoder.bias': torch.ones(97)},
+            'cls.predictions.decoder.bias differs from cls.predictions.bias',
+        ),
+        ('bert', {}, {'classifier.weight': torch.zeros(2, 32)}, 'classifier.weight unexpected'),
+        (
+            't5',
+            {},
+            {'encoder.embed_tokens.weight': torch.zeros(97, 32)},
+            'encoder.embed_tokens.weight differs from shared.weight',
+        ),
+    ],
+)
+def test_tensors_that_do_not_fit(
+    name: str,
+    keys: dict[str, Any],
+    tensors: dict[str, Any],
+    words: str,
+    changed: Callable[..., Path],
+) -> None:
+    folder = changed(name, keys, tensors)
+    message = refusal(folder)
+    assert words in message and str(folder) in message
+
+
+def test_no_folder_and_no_config(tmp_path: Path) -> None:
+    assert 'is no folder' in refusal(tmp_path / 'nowhere')
+    assert 'config.json: cannot be read (No such file' in refusal(tmp_path)
+    (tmp_path / 'config.json').write_text('{"model_type": ')
+    assert 'config.json: is not JSON' in refusal(tmp_path)
+    (tmp_path / 'config.json').write_text('[]')
+    assert 'config.json: is not a JSON object' in refusal(tmp_path)
+
+
+def test_weights_that_are_missing_or_pickled(changed: Callable[..., Path]) -> None:
+    folder = changed('gpt2', {})
+    (folder / 'model.safetensors').rename(folder / 'pytorch_model.bin')
+    assert 'pytorch_model.bin but no model.safetensors: pickled' in refusal(folder)
+    (folder / 'pytorch_model.bin').unlink()
+    assert 'holds no model.safetensors' in refusal(folder)
+
+
+@pytest.mark.parametrize('kept', [0, 5, 8, 100, -1])
+def test_a_file_cut_short(kept: int, changed: Callable[..., Path]) -> None:
+    folder = changed('gpt2', {})
+    file = folder / 'model.safetensors'
+    file.write_bytes(file.read_bytes()[:kept])
+    message = refusal(folder)
+    assert str(file) in message and 'is cut short' in message
+
+
+@pytest.mark.parametrize(
+    ('header', 'words'),
+    [
+        (b'{"a": ', 'its header is not that of a safetensors file'),
+        (b'{"a": 3}', 'its header is not that of a safetensors file'),
+        (b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}', 'its header is not'),
+        (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}', 'does not begin where'),
+        (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}', 'that no tensor owns'),
+        (b'{"a": {"dtype": "X9", "shape": [1], "data_offsets": [0, 8]}}', 'its header is not'),
+    ],
+)
+def test_a_header_that_lies(header: bytes, words: str, changed: Callable[..., Path]) -> None:
+    folder = changed('gpt2', {})
+    file = folder / 'model.safetensors'
+    file.write_bytes(struct.pack('<Q', len(header)) + header + bytes(8))
+    assert words in refusal(folder)
+
+
+def test_an_index_that_does_not_fit_its_files(tmp_path: Path) -> None:
+    folder = peers.saved(peers.peer('gpt2'), tmp_path, max_shard_size='40KB')
+    index = folder / 'model.safetensors.index.json'
+    tree = json.loads(index.read_text())
+    name, place = next(iter(tree['weight_map'].items()))
+    index.write_text(json.dumps({'weight_map': {**tree['weight_map'], 'other': place}}))
+    assert f'{place}: lacks other, which model.safetensors.index.json says' in refusal(folder)
+    index.write_text(json.dumps({'weight_map': {**tree['weight_map'], name: 'gone.safetensors'}}))
+    assert 'gone.safetensors: is missing' in refusal(folder)
+    index.write_text('{}')
+    assert 'is no index with a weight_map' in refusal(folder)
+
+
+def test_what_bert_has_beyond_ours_is_told(
+    changed: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra = {
+        'bert.pooler.dense.weight': torch.zeros(32, 32),
+        'bert.pooler.dense.bias': torch.zeros(32),
+        'cls.seq_relationship.weight': torch.zeros(2, 32),
+        'bert.embeddings.position_ids': torch.arange(48)[None],
+    }
+    weights = open_folder(changed('bert', {}, extra))
+    told = capsys.readouterr().err
+    assert 'left out bert.pooler.dense.bias, bert.pooler.dense.weight: the pooler' in told
+    assert 'left out cls.seq_relationship.weight: the next-sentence head' in told
+    assert 'position_ids' not in told
+    assert weights.config.options.head
+
+
+def test_names_of_old_files(changed: Callable[..., Path], folders: Callable[[str], Path]) -> None:
+    held = safetensors_torch.load_file(folders('bert') / 'model.safetensors')
+    old = {
+        name.replace('LayerNorm.weight', 'LayerNorm.gamma').replace(
+            'LayerNorm.bias', 'LayerNorm.beta'
+        ): tensor
+        for name, tensor in held.items()
+    }
+    gone = dict.fromkeys(set(held) - set(old))
+    want = open_folder(folders('bert')).params()
+    got = open_folder(changed('bert', {}, {**old, **gone})).params()
+    assert all(np.array_equal(got[path], want[path]) for path in want)
+
+
+def test_a_file_without_the_prefix_and_with_masks(
+    changed: Callable[..., Path], folders: Callable[[str], Path]
+) -> None:
+    held = safetensors_torch.load_file(folders('gpt2') / 'model.safetensors')
+    bare = {name.removeprefix('transformer.'): tensor for name, tensor in held.items()}
+    masks = {f'h.{i}.attn.bias': torch.ones(1, 1, 48, 48) for i in range(2)}
+    want = open_folder(folders('gpt2')).params()
+    got = open_folder(changed('gpt2', {}, {**dict.fromkeys(held), **bare, **masks})).params()
+    assert all(np.array_equal(got[path], want[path]) for path in want)
+
+
+def test_a_t5_whose_head_is_tied(
+    changed: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As recent versions of transformers write a T5 1.1 made from a config.
+    keys = {'tie_word_embeddings': True, 'scale_decoder_outputs': False}
+    params = open_folder(changed('t5', keys, {'lm_head.weight': None})).params()
+    assert np.array_equal(params['head/output'].T, params['embedding/tokens'])
+    assert 'lm_head.weight begins as a copy of shared.weight' in capsys.readouterr().err
+
+
+def test_old_and_new_words_for_the_rotation(changed: Callable[..., Path]) -> None:
+    scaling = {
+        'rope_type': 'llama3', 'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0,
+        'original_max_position_embeddings': 64,
+    }  # fmt: skip
+    new = changed('llama', {'rope_parameters': {**scaling, 'rope_theta': 5e5}})
+    wanted = open_folder(new).config
+    old = changed('llama', {'rope_parameters': None, 'rope_theta': 5e5, 'rope_scaling': scaling})
+    assert open_folder(old).config == wanted
+    assert wanted.options.rope_theta == 5e5 and wanted.options.rope_original_positions == 64
+
+
+def test_mistral_without_a_window(changed: Callable[..., Path]) -> None:
+    assert open_folder(changed('mistral', {})).config.options.attention_window == 5
+    full = changed('mistral', {'sliding_window': None})
+    assert open_folder(full).config.options.attention_window is None
+
+
+def test_every_architecture_has_a_converter_that_can_be_found() -> None:
+    members = converters()
+    assert {'bert', 'gpt2', 'llama', 't5'} <= set(members)
+    types = [kind for member in members.values() for kind in member.MODEL_TYPES]
+    assert len(types) == len(set(types))
