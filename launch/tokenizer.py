@@ -1,8 +1,9 @@
-"""Trains a SentencePiece tokenizer, or inspects one.
+"""Trains a SentencePiece tokenizer, or inspects one of any kind.
 
 `lm tokenizer --source=FILE --output=mine.model` trains on the training part of the source, as
 `lm train` would, for use as --config.data.tokenizer=mine.model. `lm tokenizer --model=mine.model
---text=FILE` says what a model holds and how it does on a text.
+--text=FILE` says what a model holds and how it does on a text; --model also reads a tokenizer.json,
+vocab.txt, vocab.json with merges.txt, or a folder with one of them.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -35,7 +36,7 @@ def define_flags(flags: Flags) -> None:
     flags.define('kind', Literal['unigram', 'bpe', 'char', 'word'], 'unigram', 'what to train')
     flags.define('vocab_size', int | None, None, 'ids in all; none: as many as the text supports')
     flags.define('output', str, '', 'the .model file that a trained tokenizer is written to')
-    flags.define('model', str, '', 'inspect this .model file instead of training one')
+    flags.define('model', str, '', 'inspect this one, a .model, a tokenizer.json or a folder')
     flags.define('text', str, '', 'a UTF-8 file: how the tokenizer does on it')
 
 
@@ -81,12 +82,16 @@ def _contents(tokenizer: 'Tokenizer') -> list[str]:
     return [
         f'ids              {known.size:,}',
         f'pad, bos, eos    {known.pad_id}, {known.bos_id}, {known.eos_id}',
-        f'unk, mask        {known.unk_id}, {known.mask_id}',
-        f'sentinels        {len(sentinels)}, ids {min(sentinels)} to {max(sentinels)}',
-        f'mode tokens      {", ".join(map(str, modes))}',
+        f'unk, mask        {known.unk_id}, {"none" if known.mask_id is None else known.mask_id}',
+        f'sentinels        {len(sentinels)}{_range(sentinels)}',
+        f'mode tokens      {", ".join(map(str, modes)) or "none"}',
         f'any text exact   {"yes" if tokenizer.lossless else "no: decoding loses something"}',
         f'sha256           {tokenizer.sha256}',
     ]
+
+
+def _range(ids: tuple[int, ...]) -> str:
+    return f', ids {min(ids)} to {max(ids)}' if ids else ''
 
 
 def _on_text(tokenizer: 'Tokenizer', text: str) -> list[str]:

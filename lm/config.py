@@ -116,7 +116,9 @@ class DataConfig:
     )
     text_field: str = setting('text', 'the field that holds the text (JSONL, parquet, TFDS)')
     tokenizer: str = setting(
-        'unigram', 'unigram, bpe, char or word (trained on the training part), or a .model file'
+        'unigram',
+        'unigram, bpe, char or word (trained on the training part), or a .model or tokenizer.json '
+        'file, or a folder with one',
     )
     validation_fraction: float = setting(
         0.1, 'documents held out (of a single document: its last bytes)'

@@ -13,9 +13,10 @@ class Vocabulary:
 
     Attributes:
       size: number of ids, specials included; all ids are below it.
-      pad_id, bos_id, eos_id, unk_id, mask_id: the usual five.
-      sentinel_ids: `<extra_id_0>` and on, in the order in which span corruption uses them.
-      mode_ids: UL2's mode tokens, in the order of `MODES`.
+      pad_id, bos_id, eos_id, unk_id: the usual four; some may be one id (GPT-2 has only eos).
+      mask_id: of masked language modelling, or None.
+      sentinel_ids: `<extra_id_0>` and on, in the order in which span corruption uses them, or none.
+      mode_ids: UL2's mode tokens, in the order of `MODES`, or none.
     """
 
     size: int
@@ -23,20 +24,14 @@ class Vocabulary:
     bos_id: int
     eos_id: int
     unk_id: int
-    mask_id: int
+    mask_id: int | None
     sentinel_ids: tuple[int, ...]
     mode_ids: tuple[int, ...]
 
     @property
     def special_ids(self) -> frozenset[int]:
         """All of the above but `unk_id`: what no objective corrupts and no sample may contain."""
+        mask = () if self.mask_id is None else (self.mask_id,)
         return frozenset(
-            {
-                self.pad_id,
-                self.bos_id,
-                self.eos_id,
-                self.mask_id,
-                *self.sentinel_ids,
-                *self.mode_ids,
-            }
+            {self.pad_id, self.bos_id, self.eos_id, *mask, *self.sentinel_ids, *self.mode_ids}
         )

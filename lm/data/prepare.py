@@ -50,8 +50,9 @@ def prepare(data: DataConfig, vocab_size: int | None) -> Prepared:
 
     Args:
       data: which text, and how it becomes documents and tokens.
-      vocab_size: ids of a tokenizer that is trained here; at least those of one that is given.
-        None: the tokenizer's own number.
+      vocab_size: ids of a tokenizer that is trained here; at least those of one that is given,
+        whose missing special ids come after them as far as there is room. None: as many as the
+        tokenizer takes.
 
     Raises:
       UserError: text that cannot be read, a vocabulary that does not fit it, a full disk.
@@ -65,7 +66,7 @@ def prepare(data: DataConfig, vocab_size: int | None) -> Prepared:
     if folder.exists():
         flaw = manifest.flaw(folder)
         if flaw is None:
-            return _open(folder, settings)
+            return _open(folder, settings, vocab_size)
         print(f'lm: prepared text {folder} is broken ({flaw}); making it anew', file=sys.stderr)
     else:
         print(f'lm: preparing the text of {data.source} in {folder}', file=sys.stderr)
@@ -77,7 +78,7 @@ def prepare(data: DataConfig, vocab_size: int | None) -> Prepared:
             f'data.cache_dir={root}: cannot be written: {error.strerror or error}; free some '
             'space, or set data.cache_dir or $LM_CACHE to another place'
         ) from None
-    return _open(folder, settings)
+    return _open(folder, settings, vocab_size)
 
 
 def cache_root(data: DataConfig) -> Path:
@@ -87,21 +88,14 @@ def cache_root(data: DataConfig) -> Path:
 
 
 def _given_tokenizer(data: DataConfig, vocab_size: int | None) -> Tokenizer | None:
-    """The tokenizer of `data.tokenizer` where that is a file."""
+    """The tokenizer of `data.tokenizer` where that is a file or a folder."""
     if data.tokenizer in KINDS:
         return None
     path = Path(data.tokenizer).expanduser()
     if not path.exists():
         hint = did_you_mean(data.tokenizer, KINDS)
-        raise UserError(f'data.tokenizer={data.tokenizer}: no such kind or .model file{hint}')
-    tokenizer = load_tokenizer(path)
-    own = tokenizer.vocabulary.size
-    if vocab_size is not None and vocab_size < own:
-        raise UserError(
-            f'model.vocab_size={vocab_size}: the tokenizer {data.tokenizer} has {own} ids; give '
-            f'at least {own}, or leave it unset'
-        )
-    return tokenizer
+        raise UserError(f'data.tokenizer={data.tokenizer}: no such kind, file or folder{hint}')
+    return load_tokenizer(path, vocab_size)
 
 
 def _settings(
@@ -137,7 +131,8 @@ def _build(
     prepared_text.write(folder, {part: side.documents for part, side in sides.items()})
     for part, side in sides.items():
         np.save(folder / f'{part}.lengths.npy', np.asarray(side.lengths, np.int64))
-    tokenizer.save(folder / 'tokenizer.model')
+    for name, content in tokenizer.files.items():
+        (folder / name).write_bytes(content)
     accounting = _accounting(data, source, split, sides, tokenizer, settings)
     (folder / 'accounting.json').write_text(json.dumps(accounting, indent=1))
     for part, side in sides.items():
@@ -253,9 +248,11 @@ def _store(folder: Path, part: Part, accounting: dict[str, Any]) -> Store:
     )
 
 
-def _open(folder: Path, settings: dict[str, Any]) -> Prepared:
+def _open(folder: Path, settings: dict[str, Any], vocab_size: int | None) -> Prepared:
     accounting = json.loads((folder / 'accounting.json').read_text())
-    tokenizer = load_tokenizer(folder / 'tokenizer.model')
+    tokenizer = load_tokenizer(folder, vocab_size)
+    # The same tokens serve models with more and with fewer special ids.
+    accounting['tokenizer']['ids'] = tokenizer.vocabulary.size
     return Prepared(
         tokenizer=tokenizer,
         train=_store(folder, 'train', accounting),

@@ -65,6 +65,7 @@ class MaskedLM:
         masked = fate < self.options.mask_share
         swapped = ~masked & (fate < self.options.mask_share + self.options.random_share)
         tokens = row.tokens.copy()
+        assert self.vocabulary.mask_id is not None
         tokens[chosen[masked]] = self.vocabulary.mask_id
         tokens[chosen[swapped]] = rng.choice(self._ordinary, size=np.count_nonzero(swapped))
         weights = np.zeros(self.row_len, np.float32)
@@ -89,5 +90,14 @@ class MaskedLM:
 
 
 def build(options: Options, vocabulary: Vocabulary, seq_len: int) -> MaskedLM:
-    """The objective for rows of `seq_len` tokens."""
+    """The objective for rows of `seq_len` tokens.
+
+    Raises:
+      UserError: there is no mask id.
+    """
+    require(
+        vocabulary.mask_id is not None,
+        'objective.name=mlm: the tokenizer has no mask id and model.vocab_size leaves no room for '
+        'one; raise model.vocab_size or leave it unset',
+    )
     return MaskedLM(options, vocabulary, target_len=seq_len)

@@ -17,7 +17,7 @@ from lm.config import require, setting
 from lm.objectives._objective import Sums, weighted_cross_entropy
 from lm.objectives._spans import apportion, choose_segments, noise_spans
 from lm.shapes import LogitsBTV
-from lm.vocabulary import Vocabulary
+from lm.vocabulary import NUM_SENTINELS, Vocabulary
 
 FAMILIES = ('encoder_decoder',)
 
@@ -185,6 +185,11 @@ def build(options: Options, vocabulary: Vocabulary, seq_len: int) -> SpanCorrupt
     Raises:
       UserError: `seq_len` is too short for one span, or needs more sentinels than there are.
     """
+    require(
+        bool(vocabulary.sentinel_ids),
+        'objective.name=span_corruption: the tokenizer has no sentinels (<extra_id_0> and on) and '
+        f'model.vocab_size leaves no room for {NUM_SENTINELS}; raise it or leave it unset',
+    )
     objective = SpanCorruption(options, vocabulary, seq_len)
     require(
         seq_len >= SHORTEST_ROW + 1,

@@ -87,7 +87,7 @@ class Session:
             self._save(self.first_step, self.state)
             self.checkpoints.wait()
         self.folder.write_config(self.config)
-        self.folder.write_tokenizer(self.prepared.tokenizer.save)
+        self.folder.write_tokenizer(self.prepared.tokenizer.files)
 
     def run(self) -> dict[str, Any]:
         """Compiles, loops, saves, evaluates and writes the record; returns the summary.

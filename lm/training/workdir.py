@@ -28,10 +28,16 @@ class Workdir:
     eval_file = property(lambda self: self.path / 'eval.jsonl')
     history_file = property(lambda self: self.path / 'history.jsonl')
     summary_file = property(lambda self: self.path / 'summary.json')
-    tokenizer_file = property(lambda self: self.path / 'tokenizer.model')
+    conversion_file = property(lambda self: self.path / 'conversion.json')
     loss_plot = property(lambda self: self.path / 'loss.png')
     checkpoints = property(lambda self: self.path / 'checkpoints')
     tensorboard = property(lambda self: self.path / 'tensorboard')
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """`tokenizer.json` where that is what the run has, else `tokenizer.model`."""
+        model, other = self.path / 'tokenizer.model', self.path / 'tokenizer.json'
+        return other if other.exists() and not model.exists() else model
 
     def create(self) -> None:
         """Makes the folder.
@@ -74,21 +80,14 @@ class Workdir:
         """Writes `config.json` whole or not at all."""
         write_json(self.config_file, to_json(config))
 
-    def write_tokenizer(self, save: Callable[[Path], None]) -> None:
-        """Writes `tokenizer.model` whole or not at all; `save` writes it to a path.
+    def write_tokenizer(self, files: Mapping[str, bytes]) -> None:
+        """Writes a tokenizer's files, each whole or not at all.
 
         Raises:
           UserError: the disk refuses.
         """
-        temporary = self.path / 'tokenizer.model.tmp'
-        try:
-            save(temporary)
-            temporary.replace(self.tokenizer_file)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise UserError(
-                f'{self.tokenizer_file}: cannot be written ({error.strerror})'
-            ) from error
+        for name, content in files.items():
+            _replace(self.path / name, content)
 
     def read_summary(self) -> dict[str, Any] | None:
         """The summary of a run that ended, or None; half a file is none."""
@@ -136,7 +135,7 @@ def write_json(path: Path, tree: Any) -> None:
     Raises:
       UserError: the disk refuses.
     """
-    _replace_text(path, json.dumps(tree, indent=2) + '\n')
+    _replace(path, (json.dumps(tree, indent=2) + '\n').encode())
 
 
 def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
@@ -178,13 +177,13 @@ def cut_jsonl(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
     """
     if path.exists():
         kept = [row for row in read_jsonl(path) if keep(row)]
-        _replace_text(path, ''.join(json.dumps(row) + '\n' for row in kept))
+        _replace(path, ''.join(json.dumps(row) + '\n' for row in kept).encode())
 
 
-def _replace_text(path: Path, text: str) -> None:
+def _replace(path: Path, content: bytes) -> None:
     temporary = path.with_name(path.name + '.tmp')
     try:
-        temporary.write_text(text, encoding='utf-8')
+        temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

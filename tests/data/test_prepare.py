@@ -199,6 +199,21 @@ def test_vocabulary_and_tokenizer_errors(several):
     assert prepare(given, own + 100).tokenizer.vocabulary.size == own
 
 
+def test_one_prepared_text_serves_models_with_more_and_with_fewer_special_ids(several):
+    root = Path(several.source).parent
+    model = corpus('tokenizers/sentencepiece_test_model_1k.model')
+    given = settings(root, source=several.source, tokenizer=str(model))
+    prepared = {rows: prepare(given, rows) for rows in (None, 1000, 1002)}
+    assert len({p.fingerprint for p in prepared.values()}) == 1
+    assert len(list((Path(given.cache_dir) / 'prepared').iterdir())) == 1
+    sizes = [p.tokenizer.vocabulary.size for p in prepared.values()]
+    assert sizes == [p.accounting['tokenizer']['ids'] for p in prepared.values()]
+    assert sizes == [1000 + 2 + 100 + 3, 1000, 1002]
+    few = prepared[1000].tokenizer.vocabulary
+    assert (few.pad_id, few.mask_id, few.sentinel_ids, few.mode_ids) == (2, None, (), ())
+    assert prepared[1002].tokenizer.vocabulary.mask_id == 1001
+
+
 def test_prepared_text_is_a_tfds_dataset(several):
     import tensorflow_datasets as tfds
 

@@ -32,6 +32,20 @@ def test_inspects_what_it_trained(
     assert 0 < float(shown['bytes a token']) < 22
 
 
+def test_inspects_a_tokenizer_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizers = pytest.importorskip('tokenizers', reason='the extra hub is not installed')
+    vocabulary = {'[UNK]': 0, '[SEP]': 1, 'a': 2}
+    codec = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token='[UNK]'))
+    codec.save(str(tmp_path / 'tokenizer.json'))
+    assert main(['tokenizer', f'--model={tmp_path}']) == 0
+    shown = capsys.readouterr().out
+    assert 'pad, bos, eos    3, 1, 1' in shown
+    assert 'any text exact   no' in shown
+    (tmp_path / 'tokenizer.json').write_text('{}')
+    assert main(['tokenizer', f'--model={tmp_path}']) == 2
+    assert capsys.readouterr().err.startswith('lm tokenizer: --model=')
+
+
 def test_the_held_out_part_is_not_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # A single document is held out by position: the end of this one has letters of its own,
     # which a tokenizer without them writes as bytes.

@@ -1,5 +1,7 @@
 """Masked language modelling: which tokens are chosen, and what stands in their place."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -91,3 +93,8 @@ def test_bad_options(options: dict[str, float], words: str) -> None:
 
 def test_shares_may_add_up_to_all() -> None:
     assert mlm.Options(mask_share=0.7, random_share=0.3).random_share == 0.3
+
+
+def test_a_vocabulary_without_mask_is_told_in_a_line() -> None:
+    with pytest.raises(UserError, match='^objective.name=mlm: the tokenizer has no mask id'):
+        mlm.build(mlm.Options(), replace(VOCABULARY, mask_id=None), LENGTH)

@@ -200,3 +200,9 @@ def test_refusals_are_one_line(seq_len: int, options: dict[str, float], words: s
         built(seq_len, **options)
     assert words in str(error.value)
     assert '\n' not in str(error.value)
+
+
+def test_a_vocabulary_without_sentinels_is_told_in_a_line() -> None:
+    bare = vocabulary(sentinels=0)
+    with pytest.raises(UserError, match='^objective.name=span_corruption: .* has no sentinels'):
+        span_corruption.build(span_corruption.Options(), bare, 64)
