@@ -10,7 +10,7 @@ can be pieces.
 import re
 
 _ESCAPE = '\x10'
-_SPELLINGS = {
+SPELLINGS = {
     _ESCAPE: _ESCAPE + _ESCAPE,
     '\u2581': _ESCAPE + '_',
     '\u2585': _ESCAPE + '#',
@@ -18,8 +18,9 @@ _SPELLINGS = {
     '\t': '\x0b',
     '\x0b': _ESCAPE + '|',
 }
-_TABLE = str.maketrans(_SPELLINGS)
-_ORIGINALS = {spelling: character for character, spelling in _SPELLINGS.items()}
+"""What each character that cannot stay is spelled as."""
+_TABLE = str.maketrans(SPELLINGS)
+_ORIGINALS = {spelling: character for character, spelling in SPELLINGS.items()}
 _SPELLED = re.compile('|'.join(map(re.escape, sorted(_ORIGINALS, key=len, reverse=True))))
 
 

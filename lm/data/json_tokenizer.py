@@ -67,6 +67,9 @@ class JsonTokenizer:
         self._own = max(ids.values(), default=-1) + 1
         added = self._codec.get_added_tokens_decoder()
         known = _parts(self.files, ids, {token.content: i for i, token in added.items()}, path)
+        unknown = getattr(self._codec.model, 'unk_token', None)
+        if unknown in ids:
+            known[UNK] = ids[unknown]
         self.vocabulary, self.appended = complete(self._own, known, rows, path)
         marked = {i for i, token in added.items() if token.special} - {self.vocabulary.unk_id}
         self._special = np.array(sorted(marked | self.vocabulary.special_ids), np.int32)

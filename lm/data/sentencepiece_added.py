@@ -78,6 +78,8 @@ def _sentinels(trees: dict[str, dict[str, Any]]) -> int:
         *trees.get('special_tokens_map', {}).get('additional_special_tokens', []),
     ]
     count = len({s for s in map(spelling, named) if _SENTINEL.fullmatch(s)})
+    if count or 'tokenizer' in trees:  # which would list them
+        return count
     is_t5 = trees.get('config', {}).get('model_type') == 't5'
     is_t5 = is_t5 or str(config.get('tokenizer_class', '')).startswith('T5Tokenizer')
-    return count or (NUM_SENTINELS if is_t5 else 0)
+    return NUM_SENTINELS if is_t5 else 0

@@ -32,6 +32,8 @@ class SentencePieceTokenizer:
       lossless: whether `decode(encode(text)) == text` for every text.
       sha256: of the model's bytes, hexadecimal.
       files: the model under the name that a workdir has it by.
+      trained_here: whether text is escaped (`lm.data.escape`, or the spelling of `word`).
+      appended: the pieces of special ids after the model's own, by id.
     """
 
     def __init__(self, model: bytes, rows: int | None = None, path: str | Path = ''):
@@ -51,10 +53,10 @@ class SentencePieceTokenizer:
         self._processor: Any = sentencepiece.SentencePieceProcessor(model_proto=model)
         self.sha256 = hashlib.sha256(model).hexdigest()
         own = [self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size())]
-        self._trained_here = tuple(own[: len(SPECIAL_PIECES)]) == SPECIAL_PIECES
+        self.trained_here = tuple(own[: len(SPECIAL_PIECES)]) == SPECIAL_PIECES
         self._has_bytes = any(map(self._processor.is_byte, range(len(own))))
-        self._words = self._trained_here and not self._has_bytes
-        self.vocabulary, self._appended = self._special_ids(own, rows, path)
+        self._words = self.trained_here and not self._has_bytes
+        self.vocabulary, self.appended = self._special_ids(own, rows, path)
         self._literals = self._matched_literals()
         self.lossless = self.decode(self.encode(PROBE)) == PROBE
 
@@ -83,16 +85,16 @@ class SentencePieceTokenizer:
         text = self._processor.decode([i for i in map(int, ids) if i not in special and i < size])
         if self._words:
             return re.sub(' ?\n ?', '\n', text.removeprefix(' '))
-        return unescape(text) if self._trained_here else text
+        return unescape(text) if self.trained_here else text
 
     def pieces(self, ids: Iterable[SupportsIndex] | np.ndarray) -> list[str]:
         """A readable piece for every id; a space is shown as SentencePiece shows it, U+2581."""
         size = self._processor.get_piece_size()
         shown = []
         for i in map(int, ids):
-            piece = self._processor.id_to_piece(i) if 0 <= i < size else self._appended.get(i, '')
+            piece = self._processor.id_to_piece(i) if 0 <= i < size else self.appended.get(i, '')
             shown.append(piece or f'<{i}>')
-        return [unescape(p) for p in shown] if self._trained_here else shown
+        return [unescape(p) for p in shown] if self.trained_here else shown
 
     def save(self, path: str | Path) -> None:
         """Writes the SentencePiece model; `load_tokenizer` gives an equal tokenizer."""
@@ -100,7 +102,7 @@ class SentencePieceTokenizer:
 
     def _stretches(self, text: str) -> list[str]:
         """`text` as the processor reads it, in parts that are encoded one by one."""
-        if not self._trained_here:
+        if not self.trained_here:
             return _cut_inside(text, self._literals)
         spelled = word_spelling(text) if self._words else escape(text)
         parts, start = [], 0

@@ -106,16 +106,17 @@ def _content(folder: Path) -> Path | None:
 
 
 def _read(file: Path, rows: int | None, path: str | Path) -> Tokenizer:
-    from lm.data import json_tokenizer, vocabulary_files
+    from lm.data.json_tokenizer import JsonTokenizer, files_beside
     from lm.data.sentencepiece_added import with_added_tokens
+    from lm.data.vocabulary_files import byte_level, wordpiece
 
     files: Mapping[str, bytes]
     if file.name in ('vocab.json', 'merges.txt'):
-        files = vocabulary_files.byte_level(file.parent)
+        files = byte_level(file.parent)
     elif file.name.endswith('vocab.txt'):
-        files = vocabulary_files.wordpiece(file)
+        files = wordpiece(file)
     elif file.suffix == '.json':
-        files = json_tokenizer.files_beside(file)
+        files = files_beside(file)
     else:
         model = file.read_bytes()
         try:
@@ -127,4 +128,4 @@ def _read(file: Path, rows: int | None, path: str | Path) -> Tokenizer:
                 f'data.tokenizer={path}: not a SentencePiece model; give the .model file that '
                 '`lm tokenizer` or SentencePiece wrote, or a tokenizer.json'
             ) from None
-    return json_tokenizer.JsonTokenizer(files, rows, path)
+    return JsonTokenizer(files, rows, path)
