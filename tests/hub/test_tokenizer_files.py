@@ -81,6 +81,13 @@ def test_a_tokenizer_trained_here(trained: Tokenizer, family: str, tmp_path: Pat
     assert theirs.decode(ids, skip_special_tokens=True) == 'a cat'
 
 
+def test_spellings_of_bytes_are_text_where_all_their_characters_are_pieces(tmp_path: Path):
+    text = corpus('general/tinyshakespeare.txt').read_text()[:50_000] + '<0123456789ABCDEFx> ' * 20
+    tokenizer = train_tokenizer('unigram', [text], 700)
+    theirs = exported(tokenizer, tmp_path / 'hf', 'llama')
+    agree(theirs, tokenizer, ['<0x41>', 'a<0x0A><0xFF>b', '0x41>', *real_texts(1)])
+
+
 @pytest.mark.parametrize(
     ('name', 'rows'),
     [('sentencepiece_test_model_1k', None), ('sentencepiece_test_model_1k', 1000),
