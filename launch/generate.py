@@ -8,10 +8,12 @@ import sys
 from lm.errors import UserError
 from lm.flags import Flags
 
+from ._model import define_model, load_model
+
 
 def define_flags(flags: Flags) -> None:
     """The model, the prompt and how tokens are chosen."""
-    flags.define('workdir', str, '', "the run's folder")
+    define_model(flags)
     flags.define('prompt', str, '', 'text to continue; empty: from bos; absent: stdin')
     flags.define('max_new_tokens', int, 100, 'tokens added at most')
     flags.define('temperature', float, 1.0, 'logits are divided by it; 0 is greedy')
@@ -24,18 +26,17 @@ def define_flags(flags: Flags) -> None:
 
 def main(flags: Flags) -> None:
     """Prints the texts."""
-    workdir = flags.required('workdir')
     prompt = flags['prompt']
+    model = load_model(flags)
     if not flags.given('prompt'):
         try:
             prompt = sys.stdin.buffer.read().decode()
         except UnicodeDecodeError as error:
             raise UserError(f'stdin: is not UTF-8 (byte {error.start})') from error
     from lm.generation.sample import generate
-    from lm.training.load import load
 
     texts = generate(
-        load(workdir),
+        model,
         [prompt],
         max_new_tokens=flags['max_new_tokens'],
         temperature=flags['temperature'],

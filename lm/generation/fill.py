@@ -23,6 +23,8 @@ def fill_tokens(
       UserError: the text is longer than the context.
     """
     vocabulary = model.tokenizer.vocabulary
+    if vocabulary.mask_id is None:
+        raise UserError('fill: the tokenizer has no mask token')
     row = _joined(model, parts, [vocabulary.mask_id] * (len(parts) - 1))
     row = np.concatenate([[vocabulary.bos_id], row, [vocabulary.eos_id]]).astype(np.int32)
     tokens, segment_ids, _ = _padded(model, row, rows=1)
@@ -57,7 +59,10 @@ def fill_spans(
     vocabulary = model.tokenizer.vocabulary
     blanks = len(parts) - 1
     if blanks > len(vocabulary.sentinel_ids):
-        raise UserError(f'prompt: has {blanks} blanks; at most {len(vocabulary.sentinel_ids)}')
+        raise UserError(
+            f'prompt: has {blanks} blanks; at most {len(vocabulary.sentinel_ids)}, the '
+            "tokenizer's sentinels"
+        )
     sentinels, others = vocabulary.sentinel_ids[:blanks], vocabulary.sentinel_ids[blanks:]
     source = np.append(_joined(model, parts, sentinels), vocabulary.eos_id)
     # The decoder begins with the padding id, then the first blank's own sentinel.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -40,17 +40,17 @@ class Forward:
     """
 
     def __init__(self, functional: Functional):
-        self._functional = functional
+        self.functional = functional
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Forward) and other._functional is self._functional
+        return isinstance(other, Forward) and other.functional is self.functional
 
     def __hash__(self) -> int:
-        return id(self._functional)
+        return id(self.functional)
 
     def __call__(self, params: Params, batch: Batch) -> LogitsBTV:
         """Logits without dropout."""
-        return self._functional.apply(params, batch)
+        return self.functional.apply(params, batch)
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,28 @@ class LanguageModel:
     Attributes:
       config: of the run it comes from.
       functional: the model as pure functions.
-      params: its parameters.
-      tokenizer: its tokenizer.
+      params: its parameters, in the dtypes that they were saved in.
+      text_codec: its tokenizer; None where none came with it.
     """
 
     config: Config
     functional: Functional
     params: Params
-    tokenizer: TextCodec
+    text_codec: TextCodec | None
+
+    @property
+    def tokenizer(self) -> TextCodec:
+        """Its tokenizer.
+
+        Raises:
+          UserError: none came with it.
+        """
+        if self.text_codec is None:
+            raise UserError(
+                'tokenizer: no tokenizer files came with this model; put them into its folder, or '
+                'give one to `lm convert --tokenizer`'
+            )
+        return self.text_codec
 
     @property
     def context(self) -> int:
@@ -101,6 +115,26 @@ class LanguageModel:
           UserError: decoder tokens are missing, or the model has no decoder beside an encoder; or
             rows longer than a table of learned positions.
         """
+        batch = self._batch(tokens_BT, segment_ids, decoder_tokens)
+        return _logits(self.params, batch, forward=self.forward)
+
+    def hidden(
+        self,
+        tokens_BT: Int[np.ndarray, 'B T'],
+        segment_ids: Int[np.ndarray, 'B T'] | None = None,
+        decoder_tokens: Int[np.ndarray, 'B U'] | None = None,
+    ) -> Float[jax.Array, 'B _ D']:
+        """The states that the head reads, behind the last norm; arguments as of `logits`.
+
+        Returns:
+          [B, T, D], or [B, U, D] of the decoder, in the dtype of the computation.
+        """
+        batch = self._batch(tokens_BT, segment_ids, decoder_tokens)
+        return _hidden(self.params, batch, forward=self.forward)
+
+    def _batch(
+        self, tokens_BT: np.ndarray, segment_ids: np.ndarray | None, decoder_tokens: Any
+    ) -> Batch:
         two_sided = self.functional.family == 'encoder_decoder'
         if two_sided != (decoder_tokens is not None):
             need = 'needs decoder_tokens too' if two_sided else 'takes no decoder_tokens'
@@ -111,7 +145,7 @@ class LanguageModel:
         if decoder_tokens is not None:
             decoder_side = one_segment(jnp.asarray(decoder_tokens, jnp.int32))
             batch = Batch(batch.tokens, batch.segment_ids, batch.positions, *decoder_side)
-        return _logits(self.params, batch, forward=self.forward)
+        return batch
 
     def text_added(self, before: np.ndarray, added: np.ndarray) -> str:
         """The text of the ids `added` where they follow the ids `before`.
@@ -126,6 +160,11 @@ class LanguageModel:
 @partial(jax.jit, static_argnames='forward')
 def _logits(params: Params, batch: Batch, *, forward: Forward) -> jax.Array:
     return forward(params, batch)
+
+
+@partial(jax.jit, static_argnames='forward')
+def _hidden(params: Params, batch: Batch, *, forward: Forward) -> jax.Array:
+    return forward.functional.hidden(params, batch)
 
 
 def one_segment(tokens_BT: TokensBT) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -37,7 +37,12 @@ def not_finite(tree: Any) -> list[str]:
 def by_path(tree: Any) -> dict[str, Any]:
     """The leaves of a tree by their path: `params/embedding/tokens`, `opt_state/0/mu/...`."""
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in flat}
+    return {path_words(path): leaf for path, leaf in flat}
+
+
+def path_words(path: Any) -> str:
+    """A leaf's path in a tree: `opt_state/0/mu/...`."""
+    return jax.tree_util.keystr(path, simple=True, separator='/')
 
 
 def _digest(x: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""A finished or running workdir as a model ready for use."""
+"""A run, a converted model or a Hugging Face folder as a model ready for use."""
 
 import sys
 from collections.abc import Mapping
@@ -7,31 +7,84 @@ from typing import Any
 
 import jax
 
-from lm.data.tokenizer import load_tokenizer
+from lm.config import Config, ModelConfig, ObjectiveConfig, TrainConfig, resolve_options
+from lm.data.tokenizer import has_tokenizer, load_tokenizer
 from lm.errors import UserError
 from lm.generation.language_model import LanguageModel
+from lm.hub.folder import Weights, open_folder
+from lm.hub.foreign_config import is_foreign
 from lm.models.functional import functional
 from lm.precision.policy import POLICIES
+from lm.training.program import resolve_policy
 from lm.training.saved import Damaged, SavedStates
 from lm.training.workdir import Workdir
 
+OBJECTIVES = {'encoder': 'mlm', 'decoder': 'clm', 'encoder_decoder': 'span_corruption'}
+"""What a foreign model of a family is taken to have learnt."""
+LONGEST_WINDOW = 1024
+"""Texts are scored in windows of a foreign model's context, but no longer than this."""
+
 
 def load(path: str | Path) -> LanguageModel:
-    """The model of a run's newest undamaged checkpoint, on the first device.
+    """The model in a workdir (its newest undamaged checkpoint) or in a Hugging Face folder.
+
+    It lies on the first device, its parameters in the dtypes that they were saved in.
 
     Raises:
-      UserError: there is no run, no checkpoint yet, or none that is undamaged.
+      UserError: there is no run, no checkpoint yet, or none that is undamaged; or a Hugging Face
+        folder that cannot be read or holds what is not supported.
     """
+    folder = Path(path).expanduser()
+    return load_foreign(folder) if is_foreign(folder) else load_run(folder)
+
+
+def load_run(path: str | Path) -> LanguageModel:
+    """The model of a workdir; raises as `load`."""
     workdir = Workdir(path)
     if not workdir.path.exists():
         raise UserError(f'workdir={path}: does not exist')
+    if is_foreign(workdir.path):
+        raise UserError(f'workdir={path}: is a Hugging Face folder; give it as --hf')
     config = workdir.read_config()
     if config is None:
         raise UserError(f'workdir={path}: holds no run (no config.json)')
+    config = resolve_policy(config)
     model = functional(config.model, POLICIES[config.precision.policy])
     params = read_newest_params(workdir, model.shapes, f'workdir={path}')
-    tokenizer = load_tokenizer(workdir.tokenizer_file)
+    tokenizer = None
+    if has_tokenizer(workdir.path):
+        tokenizer = load_tokenizer(workdir.path, rows=config.model.tokens)
     return LanguageModel(config, model, params, tokenizer)
+
+
+def load_foreign(path: str | Path) -> LanguageModel:
+    """The model of a Hugging Face folder; raises as `load`."""
+    folder = Path(path).expanduser()
+    if not folder.exists():
+        raise UserError(f'hf={path}: does not exist')
+    if folder.is_dir() and not is_foreign(folder) and Workdir(folder).config_file.exists():
+        raise UserError(f"hf={path}: is no Hugging Face folder; if it is a run's, give --workdir")
+    weights = open_folder(folder)
+    tokenizer = None
+    if has_tokenizer(folder):
+        tokenizer = load_tokenizer(folder, rows=weights.config.tokens)
+    config = resolve_policy(config_of(weights))
+    model = functional(config.model, POLICIES[config.precision.policy])
+    return LanguageModel(config, model, weights.params(), tokenizer)
+
+
+def config_of(weights: Weights) -> Config:
+    """The config of a foreign model: its shape, and what its family trains with."""
+    model: ModelConfig = weights.config
+    family = functional(model, POLICIES['fp32']).family
+    window = min(model.max_positions, LONGEST_WINDOW)
+    return resolve_options(
+        Config(
+            model=model,
+            objective=ObjectiveConfig(OBJECTIVES[family]),
+            train=TrainConfig(seq_len=window),
+        )
+    )
 
 
 def read_newest_params(
@@ -43,7 +96,8 @@ def read_newest_params(
 
     Args:
       workdir: of a run.
-      shapes: ShapeDtypeStructs of the parameters, with or without shardings.
+      shapes: ShapeDtypeStructs of the parameters, with or without shardings; the parameters come
+        in the dtypes they were saved in.
       words: the flag or field that names the workdir, and its value.
 
     Raises:

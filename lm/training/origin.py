@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
+
 from lm.data.prepare import Prepared
 from lm.data.tokenizer import load_tokenizer
 from lm.errors import UserError
@@ -105,6 +107,7 @@ def fresh(program: Program, prepared: Prepared) -> Origin:
     words, source = f'checkpoint.init_from={init_from}', Workdir(init_from)
     _compare_tokenizers(words, source, prepared)
     params = read_newest_params(source, program.abstract_state.params, words)
+    params = jax.tree.map(lambda x, own: x.astype(own.dtype), params, state.params)
     return Origin(state._replace(params=params), None, {'init_from': (None, init_from)})
 
 

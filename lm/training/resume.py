@@ -41,6 +41,11 @@ def plan_start(workdir: Workdir, config: Config, restretch: bool) -> Start:
     before = workdir.read_config()
     if before is None:
         return Start(config, config.model.vocab_size)
+    if workdir.conversion_file.exists():
+        raise UserError(
+            f'workdir={workdir.path}: holds a converted model, no run; give another workdir, with '
+            f'checkpoint.init_from={workdir.path} to begin with its parameters'
+        )
     config = as_before(config, before)
     changes = differences(before, config)
     fixed = [

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lm.errors import UserError
-from lm.training.digest import by_path, digests
+from lm.training.digest import by_path, digests, path_words
 from lm.training.quiet import quieten
 from lm.training.step import State
 
@@ -63,17 +64,27 @@ class SavedStates:
         return State(**tree), record
 
     def read_params(self, step: int, like: dict[str, Any]) -> dict[str, jax.Array]:
-        """Only the parameters of one step, verified; raises as `read`."""
-        params: dict[str, jax.Array] = self._read(step, {'params': like})[0]['params']
+        """Only the parameters of one step, verified; raises as `read`.
+
+        They keep the dtypes that they were saved in, whatever those of `like`.
+        """
+        tree, _ = self._read(step, {'params': like}, saved_dtypes=True)
+        params: dict[str, jax.Array] = tree['params']
         return params
 
-    def _read(self, step: int, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _read(
+        self, step: int, like: dict[str, Any], saved_dtypes: bool = False
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         folder = (self._directory / str(step)).absolute()
         try:
             metadata = orbax().checkpointables_metadata(folder).custom_metadata
         except Exception as error:  # Orbax and TensorStore raise many types for broken files
             raise Damaged(told(error)) from error
         leaves, record = self._opened(step, metadata)
+        if saved_dtypes:
+            like = jax.tree_util.tree_map_with_path(
+                lambda path, x: _with_dtype(x, leaves.get(path_words(path))), like
+            )
         self._compare_shapes(step, leaves, like)
         try:
             tree = {**like, **orbax().load_checkpointables(folder, filled(like))}
@@ -119,6 +130,14 @@ class SavedStates:
 def shape_words(x: Any) -> str:
     """`float32[128, 512]`."""
     return f'{np.dtype(x.dtype)}{[*x.shape]}'
+
+
+def _with_dtype(x: jax.ShapeDtypeStruct, leaf: dict[str, Any] | None) -> jax.ShapeDtypeStruct:
+    """`x` in the dtype of a saved leaf, if there is one."""
+    if leaf is None:
+        return x
+    dtype = jnp.dtype(leaf['shape'].partition('[')[0])
+    return jax.ShapeDtypeStruct(x.shape, dtype, sharding=x.sharding)
 
 
 def checksum(body: dict[str, Any]) -> str:

@@ -111,7 +111,7 @@ def test_a_sample_depends_on_its_own_number_alone() -> None:
 def test_a_first_space_of_a_continuation_is_kept() -> None:
     space = V.size - 2
     assert Letters().decode([space]) == ' '
-    spaced = replace(favouring('llama', {space: 1e6}), tokenizer=Stripping())
+    spaced = replace(favouring('llama', {space: 1e6}), text_codec=Stripping())
     assert lm.generate(spaced, ['ab'], max_new_tokens=3) == ['ab   ']
 
 

@@ -12,7 +12,7 @@ from tests.generation.tiny import language_model
 
 @pytest.fixture(autouse=True)
 def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr('lm.training.load.load', language_model)
+    monkeypatch.setattr('lm.training.load.load_run', language_model)
 
 
 def test_the_score_is_one_json_object(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from tests.generation.tiny import language_model
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> LanguageModel:
     model = language_model('llama')
-    monkeypatch.setattr('lm.training.load.load', lambda workdir: model)
+    monkeypatch.setattr('lm.training.load.load_run', lambda workdir: model)
     return model
 
 

@@ -1,0 +1,27 @@
+"""Converts models from and to Hugging Face's format, and from llama2.c's.
+
+A Hugging Face folder, or a llama2.c `.bin` with `--tokenizer`, becomes a workdir: --workdir of
+`generate` and `evaluate` accepts it, and so does checkpoint.init_from of `train`. A run becomes a
+Hugging Face folder, which transformers reads, and so does --hf.
+"""
+
+from lm.errors import UserError
+from lm.flags import Flags
+
+
+def define_flags(flags: Flags) -> None:
+    """What is converted, and where to."""
+    flags.define('from', str, '', "a Hugging Face folder, a llama2.c .bin, or a run's workdir")
+    flags.define('to', str, '', 'the folder that is made')
+    flags.define('tokenizer', str, '', "of a foreign model, where it is not in the model's folder")
+    flags.define('shard_gb', float, 5.0, 'a weights file that is written is at most this large')
+
+
+def main(flags: Flags) -> None:
+    """Converts, and says what was made."""
+    source, target = flags.required('from'), flags.required('to')
+    if flags['shard_gb'] <= 0:
+        raise UserError(f'--shard_gb={flags["shard_gb"]}: must be positive')
+    from lm.training.convert import convert
+
+    print(convert(source, target, flags['tokenizer'] or None, int(flags['shard_gb'] * 1e9)))

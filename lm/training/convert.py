@@ -1,0 +1,139 @@
+"""Models from and to other projects' formats: a foreign one becomes a workdir, a run a folder."""
+
+import contextlib
+import dataclasses
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from lm.config import CheckpointConfig, ModelConfig
+from lm.data.sentencepiece_tokenizer import SentencePieceTokenizer
+from lm.data.tokenizer import Tokenizer, has_tokenizer, load_tokenizer
+from lm.errors import UserError
+from lm.hub import llama2c
+from lm.hub.export import write_model
+from lm.hub.folder import Weights, open_folder
+from lm.hub.foreign_config import NAME, is_foreign
+from lm.hub.llama2c_tokenizer import sentencepiece_model
+from lm.hub.tokenizer_files import tokenizer_files
+from lm.models.functional import functional
+from lm.planning.counts import count_parameters
+from lm.precision.policy import POLICIES
+from lm.shapes import Params
+from lm.training.checkpoint import Checkpoints
+from lm.training.load import config_of, load_run
+from lm.training.step import State
+from lm.training.workdir import Workdir, write_json
+
+
+def convert(
+    source: str | Path, target: str | Path, tokenizer: str | Path | None, shard_bytes: int
+) -> str:
+    """Makes of a Hugging Face folder or a llama2.c file a workdir, of a run a Hugging Face folder.
+
+    Args:
+      source: what is converted.
+      target: a folder that does not exist yet or is empty; it appears whole or not at all.
+      tokenizer: of a foreign model, where its folder holds none or another is wanted: what
+        `load_tokenizer` reads, or llama2.c's `.bin`.
+      shard_bytes: a safetensors file that is written is at most this large.
+
+    Returns:
+      What was made, in a line.
+
+    Raises:
+      UserError: a source that cannot be read or converted, or a target that cannot be written.
+    """
+    source, target = Path(source).expanduser(), Path(target).expanduser()
+    if not source.exists():
+        raise UserError(f'--from={source}: does not exist')
+    if source.is_file():
+        return _to_workdir(llama2c.open_file(source), source, target, tokenizer)
+    if is_foreign(source):
+        given = tokenizer or (source if has_tokenizer(source) else None)
+        return _to_workdir(open_folder(source), source, target, given)
+    if not (source / NAME).exists():
+        raise UserError(
+            f'--from={source}: holds no {NAME}: it is neither a Hugging Face folder nor a run'
+        )
+    if tokenizer is not None:
+        raise UserError(f'--tokenizer={tokenizer}: a run has its own; leave it out')
+    return _to_folder(source, target, shard_bytes)
+
+
+def _to_workdir(weights: Weights, source: Path, target: Path, tokenizer: str | Path | None) -> str:
+    config = config_of(weights)
+    codec = None if tokenizer is None else _tokenizer(Path(tokenizer), weights.config.tokens)
+    if codec is not None:
+        config = dataclasses.replace(
+            config, data=dataclasses.replace(config.data, tokenizer=str(target))
+        )
+    params = weights.params()
+    with _appearing(target) as folder:
+        workdir = Workdir(folder)
+        checkpoints = Checkpoints(workdir.checkpoints, CheckpointConfig())
+        checkpoints.save(State(params, (), jnp.int32(0)), {'converted': str(source)})
+        checkpoints.close()
+        workdir.write_config(config)
+        write_json(workdir.conversion_file, {'from': str(source)})
+        if codec is not None:
+            workdir.write_tokenizer(codec.files)
+    return _words(target, weights.config, params, codec)
+
+
+def _to_folder(source: Path, target: Path, shard_bytes: int) -> str:
+    model = load_run(source)
+    codec: Any = model.text_codec
+    vocabulary = None if codec is None else codec.vocabulary
+    with _appearing(target) as folder:
+        write_model(folder, model.config.model, model.params, vocabulary, shard_bytes)
+        if codec is not None:
+            for name, content in tokenizer_files(codec).items():
+                (folder / name).write_bytes(content)
+    return _words(target, model.config.model, model.params, codec)
+
+
+def _tokenizer(path: Path, rows: int) -> Tokenizer:
+    """An existing tokenizer, or llama2.c's rewritten."""
+    if path.suffix != '.bin':
+        return load_tokenizer(path, rows=rows)
+    words = f'--tokenizer={path}'
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f'{words}: cannot be read ({error.strerror})') from error
+    return SentencePieceTokenizer(sentencepiece_model(data, rows, words), rows, path)
+
+
+@contextlib.contextmanager
+def _appearing(target: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `target` when the block ends well.
+
+    Raises:
+      UserError: something stands there, or the disk refuses.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f'--to={target}: is there already and not empty; give a new folder')
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f'.{target.name}-', dir=target.parent))
+        try:
+            built = aside / target.name
+            built.mkdir()
+            yield built
+            built.replace(target)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f'--to={target}: cannot be written ({error.strerror or error})') from error
+
+
+def _words(target: Path, config: ModelConfig, params: Params, codec: Tokenizer | None) -> str:
+    dtypes = sorted({str(array.dtype) for array in params.values()})
+    count = count_parameters(functional(config, POLICIES['fp32'])).total
+    tokenizer = 'no tokenizer' if codec is None else f'a tokenizer of {codec.vocabulary.size} ids'
+    return f'{target}: {config.name}, {count:,} parameters in {" and ".join(dtypes)}, {tokenizer}'
