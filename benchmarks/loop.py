@@ -54,7 +54,7 @@ class Bench:
         self.state: State = program.init_state()
         self.stream = self.pipeline()
         self.host = list(itertools.islice(self.stream, HELD))
-        self.placed = [jax.device_put(batch, program.layout.rows) for batch in self.host]
+        self.placed = [jax.device_put(program.layout.place(batch)) for batch in self.host]
         self.folder = Workdir(folder)
         self.board = TensorBoard(self.folder, 0)
 
@@ -105,7 +105,7 @@ def build(d_model: int, batch_size: int, folder: Path) -> Bench:
     """A LLaMA of two layers on the English of this Python, rows of 128."""
     sizes: dict[str, Any] = {
         'model.num_layers': 2, 'model.d_model': d_model, 'train.batch_size': batch_size,
-        'mesh.replica': 1,
+        'mesh.devices': 1,
     }  # fmt: skip
     config = resolve_policy(lm.load_config('quickstart', **sizes))
     prepared = prepare(config.data, config.model.vocab_size)

@@ -228,14 +228,31 @@ class CheckpointConfig:
 class MeshConfig:
     """How the work is laid over the devices."""
 
-    strategy: Literal['ddp'] = setting('ddp', 'ddp: every device holds everything, rows are split')
-    replica: int = setting(-1, 'devices that rows are split over; -1: all there are')
+    strategy: Literal['ddp', 'zero1', 'zero2', 'zero3'] = setting(
+        'ddp',
+        'what is split over fsdp: nothing (ddp), optimizer state (zero1), gradients too (zero2), '
+        'parameters too (zero3)',
+    )
+    replica: int | None = setting(
+        None, 'groups of devices that each hold everything once; -1: the rest; unset: 1, in ddp -1'
+    )
+    fsdp: int | None = setting(
+        None, 'devices that the state is split over; -1: the rest; unset: -1, in ddp 1'
+    )
+    tensor: int | None = setting(
+        None, 'devices that heads, feed-forward and vocabulary are split over; unset: 1'
+    )
+    seq: int | None = setting(None, 'devices that the positions of a row are split over; unset: 1')
+    devices: int | None = setting(None, 'how many devices to use; unset: all there are')
 
     def __post_init__(self) -> None:
-        require(
-            self.replica == -1 or self.replica > 0,
-            f'mesh.replica={self.replica}: must be a number of devices, or -1 for all',
-        )
+        for axis in ('replica', 'fsdp', 'tensor', 'seq'):
+            size = getattr(self, axis)
+            require(
+                size is None or size == -1 or size > 0,
+                f'mesh.{axis}={size}: must be a number of devices, or -1 for the rest',
+            )
+        _require_positive('mesh', self, 'devices')
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,20 @@ class Layout:
         del dims
         return x
 
+    gathers_weights = False
+    """Whether `weight` makes a whole of a part; kept for the backward pass it would be one too."""
+
+    def weight(self, x: jax.Array, dims: str, *, looked_up: bool = False) -> jax.Array:
+        """A weight as it lies, as a layer computes with it; its gradient as it is kept.
+
+        Args:
+          x: the weight, of one layer.
+          dims: its letters.
+          looked_up: rows of it are taken by index, rather than it being multiplied.
+        """
+        del dims, looked_up
+        return x
+
     def attend(
         self,
         q_BTHK: jax.Array,

@@ -28,8 +28,12 @@ class Context:
     dropout_key: jax.Array | None = None
 
     def cast(self, param: nnx.Param) -> jax.Array:
-        """The parameter's array in the dtype of the computation."""
-        return param[...].astype(self.dtype)
+        """The parameter's array in the dtype of the computation, as a layer multiplies with it."""
+        return self.layout.weight(param[...].astype(self.dtype), param.dims)
+
+    def table(self, param: nnx.Param) -> jax.Array:
+        """A parameter whose rows are looked up; in its own dtype, since their gradients add up."""
+        return self.layout.weight(param[...], param.dims, looked_up=True)
 
     def part(self, index: int | jax.Array) -> 'Context':
         """The same pass with the dropout key of its part `index` (a stack, a layer)."""

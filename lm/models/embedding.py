@@ -22,7 +22,7 @@ class Embedding(nnx.Module):
 
     def __call__(self, tokens_BT: TokensBT, context: Context) -> HiddenBTD:
         """Vectors of the tokens, [B, T, D]. An id outside the table gives NaN, not a neighbour."""
-        return jnp.take(self.tokens[...], tokens_BT, axis=0).astype(context.dtype)
+        return jnp.take(context.table(self.tokens), tokens_BT, axis=0).astype(context.dtype)
 
 
 class Transform(nnx.Module):

@@ -19,8 +19,12 @@ Remat = Literal['none', 'full', 'dots']
 SAVED: dict[str, Callable[..., bool]] = {
     'full': jax.checkpoint_policies.nothing_saveable,
     'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    'gathered': lambda primitive, *_, **__: primitive.name != 'sharding_constraint',
 }
-"""What each `model.remat` keeps for the backward pass; `dots` keeps the products with weights."""
+"""What each `model.remat` keeps for the backward pass; `dots` keeps the products with weights.
+
+`gathered` stands in for `none` where weights are gathered: all but these is kept.
+"""
 
 
 class Layer(nnx.Module):
@@ -90,6 +94,7 @@ def run_layers(
     num_layers: int,
     scan: bool,
     remat: Remat,
+    gathers: bool = False,
 ) -> HiddenBTD:
     """`x_BTD` through `step(layer, x_BTD, index)` for each of the stacked layers in turn.
 
@@ -100,10 +105,12 @@ def run_layers(
       num_layers: L.
       scan: one `lax.scan` instead of L copies of the layer's code.
       remat: what the backward pass recomputes.
+      gathers: weights are gathered for each layer; the backward pass gathers them anew.
     """
-    if remat != 'none':
+    saved = 'gathered' if gathers and remat == 'none' else remat
+    if saved != 'none':
         # A scan's body is compiled once, so nothing can be shared across the barrier anyway.
-        step = jax.checkpoint(step, policy=SAVED[remat], prevent_cse=not scan)
+        step = jax.checkpoint(step, policy=SAVED[saved], prevent_cse=not scan)
     indices = jnp.arange(num_layers, dtype=jnp.int32)
     if scan:
         return jax.lax.scan(

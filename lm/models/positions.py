@@ -32,7 +32,7 @@ class LearnedPositions(nnx.Module):
             length <= rows,
             f'model.max_positions={rows}: rows of {length} tokens are longer; raise it or cut them',
         )
-        return jnp.take(self.table[...], positions_BT, axis=0).astype(context.dtype)
+        return jnp.take(context.table(self.table), positions_BT, axis=0).astype(context.dtype)
 
 
 class RelativePositions(nnx.Module):

@@ -78,6 +78,7 @@ class Stack(nnx.Module):
             num_layers=config.num_layers,
             scan=config.scan_layers,
             remat=config.remat,
+            gathers=context.layout.gathers_weights,
         )
         if self.final_norm is not None:
             x_BTD = self.final_norm(x_BTD)

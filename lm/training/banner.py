@@ -36,7 +36,8 @@ def banner(program: Program, count: ParameterCount) -> str:
     """Devices, mesh, dtypes, attention kernel and the parameters by group."""
     config = program.config
     dtypes = ', '.join(f'{name} {dtype}' for name, dtype in state_dtypes(program).items())
-    mesh = ' x '.join(f'{name} {size}' for name, size in program.layout.mesh.shape.items())
+    axes = program.layout.mesh.shape.items()
+    mesh = ' x '.join(f'{name} {size}' for name, size in axes if size > 1) or '1 device'
     lines = [
         f'model      {config.model.name} ({program.functional.family}), '
         f'{count.total:,} parameters, {count.non_embedding:,} without embeddings'
@@ -78,4 +79,20 @@ def fallbacks(program: Program) -> list[str]:
         found.append(f'attention runs on XLA, not on a fused kernel of the {platform}')
     if platform == 'cpu' and program.policy.name == 'bf16_mixed':
         found.append('bf16 is emulated on CPU; precision.policy=fp32 is its native format')
-    return found
+    return [*found, *_undivided(program)]
+
+
+def _undivided(program: Program) -> list[str]:
+    """What the mesh should split and cannot."""
+    axes, config = program.layout.mesh.shape, program.config
+    lengths = {'train.seq_len': config.train.seq_len}
+    if program.functional.family == 'encoder_decoder':
+        lengths["the decoder's length"] = program.objective.target_len
+    return [
+        f'mesh.seq={axes["seq"]} does not divide {name}={length}: every device computes all of them'
+        for name, length in lengths.items()
+        if length % axes['seq']
+    ] + [
+        f'mesh.fsdp={axes["fsdp"]} divides no dimension of {path}: every device holds all of it'
+        for path in program.placement.undivided
+    ]

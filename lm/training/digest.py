@@ -46,8 +46,14 @@ def path_words(path: Any) -> str:
 
 
 def _digest(x: jax.Array) -> jax.Array:
-    words = jax.lax.bitcast_convert_type(x, _WORDS[x.dtype.itemsize]).astype(jnp.uint32).ravel()
-    place = jnp.arange(words.size, dtype=jnp.uint32)
+    words = jax.lax.bitcast_convert_type(x, _WORDS[x.dtype.itemsize]).astype(jnp.uint32)
+    # In the array's own shape: flattened, a sharded one would be gathered.
+    place, stride = jnp.zeros(words.shape, jnp.uint32), 1
+    for axis in reversed(range(words.ndim)):
+        place += jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis) * jnp.uint32(
+            stride % 2**32
+        )
+        stride *= words.shape[axis]
     linear = jnp.sum(words * (2 * place + 1), dtype=jnp.uint32)
     return jnp.stack([linear, jnp.sum(_mix(words ^ _mix(place)), dtype=jnp.uint32)])
 

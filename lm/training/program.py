@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from lm import registry
 from lm.batch import Batch, Row
 from lm.config import Config
 from lm.mesh.mesh import MeshLayout
+from lm.mesh.placement import Placement, place
 from lm.models.functional import Functional, functional
 from lm.objectives._objective import Objective
 from lm.precision.policy import POLICIES, Policy, default_policy_name
@@ -26,7 +28,7 @@ class Program:
 
     Attributes:
       config: resolved, with the vocabulary's size and the precision policy filled in.
-      functional, objective, optimizer, schedule, policy, layout: its parts.
+      functional, objective, optimizer, schedule, policy, placement: its parts.
       step: jitted `(state, batch) -> (state, packed metrics)`; donates the state.
       init_state: jitted `() -> state`, each device making only what it keeps.
     """
@@ -37,27 +39,35 @@ class Program:
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
     policy: Policy
-    layout: MeshLayout
+    placement: Placement
     step: jax.stages.Wrapped
     init_state: Callable[[], State]
+
+    @property
+    def layout(self) -> MeshLayout:
+        """The mesh."""
+        return self.placement.layout
 
     @property
     def abstract_state(self) -> State:
         """Shapes, dtypes and shardings of the state, without any of its memory."""
         shapes = jax.eval_shape(self.init_state)
         return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.layout.replicated),
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
             shapes,
+            state_shardings(self.placement, shapes),
         )
 
     def abstract_batch(self, row: Row) -> Batch:
         """Shapes, dtypes and shardings of a training batch; `row` is any row of the run."""
         example = self.objective.example(row, np.random.default_rng(0))
         rows = self.config.train.batch_size
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((rows, *x.shape), x.dtype, sharding=self.layout.rows),
-            example,
-        )
+
+        def of(x: np.ndarray) -> jax.ShapeDtypeStruct:
+            shape = (rows, *x.shape)
+            return jax.ShapeDtypeStruct(shape, x.dtype, sharding=self.layout.rows(shape))
+
+        return jax.tree.map(of, example)
 
 
 def resolve_policy(config: Config) -> Config:
@@ -100,6 +110,7 @@ def build_program(config: Config, vocabulary: Vocabulary) -> Program:
     layout = meshes.build(config.mesh, config.train.batch_size, config.train.microbatches)
     model = functional(config.model, policy, layout)
     objective = build_objective(config, vocabulary)
+    placement = place(layout, model.dims, model.shapes)
     schedule = build_schedule(config)
     optimizer = registry.lookup('optimizers', config.optim.name, 'optim.name').build(
         config.optim, schedule, model.dims
@@ -109,7 +120,7 @@ def build_program(config: Config, vocabulary: Vocabulary) -> Program:
         objective,
         optimizer,
         schedule,
-        layout,
+        placement,
         microbatches=config.train.microbatches,
         clip_norm=config.optim.clip_norm,
         seed=config.train.seed,
@@ -119,6 +130,7 @@ def build_program(config: Config, vocabulary: Vocabulary) -> Program:
         params = model.init(jax.random.key(config.train.seed))
         return State(params, optimizer.init(params), jnp.int32(0))
 
+    lies = state_shardings(placement, jax.eval_shape(init_state))
     return Program(
         config,
         model,
@@ -126,7 +138,13 @@ def build_program(config: Config, vocabulary: Vocabulary) -> Program:
         optimizer,
         schedule,
         policy,
-        layout,
-        jax.jit(step, donate_argnums=0, out_shardings=(layout.replicated, layout.replicated)),
-        jax.jit(init_state, out_shardings=layout.replicated),
+        placement,
+        jax.jit(step, donate_argnums=0, out_shardings=(lies, layout.replicated)),
+        jax.jit(init_state, out_shardings=lies),
     )
+
+
+def state_shardings(placement: Placement, shapes: State) -> Any:
+    """Where each array of a state lies."""
+    parts: Any = (placement.params, placement.state(shapes.opt_state))
+    return State._make((*parts, placement.layout.replicated))

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import NamedSharding
 
 from lm.batch import Batch
 from lm.layout import Layout
+from lm.mesh.placement import Placement
 from lm.models.functional import Functional
 from lm.objectives._objective import Objective, Sums
 from lm.shapes import Params, Scalar
@@ -62,7 +64,7 @@ def build_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
-    layout: Layout,
+    placement: Placement,
     *,
     microbatches: int,
     clip_norm: float | None,
@@ -72,8 +74,10 @@ def build_step(
 
     The loss is a sum over all targets of the batch, divided once by their number, so it is the
     same however rows are split into microbatches or over devices. Dropout keys are a function of
-    `seed`, the step and the microbatch.
+    `seed`, the step and the microbatch. Gradients lie as `placement.gradients` says from the
+    moment they exist, and the optimizer updates each part of the state where that part lies.
     """
+    layout = placement.layout
     use_dropout = functional.config.dropout > 0
     run_key = jax.random.key(seed)
 
@@ -86,16 +90,19 @@ def build_step(
     def accumulated(params: Params, batch: Batch, key: jax.Array) -> tuple[Sums, Params]:
         if microbatches == 1:
             (loss, weight), gradients = gradient_of_sum(params, batch, key)
-            return Sums(loss, weight), gradients
+            return Sums(loss, weight), laid(gradients, placement.gradients)
         parts = split_rows(batch, microbatches, layout)
 
         def add(carry: tuple[Sums, Params], part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
             totals, gradients = carry
             (loss, weight), more = gradient_of_sum(params, part[0], part[1])
             totals = Sums(totals.loss + loss, totals.weight + weight)
-            return (totals, jax.tree.map(jnp.add, gradients, more)), None
+            more = laid(more, placement.gradients)
+            added = laid(jax.tree.map(jnp.add, gradients, more), placement.gradients)
+            return (totals, added), None
 
-        zero = (Sums(jnp.float32(0), jnp.float32(0)), jax.tree.map(jnp.zeros_like, params))
+        none = laid(jax.tree.map(jnp.zeros_like, params), placement.gradients)
+        zero = (Sums(jnp.float32(0), jnp.float32(0)), none)
         return jax.lax.scan(add, zero, (parts, jax.random.split(key, microbatches)))[0]
 
     def step(state: State, batch: Batch) -> tuple[State, jax.Array]:
@@ -107,13 +114,24 @@ def build_step(
         if clip_norm is not None:
             shrink = jnp.minimum(1, clip_norm / norm)
             gradients = jax.tree.map(lambda g: g * shrink.astype(g.dtype), gradients)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        gradients = laid(gradients, placement.updated)
+        params = laid(state.params, placement.updated)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, params)
+        params = optax.apply_updates(params, laid(updates, placement.updated))
+        params = laid(laid(params, placement.updated), placement.params)
         rate = jnp.float32(schedule(state.step))
         metrics_4 = jnp.stack([totals.loss / weight, norm.astype(jnp.float32), rate, totals.weight])
         return State(params, opt_state, state.step + 1), metrics_4
 
     return step
+
+
+def laid(tree: Params, shardings: dict[str, NamedSharding]) -> Params:
+    """Arrays by path, each where `shardings` says."""
+    return {
+        path: jax.lax.with_sharding_constraint(array, shardings[path])
+        for path, array in tree.items()
+    }
 
 
 def split_rows(batch: Batch, parts: int, layout: Layout) -> Batch:

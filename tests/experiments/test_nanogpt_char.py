@@ -56,7 +56,7 @@ def test_a_tiny_run_is_told_and_not_run_twice(
 ) -> None:
     changes = {
         'model.num_layers': 1, 'model.d_model': 16, 'model.num_heads': 2, 'train.steps': 4,
-        'train.seq_len': 32, 'optim.warmup_steps': 2, 'eval.sample_tokens': 0, 'mesh.replica': 1,
+        'train.seq_len': 32, 'optim.warmup_steps': 2, 'eval.sample_tokens': 0, 'mesh.devices': 1,
         'data.cache_dir': str(tmp_path / 'cache'),
     }  # fmt: skip
     text = write_text(tmp_path / 'text.txt', size=6000)

@@ -35,7 +35,7 @@ def program(family: str, devices: int, microbatches: int = 1, **overrides: Any) 
         'train.batch_size': 16,
         'train.seq_len': 16,
         'train.microbatches': microbatches,
-        'mesh.replica': devices,
+        'mesh.devices': devices,
         'optim.warmup_steps': 0,
         'precision.policy': 'fp32',
         **overrides,
@@ -94,10 +94,15 @@ def compiled(made: Program) -> Any:
     return made.step.lower(made.abstract_state, like).compile(compiler_options=QUICKLY)
 
 
+def shardings(made: Program) -> Any:
+    """Where the state of a program lies."""
+    return jax.tree.map(lambda x: x.sharding, made.abstract_state)
+
+
 def steps(made: Program, data: list[Batch]) -> tuple[State, list[Metrics]]:
     """The state after a step on each batch, and what each step told."""
     start = initial(made.config.model.name, made.config.optim.name)
-    state, told = jax.device_put(start, made.layout.replicated), []
+    state, told = jax.device_put(start, shardings(made)), []
     for batch in data:
         state, metrics = compiled(made)(state, made.layout.place(batch))
         jax.block_until_ready(state)

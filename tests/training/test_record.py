@@ -170,7 +170,7 @@ def test_what_stands_on_stderr(
     assert out == ''
     for words in (
         'model      llama (decoder)', 'objective  clm: 8 rows of 32', 'devices    8 x cpu',
-        'mesh replica 1, ddp', 'precision  fp32', 'attention  xla', 'decoder/layers/attention/key',
+        'mesh 1 device, ddp', 'precision  fp32', 'attention  xla', 'decoder/layers/attention/key',
         'step 24/24  loss ', ' tokens/s  ETA 0 s', 'held out   step 10: loss ',
         'held out   whole: loss ', 'bits per byte', 'sample: ',
     ):  # fmt: skip

@@ -76,7 +76,7 @@ def test_allowed_changes_are_printed_and_kept(
         'train__microbatches': 2,
         'eval__every_steps': 26,
         'checkpoint__keep_latest': 3,
-        'mesh__replica': 2,
+        'mesh__devices': 2,
         'data__cache_dir': str(tmp_path / 'cache'),
     }
     runs.train('llama', unfinished, **changed)
@@ -90,7 +90,7 @@ def test_allowed_changes_are_printed_and_kept(
     steps = [r['step'] for r in read_rows(unfinished / 'metrics.jsonl')]
     assert steps == [*range(1, 25), 26, 28]
     config = json.loads((unfinished / 'config.json').read_text())
-    assert config['mesh']['replica'] == 2
+    assert config['mesh']['devices'] == 2
 
 
 def test_a_finished_run_says_so_and_leaves_its_files(

@@ -35,5 +35,5 @@ def config(preset: str = '') -> Config:
         train=TrainConfig(steps=24 if preset else 1, batch_size=8, seq_len=32, log_every_steps=1),
         eval=EvalConfig(every_steps=10, batches=2, sample_tokens=0),
         checkpoint=CheckpointConfig(every_steps=8),
-        mesh=MeshConfig(replica=1),
+        mesh=MeshConfig(devices=1),
     )

@@ -1,0 +1,47 @@
+"""Every strategy on 8 emulated devices against one device, and what of the state lies where."""
+
+import functools
+from typing import Any
+
+import pytest
+
+from tests.training.numerics import OPTIMIZERS, assert_close, batches, program, steps
+
+STEPS = 4
+MESHES: dict[str, dict[str, Any]] = {
+    'ddp': {'mesh.strategy': 'ddp'},
+    'zero1': {'mesh.strategy': 'zero1'},
+    'zero2': {'mesh.strategy': 'zero2'},
+    'zero3': {'mesh.strategy': 'zero3'},
+    'hybrid': {'mesh.strategy': 'zero3', 'mesh.replica': 2, 'mesh.fsdp': 4},
+    'zero3_tensor': {'mesh.strategy': 'zero3', 'mesh.tensor': 2},
+    'zero3_seq': {'mesh.strategy': 'zero3', 'mesh.seq': 2},
+    'all': {'mesh.strategy': 'zero3', 'mesh.fsdp': 2, 'mesh.tensor': 2, 'mesh.seq': 2},
+}
+FAMILIES = ['gpt2', 'llama', 'bert', 't5']
+
+
+@functools.cache
+def plain(family: str, optimizer: str) -> Any:
+    """One device, no microbatches."""
+    made = program(family, 1, **OPTIMIZERS[optimizer])
+    return steps(made, batches(made, STEPS))
+
+
+@pytest.mark.parametrize('mesh', [*MESHES])
+@pytest.mark.parametrize(
+    ('family', 'optimizer', 'microbatches'),
+    [
+        ('gpt2', 'sgd', 1),
+        ('gpt2', 'adamw', 2),
+        ('llama', 'sgd', 2),
+        ('bert', 'sgd', 1),
+        ('t5', 'adamw', 2),
+    ],
+)
+def test_a_strategy_changes_no_number(
+    family: str, optimizer: str, microbatches: int, mesh: str
+) -> None:
+    made = program(family, 8, microbatches, **OPTIMIZERS[optimizer], **MESHES[mesh])
+    result = steps(made, batches(made, STEPS))
+    assert_close(plain(family, optimizer), result)
