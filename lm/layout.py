@@ -22,7 +22,7 @@ class Layout:
         return x
 
     gathers_weights = False
-    """Whether `weight` makes a whole of a part; kept for the backward pass it would be one too."""
+    """Whether `weight` gives another array, of which the backward pass should keep none."""
 
     def weight(self, x: jax.Array, dims: str, *, looked_up: bool = False) -> jax.Array:
         """A weight as it lies, as a layer computes with it; its gradient as it is kept.

@@ -36,8 +36,8 @@ class MeshLayout(Layout):
 
     @property
     def gathers_weights(self) -> bool:  # type: ignore[override]
-        """Whether layers gather their weights."""
-        return self.stage == 3 and self.mesh.shape['fsdp'] > 1
+        """Whether layers gather their weights, or split the weights' gradients."""
+        return self.stage >= 2 and self.mesh.shape['fsdp'] > 1
 
     def constrain(self, x: jax.Array, dims: str) -> jax.Array:
         """`x` placed by its letters, where GSPMD might choose otherwise."""
@@ -105,7 +105,10 @@ def _forward(x: jax.Array, compute: NamedSharding, kept: NamedSharding) -> tuple
 def _backward(
     compute: NamedSharding, kept: NamedSharding, _: None, gradient: jax.Array
 ) -> tuple[jax.Array]:
-    del compute
+    if not any(compute.spec):
+        # Of a table: left to choose, GSPMD would move every position's gradient to where its part
+        # of the table is kept, which for some meshes it can only by replicating them all.
+        gradient = jax.lax.with_sharding_constraint(gradient, compute)
     return (jax.lax.with_sharding_constraint(gradient, kept),)
 
 

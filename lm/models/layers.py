@@ -1,7 +1,7 @@
 """One transformer layer, and many of them stacked: scanned or unrolled, rematerialised or not."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,19 @@ from lm.shapes import HiddenBTD
 
 Remat = Literal['none', 'full', 'dots']
 
+
+def _is_no_gathering(primitive: Any, *_: Any, **params: Any) -> bool:
+    """Whether an operation does more than to place an array: `Layout.weight` does not."""
+    inner = params.get('call_jaxpr')
+    if primitive.name == 'custom_vjp_call' and inner is not None:
+        return any(_is_no_gathering(eqn.primitive) for eqn in inner.jaxpr.eqns)
+    return bool(primitive.name != 'sharding_constraint')
+
+
 SAVED: dict[str, Callable[..., bool]] = {
     'full': jax.checkpoint_policies.nothing_saveable,
     'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    'gathered': lambda primitive, *_, **__: primitive.name != 'sharding_constraint',
+    'gathered': _is_no_gathering,
 }
 """What each `model.remat` keeps for the backward pass; `dots` keeps the products with weights.
 
