@@ -243,6 +243,9 @@ class MeshConfig:
         None, 'devices that heads, feed-forward and vocabulary are split over; unset: 1'
     )
     seq: int | None = setting(None, 'devices that the positions of a row are split over; unset: 1')
+    collectives: Literal['auto', 'explicit'] = setting(
+        'auto', 'who puts them in: the compiler, or (zero2, zero3) a step by shard_map'
+    )
     devices: int | None = setting(None, 'how many devices to use; unset: all there are')
 
     def __post_init__(self) -> None:

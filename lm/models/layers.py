@@ -22,7 +22,7 @@ def _is_no_gathering(primitive: Any, *_: Any, **params: Any) -> bool:
     inner = params.get('call_jaxpr')
     if primitive.name == 'custom_vjp_call' and inner is not None:
         return any(_is_no_gathering(eqn.primitive) for eqn in inner.jaxpr.eqns)
-    return bool(primitive.name != 'sharding_constraint')
+    return primitive.name not in ('sharding_constraint', 'all_gather')
 
 
 SAVED: dict[str, Callable[..., bool]] = {

@@ -13,11 +13,13 @@ from lm import mesh as meshes
 from lm import registry
 from lm.batch import Batch, Row
 from lm.config import Config
+from lm.mesh.explicit import explicit_layout
 from lm.mesh.mesh import MeshLayout
 from lm.mesh.placement import Placement, place
 from lm.models.functional import Functional, functional
 from lm.objectives._objective import Objective
 from lm.precision.policy import POLICIES, Policy, default_policy_name
+from lm.training.explicit_step import build_explicit_step
 from lm.training.step import State, build_step
 from lm.vocabulary import Vocabulary
 
@@ -115,8 +117,12 @@ def build_program(config: Config, vocabulary: Vocabulary) -> Program:
     optimizer = registry.lookup('optimizers', config.optim.name, 'optim.name').build(
         config.optim, schedule, model.dims
     )
-    step = build_step(
-        model,
+    stepped, build = model, build_step
+    if config.mesh.collectives == 'explicit':
+        inside = explicit_layout(layout, model.dims, model.shapes)
+        stepped, build = functional(config.model, policy, inside), build_explicit_step
+    step = build(
+        stepped,
         objective,
         optimizer,
         schedule,

@@ -16,6 +16,13 @@ MESHES: dict[str, dict[str, Any]] = {
     'hybrid': {'mesh.strategy': 'zero3', 'mesh.replica': 2, 'mesh.fsdp': 4},
     'zero3_tensor': {'mesh.strategy': 'zero3', 'mesh.tensor': 2},
     'zero3_seq': {'mesh.strategy': 'zero3', 'mesh.seq': 2},
+    'zero2_explicit': {'mesh.strategy': 'zero2', 'mesh.collectives': 'explicit'},
+    'zero3_explicit': {'mesh.strategy': 'zero3', 'mesh.collectives': 'explicit'},
+    'hybrid_explicit': {
+        'mesh.strategy': 'zero3',
+        'mesh.replica': 2,
+        'mesh.collectives': 'explicit',
+    },
     'all': {'mesh.strategy': 'zero3', 'mesh.fsdp': 2, 'mesh.tensor': 2, 'mesh.seq': 2},
 }
 FAMILIES = ['gpt2', 'llama', 'bert', 't5']

@@ -1,0 +1,120 @@
+"""The collectives of a compiled program, with how often each runs and how much it moves."""
+
+import math
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+
+KINDS = (
+    'all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute',
+    'all-reduce-scatter',
+)  # fmt: skip
+BYTES = {
+    'pred': 1, 's8': 1, 'u8': 1, 'bf16': 2, 'f16': 2, 's16': 2, 'u16': 2, 's32': 4, 'u32': 4,
+    'f32': 4, 's64': 8, 'u64': 8, 'f64': 8,
+}  # fmt: skip
+_COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\{$')
+_OPERATION = re.compile(r' = (\(.*?\)|\S+) ([\w\-]+?)(?:-start)?\((.*)$')
+_ARRAY = re.compile(r'([a-z]+\d*)\[([\d,]*)\]')
+_CALLED = re.compile(
+    r'(?:calls|to_apply|condition|body|true_computation|false_computation)=%?([\w.\-]+)'
+)
+_BRANCHES = re.compile(r'branch_computations=\{([^}]*)\}')
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_GROUPS = re.compile(r'replica_groups=(?:\[(\d+),(\d+)\]|\{\{([\d,]*)\})')
+
+
+@dataclass(frozen=True)
+class Collective:
+    """A collective operation of a program.
+
+    Attributes:
+      kind: one of `KINDS`.
+      elements: of the whole array that it makes or reduces, over the devices of its group.
+      bytes: the same in bytes.
+      group: how many devices take part together; 0: all.
+      times: how often a run of the program comes by it.
+    """
+
+    kind: str
+    elements: int
+    bytes: int
+    group: int
+    times: int
+
+    @property
+    def moved(self) -> int:
+        """Elements that a device sends in a run, as rings do for a large group.
+
+        An all-reduce is a reduce-scatter and an all-gather: twice its size (Rajbhandari et al.
+        2020, section 7.1).
+        """
+        if self.group == 1:
+            return 0
+        return self.elements * self.times * (2 if self.kind == 'all-reduce' else 1)
+
+
+def collectives(hlo: str) -> list[Collective]:
+    """The collectives of a compiled program's text, `compiled.as_text()`.
+
+    Loops count as often as XLA knows that they run; a loop of unknown length counts once.
+    """
+    entry, lines = _computations(hlo)
+    times: dict[str, int] = defaultdict(int)
+
+    def visit(name: str, count: int) -> None:
+        times[name] += count
+        for line in lines.get(name, ()):
+            trips = _TRIPS.search(line) if ' while(' in line else None
+            inner = count * int(trips[1]) if trips else count
+            called = _CALLED.findall(line)
+            for branches in _BRANCHES.findall(line):
+                called += [branch.strip().lstrip('%') for branch in branches.split(',')]
+            for other in called:
+                visit(other, inner)
+
+    visit(entry, 1)
+    found = []
+    for name, count in times.items():
+        for line in lines.get(name, ()):
+            match = _OPERATION.search(line)
+            if match and match[2] in KINDS:
+                group = _group_size(line)
+                elements, size = _whole(match[1], match[2], group)
+                found.append(Collective(match[2], elements, size, group, count))
+    return found
+
+
+def _computations(hlo: str) -> tuple[str, dict[str, list[str]]]:
+    """The name of the entry computation, and the lines of each."""
+    lines: dict[str, list[str]] = {}
+    entry = name = ''
+    for line in hlo.splitlines():
+        match = _COMPUTATION.match(line)
+        if match:
+            name = match[2]
+            lines[name] = []
+            entry = name if match[1] else entry
+        elif name:
+            lines[name].append(line)
+    return entry, lines
+
+
+def _whole(result: str, kind: str, group: int) -> tuple[int, int]:
+    """Elements and bytes of the arrays that a collective's devices hold together."""
+    arrays = _ARRAY.findall(result)
+    elements = sum(math.prod(map(int, filter(None, sizes.split(',')))) for _, sizes in arrays)
+    size = sum(
+        BYTES.get(dtype, 4) * math.prod(map(int, filter(None, sizes.split(','))))
+        for dtype, sizes in arrays
+    )
+    if kind in ('reduce-scatter', 'all-reduce-scatter'):  # its result is a device's part
+        return elements * group, size * group
+    return elements, size
+
+
+def _group_size(line: str) -> int:
+    match = _GROUPS.search(line)
+    if match is None:
+        return 0
+    return int(match[2]) if match[2] else len(match[3].split(','))

@@ -1,0 +1,128 @@
+"""The optimizer step by `shard_map`, every collective written out: a second backend, and an oracle.
+
+ZeRO-2 and ZeRO-3 (Rajbhandari et al. 2020, sections 5.2 and 5.3) on the axes replica and fsdp. It
+shares the model, the objective and the optimizer with `step.py`, and none of how arrays are laid.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import PartitionSpec
+
+from lm.batch import Batch
+from lm.layout import Layout
+from lm.mesh.axes import ROWS
+from lm.mesh.explicit import gathered, own_part, scattered, split_axis
+from lm.mesh.placement import Placement
+from lm.models.functional import Functional
+from lm.objectives._objective import Objective
+from lm.shapes import Params
+from lm.training.step import State, TakeStep, split_rows
+
+
+def build_explicit_step(
+    functional: Functional,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    placement: Placement,
+    *,
+    microbatches: int,
+    clip_norm: float | None,
+    seed: int,
+) -> TakeStep:
+    """The step to be jitted; the same numbers as `build_step`, but for dropout.
+
+    Args:
+      functional: the model on an `ExplicitLayout`.
+      objective, optimizer, schedule: as of `build_step`.
+      placement: of zero2 or zero3, without tensor and seq.
+      microbatches: each device accumulates over this many parts of its rows.
+      clip_norm: the global gradient norm is clipped to this.
+      seed: decides dropout, on each device another.
+    """
+    layout = placement.layout
+    whole_params = layout.stage < 3
+    splits = {path: sharding.spec for path, sharding in placement.updated.items()}
+    use_dropout = functional.config.dropout > 0
+
+    def sums(params: Params, batch: Batch, key: jax.Array) -> Any:
+        logits_BTV = functional.apply(params, batch, dropout_key=key if use_dropout else None)
+        return objective.loss(logits_BTV, batch)
+
+    gradient_of_sum = jax.value_and_grad(sums, has_aux=True)
+
+    def reduced(gradients: Params) -> Params:
+        """Sums over all devices, each keeping its part; of a gathered weight it is one already."""
+        parts = {
+            path: g
+            if not whole_params and split_axis(splits[path]) is not None
+            else scattered(g, splits[path])
+            for path, g in gradients.items()
+        }
+        return jax.lax.psum(parts, 'replica')
+
+    def accumulated(params: Params, batch: Batch, key: jax.Array) -> Any:
+        if microbatches == 1:
+            (loss, weight), gradients = gradient_of_sum(params, batch, key)
+            return loss, weight, reduced(gradients)
+        parts = split_rows(batch, microbatches, Layout())
+
+        def add(carry: Any, part: Any) -> tuple[Any, None]:
+            loss, weight, gradients = carry
+            (more_loss, more_weight), more = gradient_of_sum(params, part[0], part[1])
+            added = jax.tree.map(jnp.add, gradients, reduced(more))
+            return (loss + more_loss, weight + more_weight, added), None
+
+        shard = {path: own_part(x, splits[path]) for path, x in params.items()}
+        none = jax.tree.map(jnp.zeros_like, shard if whole_params else params)
+        keys = jax.random.split(key, microbatches)
+        return jax.lax.scan(add, (jnp.float32(0), jnp.float32(0), none), (parts, keys))[0]
+
+    def squares(gradients: Params) -> jax.Array:
+        """The squared global norm, of gradients of which each device has a part."""
+        split, whole = jnp.float32(0), jnp.float32(0)
+        for path, g in gradients.items():
+            square = jnp.sum(jnp.square(g.astype(jnp.float32)))
+            if split_axis(splits[path]) is None:
+                whole += square
+            else:
+                split += square
+        return jax.lax.psum(split, 'fsdp') + whole
+
+    def step(state: State, batch: Batch) -> tuple[State, jax.Array]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        key = jax.random.fold_in(key, jax.lax.axis_index(ROWS))
+        loss, weight, gradients = accumulated(state.params, batch, key)
+        loss, targets = jax.lax.psum((loss, weight), ROWS)
+        weight = jnp.maximum(targets, 1)
+        gradients = jax.tree.map(lambda g: g / weight.astype(g.dtype), gradients)
+        norm = jnp.sqrt(squares(gradients))
+        if clip_norm is not None:
+            shrink = jnp.minimum(1, clip_norm / norm)
+            gradients = jax.tree.map(lambda g: g * shrink.astype(g.dtype), gradients)
+        params = state.params
+        if whole_params:
+            params = {path: own_part(x, splits[path]) for path, x in params.items()}
+        updates, opt_state = optimizer.update(gradients, state.opt_state, params)
+        params = optax.apply_updates(params, updates)
+        if whole_params:
+            params = {path: gathered(x, splits[path]) for path, x in params.items()}
+        metrics_4 = jnp.stack([loss / weight, norm, jnp.float32(schedule(state.step)), targets])
+        return State(params, opt_state, state.step + 1), metrics_4
+
+    def mapped(state: State, batch: Batch) -> tuple[State, jax.Array]:
+        lies = (placement.params, placement.state(state.opt_state), layout.replicated)
+        specs = State._make(jax.tree.map(lambda sharding: sharding.spec, lies))
+        rows = jax.tree.map(lambda _: PartitionSpec(ROWS), batch)
+        return jax.shard_map(
+            step,
+            mesh=layout.mesh,
+            in_specs=(specs, rows),
+            out_specs=(specs, PartitionSpec()),
+            check_vma=False,
+        )(state, batch)
+
+    return mapped
