@@ -8,13 +8,16 @@ fuse some away, and a fused attention kernel keeps no scores.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from lm.models.spec import TransformerSpec
 from lm.planning.axes import Axes
 from lm.planning.parameters import ModelShape, sides
 
 FP32 = 4
-REMATS = ('none', 'dots', 'full')
+Remat = Literal['none', 'dots', 'full']
+
+REMATS: tuple[Remat, ...] = ('none', 'dots', 'full')
 """Values of `model.remat`, from most memory to least."""
 
 ACTIVATION_ARRAYS = {'silu': 4, 'gelu': 4, 'gelu_tanh': 6}

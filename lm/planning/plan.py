@@ -1,0 +1,310 @@
+"""A run before it exists: what each strategy holds and how long a step takes. Imports no jax."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lm import registry
+from lm.config import Config, require
+from lm.planning.activations import REMATS, Work, activations
+from lm.planning.axes import Axes
+from lm.planning.counts import count_parameters
+from lm.planning.devices import Device
+from lm.planning.flops import FlopCount, train_flops, train_flops_exact
+from lm.planning.memory import (
+    ESTIMATES,
+    STRATEGIES,
+    Held,
+    Memory,
+    Strategy,
+    held,
+    host_bytes_while_saving,
+    state_memory,
+    step_memory,
+)
+from lm.planning.parameters import ModelShape, model_shape
+from lm.planning.recipes import Recipe
+from lm.planning.roofline import Roofline, roofline
+from lm.vocabulary import NUM_SENTINELS, Vocabulary
+
+USABLE = 0.92
+"""Share of a device's memory that a run can count on; the runtime, its kernels and fragmentation
+take the rest (an estimate)."""
+
+
+@dataclass(frozen=True)
+class StrategyPlan:
+    """One strategy.
+
+    Attributes:
+      memory: bytes on a device.
+      fits: whether they fit into the device named; None where none is.
+      time: bounds of a step; None without a device or a config.
+      activations_by_remat: bytes of activations and logits under each value of `model.remat`.
+      host_bytes: host memory while a checkpoint is saved.
+    """
+
+    memory: Memory
+    fits: bool | None
+    time: Roofline | None
+    activations_by_remat: dict[str, float]
+    host_bytes: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain numbers, bytes rounded."""
+        parts = {f'{name}_bytes': round(getattr(self.memory, name)) for name in PARTS}
+        found: dict[str, Any] = {
+            'per_device_bytes': round(self.memory.total),
+            **parts,
+            'estimates': [f'{name}_bytes' for name in ESTIMATES if parts[f'{name}_bytes']],
+            'fits': self.fits,
+        }
+        if self.activations_by_remat:
+            found['activations_by_remat'] = {
+                remat: round(size) for remat, size in self.activations_by_remat.items()
+            }
+        if self.host_bytes is not None:
+            found['host_bytes_while_saving'] = round(self.host_bytes)
+        if self.time is not None:
+            found['step_seconds'] = {
+                'compute': self.time.compute,
+                'memory': self.time.memory,
+                'links': self.time.links,
+                'overlapped': self.time.overlapped,
+                'in_turn': self.time.in_turn,
+                'bound': self.time.bound,
+            }
+        return found
+
+
+PARTS = tuple(Memory.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked: a config, or only a number of parameters, on so many devices.
+
+    Attributes:
+      recipe: bytes a parameter.
+      axes: devices along each axis, for zero1 to zero3; ddp makes replicas of fsdp.
+      device: what they are, or None.
+      config: the run, or None where only `params` is known.
+      params: numbers in the model's arrays; of a config without the vocabulary's padding.
+    """
+
+    recipe: Recipe
+    axes: Axes
+    device: Device | None
+    config: Config | None
+    params: float
+    model: ModelShape | None = None
+    lengths: dict[str, int] | None = None
+
+    @classmethod
+    def of_params(
+        cls, params: float, recipe: Recipe, axes: Axes, device: Device | None = None
+    ) -> 'Plan':
+        """The plan of a model of which only the size is known.
+
+        Raises:
+          UserError: it is not positive.
+        """
+        require(params > 0, f'params={params:g}: must be positive')
+        require(axes.seq == 1, f'seq={axes.seq}: rows are not known; give a config')
+        return cls(recipe, axes, device, None, params)
+
+    @classmethod
+    def of_config(
+        cls, config: Config, recipe: Recipe, axes: Axes, device: Device | None = None
+    ) -> 'Plan':
+        """The plan of a run.
+
+        Raises:
+          UserError: the axes do not divide the model or its batch.
+        """
+        model = model_shape(config.model)
+        lengths = side_lengths(config, model.family)
+        _require_division(config, model, lengths, axes)
+        return cls(recipe, axes, device, config, count_parameters(model).total, model, lengths)
+
+    def strategies(self) -> dict[Strategy, StrategyPlan]:
+        """Each strategy on these devices."""
+        return {strategy: self.strategy(strategy) for strategy in STRATEGIES}
+
+    def strategy(self, strategy: Strategy) -> StrategyPlan:
+        """One strategy on these devices."""
+        memory = self._memory(strategy)
+        fits = None if self.device is None else memory.total <= USABLE * self.device.memory
+        host = None
+        if self.device is not None:
+            host = host_bytes_while_saving(memory, strategy, self.axes, self.device.host)
+        return StrategyPlan(memory, fits, self._time(strategy, memory), self._by_remat(), host)
+
+    def as_json(self) -> dict[str, Any]:
+        """By strategy; what does not depend on it (parameters, FLOPs) is in each."""
+        about: dict[str, Any] = {
+            'params': round(self.params),
+            'devices': self.axes.devices,
+            'recipe': self.recipe.name,
+        }
+        counted, config = self.flops(), self.config
+        if counted is not None and config is not None:
+            about['flops_per_step'] = [
+                {
+                    'rule': count.rule,
+                    'flops': config.train.batch_size * count.row,
+                    'by_group': {
+                        name: config.train.batch_size * n for name, n in count.by_group.items()
+                    },
+                }
+                for count in counted
+            ]
+        return {
+            strategy: {**found.as_json(), 'advice': self.advice(strategy), **about}
+            for strategy, found in self.strategies().items()
+        }
+
+    def flops(self) -> tuple[FlopCount, FlopCount] | None:
+        """FLOPs of a row by the 6N rule and by the exact one; None where only a size is known."""
+        if self.model is None or self.lengths is None:
+            return None
+        first, *second = self.lengths.values()
+        decoder = second[0] if second else None
+        return (
+            train_flops(self.model, first, decoder),
+            train_flops_exact(self.model, first, decoder),
+        )
+
+    def advice(self, strategy: Strategy) -> str:
+        """Whether the strategy fits, and if not what to change first."""
+        if self.device is None:
+            return 'name a device (--device_kind) to see whether it fits'
+        total, usable = self._memory(strategy).total, USABLE * self.device.memory
+        room = f'{gigabytes(total)} of {gigabytes(usable)} usable'
+        if total <= usable:
+            return f'fits ({room})'
+        best, least = '', total
+        for words, plan, other in self._changes(strategy):
+            needed = plan._memory(other).total
+            if needed <= usable:
+                return f'does not fit ({room}); change this first: {words} ({gigabytes(needed)})'
+            if needed < least:
+                best, least = words, needed
+        remedy = 'use more devices, or devices with more memory'
+        if best:
+            remedy += f'; {best} helps most, to {gigabytes(least)}'
+        return f'does not fit ({room}), nor does any one change: {remedy}'
+
+    def _changes(self, strategy: Strategy) -> 'Iterator[tuple[str, Plan, Strategy]]':
+        """Single changes, the cheapest in time first."""
+        stages = list(STRATEGIES)
+        if self.axes.fsdp > 1:
+            for other in stages[stages.index(strategy) + 1 :]:
+                yield f'mesh.strategy={other}', self, other
+        if self.config is None:
+            for factor in (2, 4, 8, 16, 32, 64):
+                axes = replace(self.axes, fsdp=self.axes.fsdp * factor)
+                yield f'{axes.devices} devices', replace(self, axes=axes), strategy
+            return
+        train, model = self.config.train, self.config.model
+        parts = train.microbatches * 2
+        while train.batch_size % (parts * self.axes.rows) == 0:
+            changed = replace(self.config, train=replace(train, microbatches=parts))
+            yield f'train.microbatches={parts}', replace(self, config=changed), strategy
+            parts *= 2
+        for remat in REMATS[REMATS.index(model.remat) + 1 :]:
+            changed = replace(self.config, model=replace(model, remat=remat))
+            yield f'model.remat={remat}', replace(self, config=changed), strategy
+
+    def _work(self) -> Work:
+        assert self.config is not None and self.lengths is not None
+        train = self.config.train
+        rows = train.batch_size // (train.microbatches * self.axes.rows)
+        return Work(rows, self.lengths, self.axes, self.recipe.compute)
+
+    def _arrays(self) -> Held:
+        if self.model is None:
+            return Held.evenly(self.params, self.axes)
+        return held(self.model, self.axes)
+
+    def _memory(self, strategy: Strategy) -> Memory:
+        if self.config is None or self.model is None:
+            return state_memory(self._arrays(), self.recipe, strategy)
+        return step_memory(
+            self.model,
+            self._work(),
+            self.recipe,
+            strategy,
+            self.config.model.remat,
+            self.config.train.microbatches,
+        )
+
+    def _by_remat(self) -> dict[str, float]:
+        if self.model is None:
+            return {}
+        return {remat: activations(self.model, self._work(), remat).peak for remat in REMATS}
+
+    def _time(self, strategy: Strategy, memory: Memory) -> Roofline | None:
+        counted = self.flops()
+        if counted is None or self.device is None or self.config is None or self.model is None:
+            return None
+        return roofline(
+            self.model,
+            counted[1],
+            self._work(),
+            self._arrays(),
+            memory,
+            self.recipe,
+            strategy,
+            self.device,
+            remat=self.config.model.remat,
+            microbatches=self.config.train.microbatches,
+        )
+
+
+def side_lengths(config: Config, family: str) -> dict[str, int]:
+    """Positions of each side of a row: the decoder's length is the objective's.
+
+    Raises:
+      UserError: the objective refuses the sequence length.
+    """
+    if family != 'encoder_decoder':
+        return {family: config.train.seq_len}
+    size, sentinels = config.model.tokens, tuple(range(NUM_SENTINELS))
+    # Lengths depend on no id, only on there being enough of them.
+    vocabulary = Vocabulary(size, 0, 0, 0, 0, 0, sentinels, ())
+    member = registry.lookup('objectives', config.objective.name, 'objective.name')
+    objective = member.build(config.objective.options, vocabulary, config.train.seq_len)
+    return {'encoder': config.train.seq_len, 'decoder': objective.target_len}
+
+
+def gigabytes(size: float) -> str:
+    """Bytes as GB of 1e9, to three digits."""
+    value = size / 1e9
+    return f'{value:,.0f} GB' if value >= 1000 else f'{value:#.3g} GB'
+
+
+def _require_division(
+    config: Config, model: ModelShape, lengths: dict[str, int], axes: Axes
+) -> None:
+    train = config.train
+    rows = train.batch_size // train.microbatches
+    require(
+        rows % axes.rows == 0,
+        f'train.batch_size={train.batch_size}: {rows} rows a microbatch do not split evenly over '
+        f'{axes.rows} devices (replica x fsdp); make it a multiple of '
+        f'{axes.rows * train.microbatches}, or use tensor or seq',
+    )
+    sizes = {
+        'model.num_heads': config.model.num_heads,
+        'model.num_kv_heads': config.model.kv_heads,
+        'model.d_ff': model.spec.feed_forward_width,
+        'the padded vocabulary': config.model.padded_vocab_size,
+    }
+    for name, size in sizes.items():
+        require(size % axes.tensor == 0, f'tensor={axes.tensor}: does not divide {name}={size}')
+    for side, length in lengths.items():
+        require(
+            length % axes.seq == 0,
+            f"seq={axes.seq}: does not divide the {side}'s {length} positions",
+        )
