@@ -10,11 +10,10 @@ import json
 
 from lm.errors import UserError
 from lm.flags import Flags
-from lm.planning.axes import lay_out
-from lm.planning.devices import DEVICES, find_device
-from lm.planning.plan import Plan
+from lm.planning.devices import DEVICES
+from lm.planning.plan import Plan, plan
 from lm.planning.plan_text import as_text
-from lm.planning.recipes import RECIPES, find_recipe, recipe_of
+from lm.planning.recipes import RECIPES
 from lm.planning.textbook import accounting, zero_table
 
 OWN = ('params', 'devices', 'recipe', 'device_kind', 'replica', 'fsdp', 'tensor', 'seq')
@@ -41,32 +40,21 @@ def define_flags(flags: Flags) -> None:
 def main(flags: Flags) -> None:
     """Prints the plan."""
     try:
-        plan = _plan(flags)
+        found = _plan(flags)
     except UserError as error:
         message = str(error)
         raise UserError(f'--{message}' if message.startswith(OWN) else message) from error
     if flags['json']:
-        print(json.dumps(plan.as_json()))
+        print(json.dumps(found.as_json()))
     else:
-        print('\n\n'.join([as_text(plan), accounting(), zero_table()]))
+        print('\n\n'.join([as_text(found), accounting(), zero_table()]))
 
 
 def _plan(flags: Flags) -> Plan:
-    config_given = flags.given('config') or flags.given('config.')
-    if flags.given('params') and config_given:
+    with_config = flags.given('config') or flags.given('config.')
+    if flags.given('params') and with_config:
         raise UserError('params: give it or --config, not both')
     if not flags.given('params') and not flags.given('config'):
         raise UserError('params: missing; give a number of parameters, or --config')
-    axes = lay_out(
-        flags['devices'],
-        replica=flags['replica'],
-        fsdp=flags['fsdp'],
-        tensor=flags['tensor'],
-        seq=flags['seq'],
-    )
-    device = find_device(flags['device_kind']) if flags['device_kind'] else None
-    recipe = find_recipe(flags['recipe']) if flags['recipe'] else None
-    if flags.given('params'):
-        return Plan.of_params(flags['params'], recipe or RECIPES['bf16_mixed'], axes, device)
-    config = flags.config()
-    return Plan.of_config(config, recipe or recipe_of(config), axes, device)
+    given = {name: flags[name] for name in OWN}
+    return plan(flags.config() if with_config else None, **given)

@@ -89,7 +89,7 @@ class Device:
     source: str
 
     def peak(self, compute_bytes: int) -> float:
-        """FLOP/s of matrix products of 2- or 4-byte numbers.
+        """FLOP/s of matrix products of 2- or 4-byte numbers; a V100's 16 bit are fp16.
 
         Where the source prints no fp32 rate (TPUs) it is taken as a sixth of bf16's: fp32
         products are six bf16 passes there (`matmul_precision=highest`).
@@ -156,7 +156,9 @@ def find_device(kind: str) -> Device:
     for name, device in DEVICES.items():
         if _plain(name) == wanted:
             return device
-    raise UserError(f'device_kind={kind}: not in the table{did_you_mean(kind.lower(), [*DEVICES])}')
+    begin = [name for name in DEVICES if wanted and _plain(name).startswith(wanted)]
+    hint = f'; one of {", ".join(begin)}' if begin else did_you_mean(kind.lower(), [*DEVICES])
+    raise UserError(f'device_kind={kind}: not in the table{hint}')
 
 
 def _plain(kind: str) -> str:

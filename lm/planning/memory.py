@@ -140,7 +140,7 @@ def step_memory(
         state.gradients,
         state.optimizer,
         accumulator=state.gradients if microbatches > 1 else 0,
-        compute_weights=_compute_weights(arrays, recipe, strategy, remat, work.axes),
+        compute_weights=_compute_weights(arrays, recipe, strategy, model, remat, work.axes),
         activations=kept.saved,
         logits=kept.logits,
         workspace=_workspace(kept),
@@ -148,17 +148,19 @@ def step_memory(
 
 
 def _compute_weights(
-    arrays: Held, recipe: Recipe, strategy: Strategy, remat: str, axes: Axes
+    arrays: Held, recipe: Recipe, strategy: Strategy, model: ModelShape, remat: str, axes: Axes
 ) -> float:
     """Bytes of weights that are not those at rest.
 
     Without remat every layer's cast, or gathered weight, is kept for the backward pass; with it
-    those of the layer at work, and of the one that is gathered ahead.
+    those of the layer at work, and of the one that is gathered ahead. Unrolled layers are gathered
+    all at once.
     """
     gathered = strategy == 'zero3' and axes.fsdp > 1
     if not gathered and not recipe.cast:
         return 0
-    outside = arrays.matrices if remat == 'none' else 0
+    all_layers = remat == 'none' or (gathered and not model.config.scan_layers)
+    outside = arrays.matrices if all_layers else 0
     at_work = (recipe.weights * gathered + recipe.cast) * arrays.layer
     return recipe.compute * outside + at_work * (1 + gathered)
 

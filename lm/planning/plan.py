@@ -7,9 +7,9 @@ from typing import Any
 from lm import registry
 from lm.config import Config, require
 from lm.planning.activations import REMATS, Work, activations
-from lm.planning.axes import Axes
+from lm.planning.axes import Axes, lay_out
 from lm.planning.counts import count_parameters
-from lm.planning.devices import Device
+from lm.planning.devices import Device, find_device
 from lm.planning.flops import FlopCount, train_flops, train_flops_exact
 from lm.planning.memory import (
     ESTIMATES,
@@ -23,7 +23,7 @@ from lm.planning.memory import (
     step_memory,
 )
 from lm.planning.parameters import ModelShape, model_shape
-from lm.planning.recipes import Recipe
+from lm.planning.recipes import RECIPES, Recipe, find_recipe, recipe_of
 from lm.planning.roofline import Roofline, roofline
 from lm.vocabulary import NUM_SENTINELS, Vocabulary
 
@@ -175,10 +175,10 @@ class Plan:
             train_flops_exact(self.model, first, decoder),
         )
 
-    def advice(self, strategy: Strategy) -> str:
-        """Whether the strategy fits, and if not what to change first."""
+    def advice(self, strategy: Strategy) -> str | None:
+        """Whether the strategy fits, and if not what to change first; None without a device."""
         if self.device is None:
-            return 'name a device (--device_kind) to see whether it fits'
+            return None
         total, usable = self._memory(strategy).total, USABLE * self.device.memory
         room = f'{gigabytes(total)} of {gigabytes(usable)} usable'
         if total <= usable:
@@ -262,6 +262,46 @@ class Plan:
         )
 
 
+def plan(
+    config: Config | None = None,
+    *,
+    params: float | None = None,
+    devices: int = 1,
+    device_kind: str = '',
+    recipe: str = '',
+    replica: int | None = None,
+    fsdp: int | None = None,
+    tensor: int = 1,
+    seq: int = 1,
+) -> Plan:
+    """What a run needs before it exists: `.strategies()`, `.advice(strategy)`, `.as_json()`.
+
+    Args:
+      config: the run; its `mesh` is not read.
+      params: a number of parameters, instead of `config`.
+      devices: how many.
+      device_kind: which, of `lm.planning.devices.DEVICES`; empty: no time, no verdict.
+      recipe: bytes a parameter, of `lm.planning.recipes.RECIPES`; empty: what `lm train` keeps.
+      replica: groups of devices that each hold the whole state.
+      fsdp: devices that zero1 to zero3 split over; None: those that are left.
+      tensor: devices that heads, feed-forward width and vocabulary are split over.
+      seq: devices that the positions of a row are split over.
+
+    Raises:
+      UserError: both or neither of `config` and `params`, an unknown name, or axes that do not
+        divide the devices, the model or its batch.
+    """
+    require(config is None or params is None, 'params: give it or config, not both')
+    require(config is not None or params is not None, 'params: missing; give it, or config')
+    axes = lay_out(devices, replica=replica, fsdp=fsdp, tensor=tensor, seq=seq)
+    device = find_device(device_kind) if device_kind else None
+    chosen = find_recipe(recipe) if recipe else None
+    if config is not None:
+        return Plan.of_config(config, chosen or recipe_of(config), axes, device)
+    assert params is not None
+    return Plan.of_params(params, chosen or RECIPES['bf16_mixed'], axes, device)
+
+
 def side_lengths(config: Config, family: str) -> dict[str, int]:
     """Positions of each side of a row: the decoder's length is the objective's.
 
@@ -281,7 +321,7 @@ def side_lengths(config: Config, family: str) -> dict[str, int]:
 def gigabytes(size: float) -> str:
     """Bytes as GB of 1e9, to three digits."""
     value = size / 1e9
-    return f'{value:,.0f} GB' if value >= 1000 else f'{value:#.3g} GB'
+    return f'{value:,.0f} GB' if value >= 100 else f'{value:.3g} GB'
 
 
 def _require_division(

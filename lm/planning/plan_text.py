@@ -20,14 +20,19 @@ def as_text(plan: Plan) -> str:
         blocks.append('\n'.join([_row('seconds a step, at least', list(found)), *_time(columns)]))
     if plan.model is not None:
         blocks.append('\n'.join(_flops(plan)))
-    verdicts = [f'{strategy:<6} {plan.advice(strategy)}' for strategy in found]
-    return '\n\n'.join([*blocks, '\n'.join(verdicts)])
+    if plan.device is None:
+        blocks.append(
+            'Name a device (device_kind) to see whether it fits, and how long a step takes.'
+        )
+    else:
+        blocks.append('\n'.join(f'{name:<6} {plan.advice(name)}' for name in found))
+    return '\n\n'.join(blocks)
 
 
 def _heading(plan: Plan) -> list[str]:
     recipe, axes = plan.recipe, plan.axes
     sizes = {'replica': axes.replica, 'fsdp': axes.fsdp, 'tensor': axes.tensor, 'seq': axes.seq}
-    laid = ' x '.join(f'{name} {size}' for name, size in sizes.items() if size > 1) or 'one'
+    laid = ' x '.join(f'{name} {size}' for name, size in sizes.items() if size > 1) or 'no axis'
     parts = (
         f'{recipe.weights} weights + {recipe.gradients} gradients + {recipe.optimizer} optimizer'
     )
@@ -36,7 +41,7 @@ def _heading(plan: Plan) -> list[str]:
     if recipe.temporaries:
         parts += f' + {recipe.temporaries} activations and temporaries'
     lines = [
-        f'{plan.params:,.0f} parameters on {axes.devices} devices ({laid})',
+        f'{plan.params:,.0f} parameters, devices: {axes.devices} ({laid})',
         f'{recipe.name}: {parts} = {recipe.total} bytes a parameter ({recipe.source})',
     ]
     if plan.device is not None:

@@ -51,7 +51,7 @@ def accounting() -> str:
         'parameter',
         '  often quoted: 80 bytes a parameter, 40 in 16 bit, 20 in 8 bit; 64 of the 80 would be '
         'activations',
-        '  mixed precision: 2 weights + 2 gradients + 12 Adam with an fp32 copy = 16 bytes, without '
+        '  mixed precision: 2 weights + 2 gradients + 12 Adam and fp32 copy = 16 bytes, without '
         'activations',
         '',
         '  size   store fp32     24 bytes     80 bytes       16 bit        8 bit   '
@@ -73,7 +73,7 @@ def zero_table() -> str:
     ]
     for devices in ZERO_DEVICES:
         cells = ''.join(
-            f'{zero_bytes(params, devices, strategy) / 1e9:>14,.4g}'
+            f'{zero_bytes(params, devices, strategy) / 1e9:>14,.2f}'
             for params in ZERO_SIZES.values()
             for strategy in ZERO_COLUMNS.values()
         )
