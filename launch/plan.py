@@ -12,6 +12,7 @@ from lm.errors import UserError
 from lm.flags import Flags
 from lm.planning.devices import DEVICES
 from lm.planning.plan import Plan, plan
+from lm.planning.plan_json import as_json
 from lm.planning.plan_text import as_text
 from lm.planning.recipes import RECIPES
 from lm.planning.textbook import accounting, zero_table
@@ -45,7 +46,7 @@ def main(flags: Flags) -> None:
         message = str(error)
         raise UserError(f'--{message}' if message.startswith(OWN) else message) from error
     if flags['json']:
-        print(json.dumps(found.as_json()))
+        print(json.dumps(as_json(found)))
     else:
         print('\n\n'.join([as_text(found), accounting(), zero_table()]))
 

@@ -107,7 +107,11 @@ class Memory:
     @property
     def total(self) -> float:
         """Bytes in all."""
-        return sum(getattr(self, name) for name in self.__dataclass_fields__)
+        return sum(getattr(self, name) for name in PARTS)
+
+
+PARTS = tuple(Memory.__dataclass_fields__)
+"""The parts of `Memory`, in the order in which they are shown."""
 
 
 def state_memory(arrays: Held, recipe: Recipe, strategy: Strategy) -> Memory:

@@ -1,10 +1,7 @@
 """A run before it exists: what each strategy holds and how long a step takes. Imports no jax."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-from lm import registry
 from lm.config import Config, require
 from lm.planning.activations import REMATS, Work, activations
 from lm.planning.axes import Axes, lay_out
@@ -12,7 +9,6 @@ from lm.planning.counts import count_parameters
 from lm.planning.devices import Device, find_device
 from lm.planning.flops import FlopCount, train_flops, train_flops_exact
 from lm.planning.memory import (
-    ESTIMATES,
     STRATEGIES,
     Held,
     Memory,
@@ -25,7 +21,7 @@ from lm.planning.memory import (
 from lm.planning.parameters import ModelShape, model_shape
 from lm.planning.recipes import RECIPES, Recipe, find_recipe, recipe_of
 from lm.planning.roofline import Roofline, roofline
-from lm.vocabulary import NUM_SENTINELS, Vocabulary
+from lm.planning.rows import require_division, side_lengths
 
 USABLE = 0.92
 """Share of a device's memory that a run can count on; the runtime, its kernels and fragmentation
@@ -49,35 +45,6 @@ class StrategyPlan:
     time: Roofline | None
     activations_by_remat: dict[str, float]
     host_bytes: float | None
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain numbers, bytes rounded."""
-        parts = {f'{name}_bytes': round(getattr(self.memory, name)) for name in PARTS}
-        found: dict[str, Any] = {
-            'per_device_bytes': round(self.memory.total),
-            **parts,
-            'estimates': [f'{name}_bytes' for name in ESTIMATES if parts[f'{name}_bytes']],
-            'fits': self.fits,
-        }
-        if self.activations_by_remat:
-            found['activations_by_remat'] = {
-                remat: round(size) for remat, size in self.activations_by_remat.items()
-            }
-        if self.host_bytes is not None:
-            found['host_bytes_while_saving'] = round(self.host_bytes)
-        if self.time is not None:
-            found['step_seconds'] = {
-                'compute': self.time.compute,
-                'memory': self.time.memory,
-                'links': self.time.links,
-                'overlapped': self.time.overlapped,
-                'in_turn': self.time.in_turn,
-                'bound': self.time.bound,
-            }
-        return found
-
-
-PARTS = tuple(Memory.__dataclass_fields__)
 
 
 @dataclass(frozen=True)
@@ -124,7 +91,7 @@ class Plan:
         """
         model = model_shape(config.model)
         lengths = side_lengths(config, model.family)
-        _require_division(config, model, lengths, axes)
+        require_division(config, model, lengths, axes)
         return cls(recipe, axes, device, config, count_parameters(model).total, model, lengths)
 
     def strategies(self) -> dict[Strategy, StrategyPlan]:
@@ -133,36 +100,12 @@ class Plan:
 
     def strategy(self, strategy: Strategy) -> StrategyPlan:
         """One strategy on these devices."""
-        memory = self._memory(strategy)
+        memory = self.memory(strategy)
         fits = None if self.device is None else memory.total <= USABLE * self.device.memory
         host = None
         if self.device is not None:
             host = host_bytes_while_saving(memory, strategy, self.axes, self.device.host)
         return StrategyPlan(memory, fits, self._time(strategy, memory), self._by_remat(), host)
-
-    def as_json(self) -> dict[str, Any]:
-        """By strategy; what does not depend on it (parameters, FLOPs) is in each."""
-        about: dict[str, Any] = {
-            'params': round(self.params),
-            'devices': self.axes.devices,
-            'recipe': self.recipe.name,
-        }
-        counted, config = self.flops(), self.config
-        if counted is not None and config is not None:
-            about['flops_per_step'] = [
-                {
-                    'rule': count.rule,
-                    'flops': config.train.batch_size * count.row,
-                    'by_group': {
-                        name: config.train.batch_size * n for name, n in count.by_group.items()
-                    },
-                }
-                for count in counted
-            ]
-        return {
-            strategy: {**found.as_json(), 'advice': self.advice(strategy), **about}
-            for strategy, found in self.strategies().items()
-        }
 
     def flops(self) -> tuple[FlopCount, FlopCount] | None:
         """FLOPs of a row by the 6N rule and by the exact one; None where only a size is known."""
@@ -175,47 +118,6 @@ class Plan:
             train_flops_exact(self.model, first, decoder),
         )
 
-    def advice(self, strategy: Strategy) -> str | None:
-        """Whether the strategy fits, and if not what to change first; None without a device."""
-        if self.device is None:
-            return None
-        total, usable = self._memory(strategy).total, USABLE * self.device.memory
-        room = f'{gigabytes(total)} of {gigabytes(usable)} usable'
-        if total <= usable:
-            return f'fits ({room})'
-        best, least = '', total
-        for words, plan, other in self._changes(strategy):
-            needed = plan._memory(other).total
-            if needed <= usable:
-                return f'does not fit ({room}); change this first: {words} ({gigabytes(needed)})'
-            if needed < least:
-                best, least = words, needed
-        remedy = 'use more devices, or devices with more memory'
-        if best:
-            remedy += f'; {best} helps most, to {gigabytes(least)}'
-        return f'does not fit ({room}), nor does any one change: {remedy}'
-
-    def _changes(self, strategy: Strategy) -> 'Iterator[tuple[str, Plan, Strategy]]':
-        """Single changes, the cheapest in time first."""
-        stages = list(STRATEGIES)
-        if self.axes.fsdp > 1:
-            for other in stages[stages.index(strategy) + 1 :]:
-                yield f'mesh.strategy={other}', self, other
-        if self.config is None:
-            for factor in (2, 4, 8, 16, 32, 64):
-                axes = replace(self.axes, fsdp=self.axes.fsdp * factor)
-                yield f'{axes.devices} devices', replace(self, axes=axes), strategy
-            return
-        train, model = self.config.train, self.config.model
-        parts = train.microbatches * 2
-        while train.batch_size % (parts * self.axes.rows) == 0:
-            changed = replace(self.config, train=replace(train, microbatches=parts))
-            yield f'train.microbatches={parts}', replace(self, config=changed), strategy
-            parts *= 2
-        for remat in REMATS[REMATS.index(model.remat) + 1 :]:
-            changed = replace(self.config, model=replace(model, remat=remat))
-            yield f'model.remat={remat}', replace(self, config=changed), strategy
-
     def _work(self) -> Work:
         assert self.config is not None and self.lengths is not None
         train = self.config.train
@@ -227,7 +129,8 @@ class Plan:
             return Held.evenly(self.params, self.axes)
         return held(self.model, self.axes)
 
-    def _memory(self, strategy: Strategy) -> Memory:
+    def memory(self, strategy: Strategy) -> Memory:
+        """Bytes on a device under one strategy."""
         if self.config is None or self.model is None:
             return state_memory(self._arrays(), self.recipe, strategy)
         return step_memory(
@@ -274,7 +177,7 @@ def plan(
     tensor: int = 1,
     seq: int = 1,
 ) -> Plan:
-    """What a run needs before it exists: `.strategies()`, `.advice(strategy)`, `.as_json()`.
+    """What a run needs before it exists: `.strategies()` side by side, `.flops()` of a row.
 
     Args:
       config: the run; its `mesh` is not read.
@@ -300,51 +203,3 @@ def plan(
         return Plan.of_config(config, chosen or recipe_of(config), axes, device)
     assert params is not None
     return Plan.of_params(params, chosen or RECIPES['bf16_mixed'], axes, device)
-
-
-def side_lengths(config: Config, family: str) -> dict[str, int]:
-    """Positions of each side of a row: the decoder's length is the objective's.
-
-    Raises:
-      UserError: the objective refuses the sequence length.
-    """
-    if family != 'encoder_decoder':
-        return {family: config.train.seq_len}
-    size, sentinels = config.model.tokens, tuple(range(NUM_SENTINELS))
-    # Lengths depend on no id, only on there being enough of them.
-    vocabulary = Vocabulary(size, 0, 0, 0, 0, 0, sentinels, ())
-    member = registry.lookup('objectives', config.objective.name, 'objective.name')
-    objective = member.build(config.objective.options, vocabulary, config.train.seq_len)
-    return {'encoder': config.train.seq_len, 'decoder': objective.target_len}
-
-
-def gigabytes(size: float) -> str:
-    """Bytes as GB of 1e9, to three digits."""
-    value = size / 1e9
-    return f'{value:,.0f} GB' if value >= 100 else f'{value:.3g} GB'
-
-
-def _require_division(
-    config: Config, model: ModelShape, lengths: dict[str, int], axes: Axes
-) -> None:
-    train = config.train
-    rows = train.batch_size // train.microbatches
-    require(
-        rows % axes.rows == 0,
-        f'train.batch_size={train.batch_size}: {rows} rows a microbatch do not split evenly over '
-        f'{axes.rows} devices (replica x fsdp); make it a multiple of '
-        f'{axes.rows * train.microbatches}, or use tensor or seq',
-    )
-    sizes = {
-        'model.num_heads': config.model.num_heads,
-        'model.num_kv_heads': config.model.kv_heads,
-        'model.d_ff': model.spec.feed_forward_width,
-        'the padded vocabulary': config.model.padded_vocab_size,
-    }
-    for name, size in sizes.items():
-        require(size % axes.tensor == 0, f'tensor={axes.tensor}: does not divide {name}={size}')
-    for side, length in lengths.items():
-        require(
-            length % axes.seq == 0,
-            f"seq={axes.seq}: does not divide the {side}'s {length} positions",
-        )

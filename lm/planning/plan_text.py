@@ -1,7 +1,8 @@
 """A plan as text: the strategies side by side."""
 
-from lm.planning.memory import ESTIMATES
-from lm.planning.plan import PARTS, Plan, StrategyPlan, gigabytes
+from lm.planning.advice import advice, gigabytes
+from lm.planning.memory import ESTIMATES, PARTS
+from lm.planning.plan import Plan, StrategyPlan
 
 WIDTH = 34
 
@@ -25,7 +26,7 @@ def as_text(plan: Plan) -> str:
             'Name a device (device_kind) to see whether it fits, and how long a step takes.'
         )
     else:
-        blocks.append('\n'.join(f'{name:<6} {plan.advice(name)}' for name in found))
+        blocks.append('\n'.join(f'{name:<6} {advice(plan, name)}' for name in found))
     return '\n\n'.join(blocks)
 
 

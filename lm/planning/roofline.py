@@ -118,7 +118,8 @@ def _links(
     """Seconds of all collectives of a step, by what each device sends.
 
     An all-reduce sends twice its size, an all-gather and a reduce-scatter once (Rajbhandari et
-    al. 2020, section 7). Microbatches each reduce their gradients, and gather under zero3.
+    al. 2020, section 7). Microbatches each reduce their gradients, and gather under zero3, where a
+    weight passes as it is kept; a compiler may cast it first.
     """
     axes, state = work.axes, 0.0
     gradients = microbatches * recipe.gradients * arrays.whole

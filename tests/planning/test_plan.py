@@ -9,12 +9,15 @@ from lm.config import Config, load_config, override
 from lm.errors import UserError
 from lm.models.functional import functional
 from lm.planning.activations import REMATS
+from lm.planning.advice import advice
 from lm.planning.devices import DEVICES, PEAKS, find_device, peak_flops
 from lm.planning.flops import train_flops, train_flops_exact
-from lm.planning.memory import STRATEGIES
+from lm.planning.memory import PARTS, STRATEGIES
 from lm.planning.parameters import model_shape
-from lm.planning.plan import plan, side_lengths
+from lm.planning.plan import plan
+from lm.planning.plan_json import as_json
 from lm.planning.roofline import repeated_flops
+from lm.planning.rows import side_lengths
 from lm.precision.policy import POLICIES
 
 
@@ -39,13 +42,13 @@ def test_the_decoders_length_is_the_objectives() -> None:
 
 
 def test_parts_add_up_and_stages_save(seven: Config) -> None:
-    found = plan(seven, devices=64, device_kind='h100').strategies()
+    whole = plan(seven, devices=64, device_kind='h100')
+    found = whole.strategies()
     totals = [found[strategy].memory.total for strategy in STRATEGIES]
     assert totals == sorted(totals, reverse=True)
-    for one in found.values():
-        as_json = one.as_json()
-        parts = [f'{field.name}_bytes' for field in dataclasses.fields(one.memory)]
-        assert as_json['per_device_bytes'] == pytest.approx(sum(as_json[p] for p in parts), abs=9)
+    for one in as_json(whole).values():
+        parts = sum(one[f'{name}_bytes'] for name in PARTS)
+        assert one['per_device_bytes'] == pytest.approx(parts, abs=9)
     params = 6_738_415_616
     assert found['ddp'].memory.state == 12 * params
     norms = 65 * 4096  # vectors, which every device holds
@@ -96,22 +99,23 @@ def test_a_recipe_by_the_parameter_counts_no_activations_twice(seven: Config) ->
 
 
 def test_advice(seven: Config) -> None:
-    def advice(kind: str = 'a100-80gb', **changes: object) -> str:
-        said = plan(override(seven, changes), devices=64, device_kind=kind).advice('zero3')
-        assert said is not None
-        return said
+    def told(kind: str = 'a100-80gb', **changes: object) -> str | None:
+        return advice(plan(override(seven, changes), devices=64, device_kind=kind), 'zero3')
 
-    assert advice().startswith('fits')
-    assert 'change this first: train.microbatches=2' in advice(**{'train.batch_size': 2048})
-    assert 'change this first: model.remat=dots' in advice('a100-40gb', **{'model.remat': 'none'})
-    said = plan(params=175e9, devices=64, device_kind='h100').advice
-    assert said('ddp') == (
+    assert 'fits' in str(told())
+    assert 'change this first: train.microbatches=2' in str(told(**{'train.batch_size': 2048}))
+    assert 'change this first: model.remat=dots' in str(
+        told('a100-40gb', **{'model.remat': 'none'})
+    )
+    assert advice(plan(params=175e9, devices=64, device_kind='h100'), 'ddp') == (
         'does not fit (3,150 GB of 73.6 GB usable); '
         'change this first: mesh.strategy=zero3 (49.2 GB)'
     )
-    alone = plan(params=1e12, device_kind='h100').advice('zero3')
-    assert alone is not None and 'use more devices' in alone
-    assert plan(params=1e9).advice('ddp') is None
+    alone = plan(params=70e9, device_kind='h100')
+    assert 'change this first: zero3 on 32 devices' in str(advice(alone, 'ddp'))
+    far = plan(params=1e12, device_kind='v5e')
+    assert 'nor does any one change: use more devices' in str(advice(far, 'zero3'))
+    assert advice(plan(params=1e9), 'ddp') is None
 
 
 def test_devices() -> None:
