@@ -55,7 +55,7 @@ def _heading(plan: Plan) -> list[str]:
     if plan.config is not None:
         train = plan.config.train
         lines.append(
-            f'{train.batch_size} rows a step in {train.microbatches} microbatches, remat '
+            f'rows a step: {train.batch_size}, microbatches: {train.microbatches}, remat: '
             f'{plan.config.model.remat}'
         )
     return [*lines, 'GB = 1e9 bytes; ~ marks an estimate']
