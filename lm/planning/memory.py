@@ -60,11 +60,11 @@ def held(model: ModelShape, axes: Axes) -> Held:
         shape = model.shapes[path].shape
         own = math.prod(shape)
         spread = next((i for i, x in enumerate(letters) if x in TENSOR_LETTERS), None)
-        if spread is not None and shape[spread] % axes.tensor == 0:
+        if spread is None or axes.tensor == 1 or shape[spread] % axes.tensor:
+            spread = None
+        else:
             own //= axes.tensor
         free = [size for i, size in enumerate(shape) if letters[i] != 'L' and i != spread]
-        if spread is not None and axes.tensor == 1:
-            free.append(shape[spread])
         divides = is_matrix(letters) and any(size % axes.fsdp == 0 for size in free)
         whole += own
         split += own / axes.fsdp if divides else own
