@@ -10,6 +10,7 @@ _EXPORTS = {
     'generate': 'lm.generation.sample',
     'load': 'lm.training.load',
     'load_config': 'lm.config',
+    'plan': 'lm.planning.plan',
     'register': 'lm.registry',
     'train': 'lm.training.run',
 }

@@ -1,11 +1,15 @@
 """What a training batch is, from the objective's host half to the model."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-import jax
 import numpy as np
 
-Array = jax.Array | np.ndarray
+if TYPE_CHECKING:
+    import jax
+
+    Array: TypeAlias = jax.Array | np.ndarray
+else:
+    Array = Any  # objectives are looked up without jax
 
 
 class Row(NamedTuple):

@@ -1,10 +1,17 @@
-"""The dimension table: one letter a dimension, the same in array names, specs and parameters."""
+"""The dimension table: one letter a dimension, the same in array names, specs and parameters.
 
-from typing import TypeAlias
+Imports no jax, so that what reads only letters starts at once.
+"""
 
-import jax
+from typing import TYPE_CHECKING, Any, TypeAlias
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+if TYPE_CHECKING:
+    from jax import Array
+else:
+    Array = Any  # jaxtyping then checks the shape and dtype of any array
 
 DIMENSIONS = {
     'B': 'batch rows',
@@ -25,17 +32,17 @@ DIMENSIONS = {
 }
 """Letters of array names (`x_BTD`) and of a parameter's `dims` (`'DHK'`)."""
 
-Params: TypeAlias = dict[str, jax.Array]
+Params: TypeAlias = dict[str, Array]
 """A model's parameters: one array a path, such as `decoder/layers/attention/query`."""
 
 Dims: TypeAlias = dict[str, str]
 """The dimension letters of each parameter, by the same paths as `Params`."""
 
-TokensBT: TypeAlias = Int[jax.Array | np.ndarray, 'B T']
-HiddenBTD: TypeAlias = Float[jax.Array, 'B T D']
-LogitsBTV: TypeAlias = Float[jax.Array, 'B T V']
-MaskBTS: TypeAlias = Bool[jax.Array, '#B T S']
-Scalar: TypeAlias = Float[jax.Array, '']
+TokensBT: TypeAlias = Int[Array | np.ndarray, 'B T']
+HiddenBTD: TypeAlias = Float[Array, 'B T D']
+LogitsBTV: TypeAlias = Float[Array, 'B T V']
+MaskBTS: TypeAlias = Bool[Array, '#B T S']
+Scalar: TypeAlias = Float[Array, '']
 
 
 def is_matrix(dims: str) -> bool:

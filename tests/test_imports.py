@@ -163,6 +163,21 @@ def test_importing_costs_no_jax(statement: str) -> None:
     assert done.stdout.strip() == '[]'
 
 
+def test_reading_a_config_costs_no_jax() -> None:
+    # Members are looked up for their options, so they import jax in functions only.
+    code = (
+        'import sys; from lm import registry; from lm.config import load_config\n'
+        'for kind in ("models", "objectives", "optimizers", "schedules"):\n'
+        '    for name in registry.names(kind): registry.lookup(kind, name, kind)\n'
+        'for name in registry.names("configs"): load_config(name)\n'
+        f'print([m for m in {sorted(ACCELERATED)} if m in sys.modules])'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == '[]'
+
+
 def test_every_exported_name_is_there_and_no_package_bears_it() -> None:
     import lm
 

@@ -112,8 +112,9 @@ class LanguageModel:
           [B, T, V], or [B, U, V] with two sides; V includes padding rows, whose logits are -inf.
 
         Raises:
-          UserError: decoder tokens are missing, or the model has no decoder beside an encoder; or
-            rows longer than a table of learned positions.
+          UserError: ids that are no rows, or beyond the embedding; decoder tokens are missing, or
+            the model has no decoder beside an encoder; or rows longer than a table of learned
+            positions.
         """
         batch = self._batch(tokens_BT, segment_ids, decoder_tokens)
         return _logits(self.params, batch, forward=self.forward)
@@ -139,13 +140,22 @@ class LanguageModel:
         if two_sided != (decoder_tokens is not None):
             need = 'needs decoder_tokens too' if two_sided else 'takes no decoder_tokens'
             raise UserError(f'{self.config.model.name} is an {self.functional.family}: it {need}')
-        tokens_BT = np.asarray(tokens_BT, np.int32)
+        tokens_BT = self._checked('tokens', tokens_BT)
         ids_BT = np.ones_like(tokens_BT) if segment_ids is None else np.asarray(segment_ids)
         batch = Batch(tokens_BT, ids_BT.astype(np.int32), restarting(ids_BT))
         if decoder_tokens is not None:
-            decoder_side = one_segment(jnp.asarray(decoder_tokens, jnp.int32))
+            decoder_side = one_segment(self._checked('decoder_tokens', decoder_tokens))
             batch = Batch(batch.tokens, batch.segment_ids, batch.positions, *decoder_side)
         return batch
+
+    def _checked(self, name: str, tokens_BT: np.ndarray) -> np.ndarray:
+        """Token ids as int32 [B, T]."""
+        array, rows = np.asarray(tokens_BT), self.config.model.padded_vocab_size
+        if array.ndim != 2:
+            raise UserError(f'{name}: has {array.ndim} axes; give rows of ids, [B, T]')
+        if array.size and not (array.min() >= 0 and array.max() < rows):
+            raise UserError(f'{name}: holds ids beyond the {rows} of the embedding')
+        return array.astype(np.int32)
 
     def text_added(self, before: np.ndarray, added: np.ndarray) -> str:
         """The text of the ids `added` where they follow the ids `before`.

@@ -128,9 +128,15 @@ def open_folder(folder: Path) -> Weights:
         )
     files = stored_tensors(folder)
     # Not padded: the logits have the shape that the foreign model gives.
-    config = dataclasses.replace(known[kind].read_config(foreign, files), vocab_multiple=1)
-    foreign.close()
-    return checked(config, known[kind].table(config), files, str(folder))
+    try:
+        config = dataclasses.replace(known[kind].read_config(foreign, files), vocab_multiple=1)
+        foreign.close()
+        table = known[kind].table(config)
+        return checked(config, table, files, str(folder))
+    except UserError as error:
+        # What a model's own fields refuse is told with the file that they come from.
+        inside = str(error).startswith(str(folder))
+        raise error if inside else UserError(f'{foreign.path}: {error}') from error
 
 
 def checked(config: ModelConfig, table: Table, files: Mapping[str, Stored], words: str) -> Weights:
@@ -145,13 +151,22 @@ def checked(config: ModelConfig, table: Table, files: Mapping[str, Stored], word
     Raises:
       UserError: as `open_folder`.
     """
+    if config.num_layers > len(files):
+        raise UserError(
+            f'{words}: holds {len(files)} tensors, too few for {config.num_layers} layers'
+        )
     sizes = letter_sizes(functional(config, POLICIES['fp32']))
     expected = {
         name: tensor
         for tensor in table.tensors
         for name in {tensor.name.format(i) for i in range(config.num_layers)}
     }
-    found = {_name_of_today(name, table, expected): stored for name, stored in files.items()}
+    found: dict[str, Stored] = {}
+    for old, stored in files.items():
+        name = _name_of_today(old, table, expected)
+        if name in found:
+            raise UserError(f'{words}: holds {name} twice, once as {old}')
+        found[name] = stored
     for name, tensor in expected.items():
         if name not in found and tensor.instead in found:
             found[name] = found[tensor.instead]

@@ -1,6 +1,7 @@
 """A Hugging Face `config.json`: every key is understood, known to change nothing, or refused."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,14 @@ HARMLESS = frozenset((
     'forced_bos_token_id', 'forced_eos_token_id', 'length_penalty', 'max_length',
     'min_length', 'no_repeat_ngram_size', 'num_beam_groups', 'num_beams',
     'num_return_sequences', 'remove_invalid_values', 'repetition_penalty', 'suppress_tokens',
-    'temperature', 'tf_legacy_loss', 'top_k', 'top_p', 'typical_p',
+    'temperature', 'tf_legacy_loss', 'top_k', 'top_p', 'typical_p', 'is_llama_config',
+    'max_sequence_length',
 ))  # fmt: skip
 """Keys that decide nothing of what a loaded model computes: generation, initialisation, labels."""
 MUST_BE = {
     'is_decoder': (False,),
+    'use_mrope': (False,),
+    'rope_interleaved': (False,),
     'add_cross_attention': (False,),
     'tie_encoder_decoder': (False,),
     'pruned_heads': ({},),
@@ -65,7 +69,7 @@ class ForeignConfig:
             tree = json.loads(path.read_text(encoding='utf-8'))
         except OSError as error:
             raise UserError(f'{path}: cannot be read ({error.strerror})') from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f'{path}: is not JSON ({error})') from error
         if not isinstance(tree, dict):
             raise UserError(f'{path}: is not a JSON object')
@@ -94,18 +98,40 @@ class ForeignConfig:
             return default
         kinds = kind if isinstance(kind, tuple) else (kind,)
         if float in kinds and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError:
+                return math.inf
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             words = ' or '.join(k.__name__ for k in kinds)
             raise UserError(f'{self.path}: {self._section}{key}={value!r} is not of type {words}')
         return value
 
-    def null_or(self, key: str, kind: type, default: Any) -> Any:
-        """As `take`, where null says something else than a missing key: None."""
-        if key in self._tree and self._tree[key] is None:
-            self._asked.add(key)
-            return None
-        return self.take(key, kind, default)
+    def size(self, key: str, default: int | None = None) -> int:
+        """The value of `key`, a size: an int from 1 to 2^31 - 1."""
+        value: int = self.take(key, int, default)
+        if not 0 < value < 2**31:
+            raise self.refusal(key, value, 'only a size from 1 to 2^31 - 1')
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """The value of `key`, a positive finite number."""
+        value: float = self.take(key, float, default)
+        if not (value > 0 and math.isfinite(value)):
+            raise self.refusal(key, value, 'only a positive finite number')
+        return value
+
+    def fraction(self, key: str, default: float) -> float:
+        """The value of `key`, a number from 0 to below 1."""
+        value: float = self.take(key, float, default)
+        if not 0 <= value < 1:
+            raise self.refusal(key, value, 'only a number from 0 to below 1')
+        return value
+
+    def mentions(self, key: str) -> bool:
+        """Whether `key` is there, null or not: for some, null says something else than nothing."""
+        self._asked.add(key)
+        return key in self._tree
 
     def has(self, key: str) -> bool:
         """Whether `key` is there and not null."""
@@ -153,6 +179,6 @@ def is_foreign(folder: Path) -> bool:
     """Whether a folder holds a `config.json` that names its architecture as Hugging Face does."""
     try:
         tree = json.loads((folder / NAME).read_text(encoding='utf-8'))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(tree, Mapping) and 'model' not in tree

@@ -6,6 +6,7 @@ output matrix is not the embedding. Its rotation pairs neighbouring entries of a
 """
 
 import dataclasses
+import math
 import struct
 from pathlib import Path
 
@@ -59,7 +60,8 @@ def open_file(path: Path) -> Weights:
             f'{path}: is llama2.c version {hidden}, only version 0 (`export.py --version 0`) is '
             'supported'
         )
-    if min(dim, hidden, layers, heads, groups, abs(vocabulary), longest) < 1 or dim % heads:
+    sizes = (dim, hidden, layers, heads, groups, abs(vocabulary), longest)
+    if min(sizes) < 1 or max(sizes) >= 2**31 or dim % heads or heads % groups:
         raise UserError(f'{path}: is no llama2.c checkpoint (its header is {head.hex()})')
     config = ModelConfig(
         name='llama',
@@ -74,11 +76,11 @@ def open_file(path: Path) -> Weights:
         options=Options(tie_embeddings=vocabulary > 0),
     )
     table = _paired(llama.table(config))
-    files, end = _placed(path, config, table)
+    end = _file_size(config, table)
     if size != end:
         words = 'is cut short' if size < end else 'is too long'
         raise UserError(f'{path}: {words}: {size:,} bytes, by its header {end:,}')
-    return checked(config, table, files, str(path))
+    return checked(config, table, _placed(path, config, table), str(path))
 
 
 def _paired(table: Table) -> Table:
@@ -93,8 +95,23 @@ def _paired(table: Table) -> Table:
     return dataclasses.replace(table, tensors=tuple(map(paired, table.tensors)))
 
 
-def _placed(path: Path, config: ModelConfig, table: Table) -> tuple[dict[str, Stored], int]:
-    """Where each tensor lies in the file, and where the file ends."""
+def _file_size(config: ModelConfig, table: Table) -> int:
+    """Bytes of the file that the header describes."""
+    sizes = letter_sizes(functional(config, POLICIES['fp32']))
+    floats = _rotation_floats(config) + sum(
+        math.prod(tensor.shape(sizes)) * (config.num_layers if '{}' in tensor.name else 1)
+        for tensor in table.tensors
+    )
+    return _HEADER.size + 4 * floats
+
+
+def _rotation_floats(config: ModelConfig) -> int:
+    """Cosines and sines of the rotation, which follow from the positions."""
+    return 2 * config.max_positions * (config.head_width // 2)
+
+
+def _placed(path: Path, config: ModelConfig, table: Table) -> dict[str, Stored]:
+    """Where each tensor lies in the file."""
     sizes = letter_sizes(functional(config, POLICIES['fp32']))
     by_name = {tensor.name: tensor for tensor in table.tensors}
     files: dict[str, Stored] = {}
@@ -110,8 +127,7 @@ def _placed(path: Path, config: ModelConfig, table: Table) -> tuple[dict[str, St
         shape = by_name[name].shape(sizes)
         for layer in range(config.num_layers) if '{}' in name else [0]:
             add(name.format(layer), shape)
-    # Cosines and sines of the rotation, which follow from the positions.
-    place += 2 * 4 * config.max_positions * (config.head_width // 2)
+    place += 4 * _rotation_floats(config)
     if 'lm_head.weight' in by_name:
         add('lm_head.weight', by_name['lm_head.weight'].shape(sizes))
-    return files, place
+    return files

@@ -104,7 +104,9 @@ def _indexed(folder: Path, index: Path) -> dict[str, Stored]:
     try:
         places: dict[str, str] = json.loads(index.read_text(encoding='utf-8'))['weight_map']
         files = sorted(set(places.values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if not all(isinstance(name, str) for name in files):
+            raise TypeError('a file name that is no text')
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f'{index}: is no index with a weight_map ({error})') from error
     found: dict[str, dict[str, Stored]] = {}
     for name in files:
@@ -136,7 +138,7 @@ def _of_file(path: Path) -> dict[str, Stored]:
         raise
     except OSError as error:
         raise UserError(f'{path}: cannot be read ({error.strerror})') from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f'{path}: its header is not that of a safetensors file') from error
     needed = begin
     for name, stored in sorted(tensors.items(), key=lambda item: item[1].start):

@@ -1,18 +1,35 @@
 """What a transformer is made of: the choices in which architectures differ.
 
-An architecture's file fills in a `TransformerSpec`; the core reads nothing else.
+An architecture's file fills in a `TransformerSpec`; the core reads nothing else. Neither imports
+jax, so that a model is counted and planned without it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
-
-import jax
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from lm.config import ModelConfig, require
 
-Initializer: TypeAlias = Callable[[jax.Array, tuple[int, ...], Any], jax.Array]
-"""`(key, shape, dtype) -> array`, as in `jax.nn.initializers`."""
+if TYPE_CHECKING:
+    import jax
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """Normal numbers of a deviation; `truncated` ones lie within two of a wider normal's.
+
+    Called as those of `jax.nn.initializers`: `(key, shape, dtype) -> array`.
+    """
+
+    deviation: float
+    truncated: bool = False
+
+    def __call__(self, key: 'jax.Array', shape: tuple[int, ...], dtype: Any) -> 'jax.Array':
+        """The array that `key` stands for."""
+        from jax.nn import initializers
+
+        make = initializers.truncated_normal if self.truncated else initializers.normal
+        return make(self.deviation)(key, shape, dtype)
+
 
 PositionKind: TypeAlias = Literal['none', 'learned', 'rope', 'relative']
 

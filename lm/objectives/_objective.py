@@ -2,11 +2,9 @@
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import jax.numpy as jnp
 import numpy as np
 
 from lm.batch import Batch, Row
-from lm.objectives._cross_entropy import cross_entropy
 from lm.shapes import LogitsBTV, Scalar
 
 
@@ -58,6 +56,11 @@ class Objective(Protocol):
 
 def weighted_cross_entropy(logits_BTV: LogitsBTV, batch: Batch) -> Sums:
     """The device half that all likelihood objectives share: -log p(target), weighted."""
+    # Here, so that an objective is looked up without jax.
+    import jax.numpy as jnp
+
+    from lm.objectives._cross_entropy import cross_entropy
+
     weights_BT = jnp.asarray(batch.loss_weights, jnp.float32)
     nats_BT = cross_entropy(logits_BTV, jnp.asarray(batch.targets))
     # A target of weight 0 may be a padding id, whose logit is -inf: 0 * inf must not be NaN.

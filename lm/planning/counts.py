@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
-from lm.models.functional import Functional
+from lm.planning.parameters import Model
 from lm.shapes import is_matrix
 
 TABLES = 'VPYR'
@@ -35,33 +35,33 @@ class ParameterCount:
     by_group: dict[str, int]
 
 
-def count_parameters(functional: Functional) -> ParameterCount:
+def count_parameters(model: Model) -> ParameterCount:
     """Counts the arrays that the model is built of; nothing is allocated."""
-    sizes = parameter_sizes(functional)
-    dims = functional.dims
+    sizes = parameter_sizes(model)
+    dims = model.dims
     kept = {path for path, letters in dims.items() if not set(letters) & set(TABLES)}
     by_group: Counter[str] = Counter()
     for path, size in sizes.items():
         by_group[_group(path)] += size
-    held = sum(math.prod(shape.shape) for shape in functional.shapes.values())
+    held = sum(math.prod(shape.shape) for shape in model.shapes.values())
     return ParameterCount(
         total=sum(sizes.values()),
         non_embedding=sum(sizes[path] for path in kept),
         matmul=sum(sizes[path] for path in kept if is_matrix(dims[path])),
-        head=functional.config.tokens * functional.config.d_model,
+        head=model.config.tokens * model.config.d_model,
         padding=held - sum(sizes.values()),
         by_group=dict(by_group),
     )
 
 
-def parameter_sizes(functional: Functional) -> dict[str, int]:
+def parameter_sizes(model: Model) -> dict[str, int]:
     """The number of parameters at each path, without the vocabulary's padding."""
     return {
         path: math.prod(
-            functional.config.tokens if letter == 'V' else size
-            for letter, size in zip(functional.dims[path], shape.shape, strict=True)
+            model.config.tokens if letter == 'V' else size
+            for letter, size in zip(model.dims[path], shape.shape, strict=True)
         )
-        for path, shape in functional.shapes.items()
+        for path, shape in model.shapes.items()
     }
 
 

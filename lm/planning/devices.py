@@ -1,9 +1,20 @@
-"""Peak arithmetic rates of devices, for MFU. Dense rates: sparsity doubles what few can use."""
+"""Devices: peak arithmetic rates, for MFU and plans; memory and links, for plans. No jax.
+
+Dense rates: sparsity doubles what few can use.
+"""
 
 import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
-from jax.typing import DTypeLike
+import numpy as np
+
+from lm.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from jax.typing import DTypeLike
+else:
+    DTypeLike = Any
 
 PF_DAY = 8.64e19
 """FLOP in one petaFLOP/s-day."""
@@ -46,5 +57,109 @@ def peak_flops(device_kind: str, dtype: DTypeLike) -> float | None:
     """
     for name, rates in PEAKS.items():
         if re.search(rf'\b{name}\b', device_kind):
-            return rates.get(jnp.dtype(dtype).name)
+            # numpy knows bfloat16's type, but its name only once jax is imported.
+            return rates.get(dtype if isinstance(dtype, str) else np.dtype(dtype).name)
     return None
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device that a plan can be made for.
+
+    Attributes:
+      name: as `--device_kind` takes it.
+      peaks: its key in `PEAKS`.
+      memory: bytes as the source prints them, GB taken for 1e9 (a driver may report a few
+        percent more).
+      bandwidth: bytes/s between the device and its memory.
+      link: bytes/s that a device sends to its neighbours, all links in one direction together:
+        NVLink within a host, ICI within a pod.
+      network: bytes/s that a device sends to another host; of a TPU, whose pod is one, its ICI.
+      host: devices of a host.
+      source: where memory and links are printed; `PEAKS` names those of the rates.
+    """
+
+    name: str
+    peaks: str
+    memory: float
+    bandwidth: float
+    link: float
+    network: float
+    host: int
+    source: str
+
+    def peak(self, compute_bytes: int) -> float:
+        """FLOP/s of matrix products of 2- or 4-byte numbers; a V100's 16 bit are fp16.
+
+        Where the source prints no fp32 rate (TPUs) it is taken as a sixth of bf16's: fp32
+        products are six bf16 passes there (`matmul_precision=highest`).
+        """
+        rates = PEAKS[self.peaks]
+        half = rates.get('bfloat16', rates.get('float16', 0.0))
+        return half if compute_bytes == 2 else rates.get('float32', half / 6)
+
+
+DEVICES = {
+    device.name: device
+    for device in (
+        Device(
+            'v100', 'V100', 32e9, 900e9, 150e9, 6.25e9, 8,
+            'NVIDIA V100 datasheet (SXM2, 32 GB); DGX-1: 4 x 100 Gb/s InfiniBand for 8 GPUs',
+        ),
+        Device(
+            'a100-40gb', 'A100', 40e9, 1555e9, 300e9, 25e9, 8,
+            'NVIDIA A100 datasheet (SXM, 40 GB); DGX A100: 200 Gb/s InfiniBand a GPU',
+        ),
+        Device(
+            'a100-80gb', 'A100', 80e9, 2039e9, 300e9, 25e9, 8,
+            'NVIDIA A100 datasheet (SXM, 80 GB); DGX A100: 200 Gb/s InfiniBand a GPU',
+        ),
+        Device(
+            'h100', 'H100', 80e9, 3350e9, 450e9, 50e9, 8,
+            'NVIDIA H100 datasheet (SXM); DGX H100: 400 Gb/s InfiniBand a GPU',
+        ),
+        Device(
+            'h200', 'H200', 141e9, 4800e9, 450e9, 50e9, 8,
+            'NVIDIA H200 datasheet (SXM); DGX H200: 400 Gb/s InfiniBand a GPU',
+        ),
+        Device(
+            'b200', 'B200', 180e9, 8000e9, 900e9, 50e9, 8,
+            'NVIDIA DGX B200 datasheet, an eighth of the system; 400 Gb/s InfiniBand a GPU',
+        ),
+        Device(
+            'v4', 'TPU v4', 32 * 2**30, 1200e9, 300e9, 300e9, 4,
+            'Google Cloud TPU v4 page (32 GiB); Jouppi et al. 2023, table 4 (6 x 50 GB/s links)',
+        ),
+        Device(
+            'v5e', 'TPU v5e', 16e9, 819e9, 200e9, 200e9, 4,
+            'Google Cloud TPU v5e page (ICI 400 GB/s a chip, both directions)',
+        ),
+        Device(
+            'v5p', 'TPU v5p', 95e9, 2765e9, 600e9, 600e9, 4,
+            'Google Cloud TPU v5p page (ICI 1200 GB/s a chip, both directions)',
+        ),
+        Device(
+            'v6e', 'TPU v6e', 32e9, 1638e9, 400e9, 400e9, 4,
+            'Google Cloud TPU v6e page (ICI 800 GB/s a chip, both directions)',
+        ),
+    )
+}  # fmt: skip
+
+
+def find_device(kind: str) -> Device:
+    """The device of that kind; case, `TPU`, `NVIDIA` and what is no letter or digit are ignored.
+
+    Raises:
+      UserError: it is not in the table.
+    """
+    wanted = _plain(kind)
+    for name, device in DEVICES.items():
+        if _plain(name) == wanted:
+            return device
+    begin = [name for name in DEVICES if wanted and _plain(name).startswith(wanted)]
+    hint = f'; one of {", ".join(begin)}' if begin else did_you_mean(kind.lower(), [*DEVICES])
+    raise UserError(f'device_kind={kind}: not in the table{hint}')
+
+
+def _plain(kind: str) -> str:
+    return re.sub(r'tpu|nvidia|[^a-z0-9]', '', kind.lower())

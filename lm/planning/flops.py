@@ -9,8 +9,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from lm.models.functional import Functional
 from lm.planning.counts import parameter_sizes
+from lm.planning.parameters import Model
 from lm.shapes import is_matrix
 
 Attention = Literal['full', 'causal_halved']
@@ -45,7 +45,7 @@ class FlopCount:
         return self.row / self.tokens
 
 
-def train_flops(functional: Functional, seq_len: int, decoder_len: int | None = None) -> FlopCount:
+def train_flops(model: Model, seq_len: int, decoder_len: int | None = None) -> FlopCount:
     """The 6N rule (Kaplan et al. 2020, section 2.1): 6 N tokens, attention scores left out.
 
     N counts each matrix that multiplies activations, the output matrix too, tied or not. In an
@@ -53,22 +53,22 @@ def train_flops(functional: Functional, seq_len: int, decoder_len: int | None = 
     cross-attention are counted with the decoder.
 
     Args:
-      functional: the model.
+      model: built or in closed form.
       seq_len: tokens of a row, the encoder's where there are two sides.
       decoder_len: tokens of the decoder's row; an encoder-decoder needs it.
     """
-    lengths = _lengths(functional, seq_len, decoder_len)
+    lengths = _lengths(model, seq_len, decoder_len)
     by_group = {
-        side: 2 * TRAIN_OVER_FORWARD * length * _matrices(functional, side)
+        side: 2 * TRAIN_OVER_FORWARD * length * _matrices(model, side)
         for side, length in lengths.items()
     }
     reading = 'decoder' if 'decoder' in lengths else 'encoder'
-    by_group['head'] = 2 * TRAIN_OVER_FORWARD * lengths[reading] * _head(functional)
+    by_group['head'] = 2 * TRAIN_OVER_FORWARD * lengths[reading] * _head(model)
     return FlopCount(RULE_6N, sum(by_group.values()), sum(lengths.values()), by_group)
 
 
 def train_flops_exact(
-    functional: Functional,
+    model: Model,
     seq_len: int,
     decoder_len: int | None = None,
     attention: Attention = 'full',
@@ -76,18 +76,18 @@ def train_flops_exact(
     """Every matrix product of the model, attention's too; elementwise work is left out.
 
     Args:
-      functional: the model.
+      model: built or in closed form.
       seq_len: tokens of a row, the encoder's where there are two sides.
       decoder_len: tokens of the decoder's row; an encoder-decoder needs it.
       attention: `full` counts scores that the causal mask hides, which a plain kernel computes;
         `causal_halved` does not. Segments are not looked at.
     """
-    config = functional.config
-    lengths = _lengths(functional, seq_len, decoder_len)
+    config = model.config
+    lengths = _lengths(model, seq_len, decoder_len)
     forward: Counter[str] = Counter()
-    for path, size in parameter_sizes(functional).items():
+    for path, size in parameter_sizes(model).items():
         side, *rest = path.split('/')
-        if side in lengths and is_matrix(functional.dims[path]) and rest[0] == 'layers':
+        if side in lengths and is_matrix(model.dims[path]) and rest[0] == 'layers':
             # Cross-attention's keys and values are made from the encoder's tokens.
             memory = rest[1] == 'cross_attention' and rest[2] in ('key', 'value')
             length = lengths['encoder' if memory else side]
@@ -101,30 +101,30 @@ def train_flops_exact(
     if len(lengths) == 2:
         forward['decoder/cross_scores'] += pair * lengths['encoder'] * lengths['decoder']
     reading = 'decoder' if 'decoder' in lengths else 'encoder'
-    forward['head'] += 2 * lengths[reading] * _head(functional)
+    forward['head'] += 2 * lengths[reading] * _head(model)
     by_group = {group: TRAIN_OVER_FORWARD * flops for group, flops in forward.items()}
     return FlopCount(RULE_EXACT[attention], sum(by_group.values()), sum(lengths.values()), by_group)
 
 
-def _lengths(functional: Functional, seq_len: int, decoder_len: int | None) -> dict[str, int]:
+def _lengths(model: Model, seq_len: int, decoder_len: int | None) -> dict[str, int]:
     """Tokens that each side of the model reads."""
-    if functional.family != 'encoder_decoder':
-        return {functional.family: seq_len}
+    if model.family != 'encoder_decoder':
+        return {model.family: seq_len}
     if decoder_len is None:
         raise ValueError('an encoder-decoder has two lengths: give decoder_len')
     return {'encoder': seq_len, 'decoder': decoder_len}
 
 
-def _matrices(functional: Functional, side: str) -> int:
+def _matrices(model: Model, side: str) -> int:
     """Parameters of the matrices in a side's layers."""
     return sum(
         size
-        for path, size in parameter_sizes(functional).items()
-        if path.startswith(f'{side}/layers/') and is_matrix(functional.dims[path])
+        for path, size in parameter_sizes(model).items()
+        if path.startswith(f'{side}/layers/') and is_matrix(model.dims[path])
     )
 
 
-def _head(functional: Functional) -> int:
+def _head(model: Model) -> int:
     """Parameters of the output matrix, tied or not, and of the head's transform."""
-    transform = parameter_sizes(functional).get('head/transform/weight', 0)
-    return functional.config.tokens * functional.config.d_model + transform
+    transform = parameter_sizes(model).get('head/transform/weight', 0)
+    return model.config.tokens * model.config.d_model + transform

@@ -48,9 +48,13 @@ def convert(
     Raises:
       UserError: a source that cannot be read or converted, or a target that cannot be written.
     """
-    source, target = Path(source).expanduser(), Path(target).expanduser()
-    if not source.exists():
-        raise UserError(f'--from={source}: does not exist')
+    source, target = Path(source).expanduser(), Path(target).expanduser().absolute()
+    _require_free(target)
+    try:
+        if not source.exists():
+            raise UserError(f'--from={source}: does not exist')
+    except (OSError, ValueError) as error:  # a name too long, or with a NUL in it
+        raise UserError(f'--from: cannot be read ({error})') from error
     if source.is_file():
         return _to_workdir(llama2c.open_file(source), source, target, tokenizer)
     if is_foreign(source):
@@ -109,6 +113,15 @@ def _tokenizer(path: Path, rows: int) -> Tokenizer:
     return SentencePieceTokenizer(sentencepiece_model(data, rows, words), rows, path)
 
 
+def _require_free(target: Path) -> None:
+    """Raises UserError where a new folder cannot stand."""
+    try:
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise UserError(f'--to={target}: is there already and not empty; give a new folder')
+    except (OSError, ValueError) as error:
+        raise UserError(f'--to: cannot be written ({error})') from error
+
+
 @contextlib.contextmanager
 def _appearing(target: Path) -> Iterator[Path]:
     """A new folder that takes the place of `target` when the block ends well.
@@ -116,8 +129,6 @@ def _appearing(target: Path) -> Iterator[Path]:
     Raises:
       UserError: something stands there, or the disk refuses.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f'--to={target}: is there already and not empty; give a new folder')
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f'.{target.name}-', dir=target.parent))
@@ -125,7 +136,9 @@ def _appearing(target: Path) -> Iterator[Path]:
             built = aside / target.name
             built.mkdir()
             yield built
-            built.replace(target)
+            if target.is_dir():
+                target.resolve().rmdir()  # empty, as was checked
+            built.replace(target.resolve())
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:

@@ -76,6 +76,8 @@ def test_where_each_tensor_lies(tied: bool, tmp_path: Path) -> None:
         (struct.pack('<7i', -3, *SIZES[1:]), 'is no llama2.c checkpoint'),
         (struct.pack('<7i', 9, *SIZES[1:]), 'is no llama2.c checkpoint'),
         (struct.pack('<7i', *SIZES) + bytes(4 * ALL + 4), 'is too long'),
+        (struct.pack('<7i', 32, 64, 2**28, 4, 4, 97, 20), 'is cut short: 28 bytes, by its header'),
+        (struct.pack('<7i', *SIZES[:5], -(2**31), 10), 'is no llama2.c checkpoint'),
     ],
 )
 def test_files_that_are_none(content: bytes, words: str, tmp_path: Path) -> None:

@@ -25,18 +25,23 @@ def read_config(foreign: ForeignConfig, names: Collection[str]) -> ModelConfig:
     foreign.only('position_embedding_type', 'absolute')
     foreign.only('type_vocab_size', 2)
     foreign.only('tie_word_embeddings', True)
-    foreign.ignore('attention_probs_dropout_prob')
+    foreign.only('is_encoder_decoder', False)
+    # Of the pooler, which is left out, and of the text's direction.
+    foreign.ignore(
+        'attention_probs_dropout_prob', 'directionality', 'pooler_fc_size',
+        'pooler_num_attention_heads', 'pooler_num_fc_layers', 'pooler_size_per_head', 'pooler_type',
+    )  # fmt: skip
     return ModelConfig(
         name='bert',
-        num_layers=foreign.take('num_hidden_layers', int),
-        d_model=foreign.take('hidden_size', int),
-        num_heads=foreign.take('num_attention_heads', int),
-        d_ff=foreign.take('intermediate_size', int),
-        vocab_size=foreign.take('vocab_size', int),
-        max_positions=foreign.take('max_position_embeddings', int, 512),
-        dropout=foreign.take('hidden_dropout_prob', float, 0.1),
+        num_layers=foreign.size('num_hidden_layers'),
+        d_model=foreign.size('hidden_size'),
+        num_heads=foreign.size('num_attention_heads'),
+        d_ff=foreign.size('intermediate_size'),
+        vocab_size=foreign.size('vocab_size'),
+        max_positions=foreign.size('max_position_embeddings', 512),
+        dropout=foreign.fraction('hidden_dropout_prob', 0.1),
         options=Options(
-            norm_eps=foreign.take('layer_norm_eps', float, 1e-12),
+            norm_eps=foreign.number('layer_norm_eps', 1e-12),
             head=any(name.startswith('cls.predictions.') for name in names),
         ),
     )

@@ -22,23 +22,24 @@ def read_config(foreign: ForeignConfig, names: Collection[str]) -> ModelConfig:
     foreign.only('scale_attn_weights', True)
     foreign.only('scale_attn_by_inverse_layer_idx', False)
     foreign.only('tie_word_embeddings', True)
+    foreign.only('is_encoder_decoder', False)
     # `n_ctx` repeats `n_positions`; upcasting changes how attention is rounded; the rest is a
     # classification head's.
     foreign.ignore(
         'n_ctx', 'reorder_and_upcast_attn', 'attn_pdrop', 'embd_pdrop', 'summary_activation',
         'summary_first_dropout', 'summary_proj_to_labels', 'summary_type', 'summary_use_proj',
     )  # fmt: skip
-    d_model = foreign.take('n_embd', int)
+    d_model = foreign.size('n_embd')
     return ModelConfig(
         name='gpt2',
-        num_layers=foreign.take('n_layer', int),
+        num_layers=foreign.size('n_layer'),
         d_model=d_model,
-        num_heads=foreign.take('n_head', int),
-        d_ff=foreign.take('n_inner', int, 4 * d_model),
-        vocab_size=foreign.take('vocab_size', int),
-        max_positions=foreign.take('n_positions', int, 1024),
-        dropout=foreign.take('resid_pdrop', float, 0.1),
-        options=Options(norm_eps=foreign.take('layer_norm_epsilon', float, 1e-5)),
+        num_heads=foreign.size('n_head'),
+        d_ff=foreign.size('n_inner', 4 * d_model),
+        vocab_size=foreign.size('vocab_size'),
+        max_positions=foreign.size('n_positions', 1024),
+        dropout=foreign.fraction('resid_pdrop', 0.1),
+        options=Options(norm_eps=foreign.number('layer_norm_epsilon', 1e-5)),
     )
 
 

@@ -20,6 +20,7 @@ _CLASSES = {
 }
 _LAYER = 'model.layers.{}.'
 _OURS = 'decoder/layers/'
+_FULL, _SLIDES = 'full_attention', 'sliding_attention'
 
 
 def read_config(foreign: ForeignConfig, names: Collection[str]) -> ModelConfig:
@@ -29,24 +30,27 @@ def read_config(foreign: ForeignConfig, names: Collection[str]) -> ModelConfig:
     foreign.only('hidden_act', 'silu', 'swish')
     foreign.only('attention_bias', False)
     foreign.only('mlp_bias', False)
+    foreign.only('is_encoder_decoder', False)
     foreign.ignore('attention_dropout', 'head_dim')
-    heads = foreign.take('num_attention_heads', int)
-    groups = foreign.take('num_key_value_heads', int, 8 if kind == 'mistral' else heads)
-    d_model = foreign.take('hidden_size', int)
-    longest = foreign.take('max_position_embeddings', int, 2048)
-    width = foreign.take('head_dim', int, 128 if kind == 'qwen3' else d_model // heads)
+    heads = foreign.size('num_attention_heads')
+    # Mistral's is 8 where unsaid; null means as many as heads in all.
+    unsaid = kind == 'mistral' and not foreign.mentions('num_key_value_heads')
+    groups = foreign.size('num_key_value_heads', 8 if unsaid else heads)
+    d_model = foreign.size('hidden_size')
+    longest = foreign.size('max_position_embeddings', 2048)
+    width = foreign.size('head_dim', 128 if kind == 'qwen3' else max(1, d_model // heads))
     return ModelConfig(
         name='llama',
-        num_layers=foreign.take('num_hidden_layers', int),
+        num_layers=foreign.size('num_hidden_layers'),
         d_model=d_model,
         num_heads=heads,
         num_kv_heads=groups,
         head_dim=width,
-        d_ff=foreign.take('intermediate_size', int),
-        vocab_size=foreign.take('vocab_size', int),
+        d_ff=foreign.size('intermediate_size'),
+        vocab_size=foreign.size('vocab_size'),
         max_positions=longest,
         options=Options(
-            norm_eps=foreign.take('rms_norm_eps', float, 1e-6),
+            norm_eps=foreign.number('rms_norm_eps', 1e-6),
             **_rotation(foreign, longest),
             attention_window=_window(foreign, kind),
             qkv_bias=kind == 'qwen2',
@@ -58,22 +62,22 @@ def read_config(foreign: ForeignConfig, names: Collection[str]) -> ModelConfig:
 
 def _rotation(foreign: ForeignConfig, longest: int) -> dict[str, Any]:
     """The options of the rotation: `rope_parameters`, or `rope_theta` and `rope_scaling` of old."""
-    theta = foreign.take('rope_theta', float, 10_000.0)
+    theta = foreign.number('rope_theta', 10_000.0)
     foreign.only('partial_rotary_factor', 1.0)
     key = 'rope_parameters' if foreign.has('rope_parameters') else 'rope_scaling'
     rope = foreign.section(key)
     rope.only('partial_rotary_factor', 1.0)
     kind = rope.take('rope_type', str, rope.take('type', str, 'default'))
-    fields: dict[str, Any] = {'rope_theta': rope.take('rope_theta', float, theta)}
+    fields: dict[str, Any] = {'rope_theta': rope.number('rope_theta', theta)}
     if kind in ('linear', 'llama3'):
-        fields.update(rope_scaling=kind, rope_factor=rope.take('factor', float))
+        fields.update(rope_scaling=kind, rope_factor=rope.number('factor'))
     elif kind != 'default':
         raise rope.refusal('rope_type', kind, 'only default, linear or llama3')
     if kind == 'llama3':
-        original = rope.take('original_max_position_embeddings', int, longest)
+        original = rope.size('original_max_position_embeddings', longest)
         fields.update(
-            rope_low_freq_factor=rope.take('low_freq_factor', float),
-            rope_high_freq_factor=rope.take('high_freq_factor', float),
+            rope_low_freq_factor=rope.number('low_freq_factor'),
+            rope_high_freq_factor=rope.number('high_freq_factor'),
             rope_original_positions=original,
         )
     rope.close()
@@ -90,22 +94,29 @@ def _window(foreign: ForeignConfig, kind: str) -> int | None:
         return None
     foreign.ignore('sliding_window', 'use_sliding_window', 'max_window_layers', 'layer_types')
     if kind == 'mistral':
-        # Said as null it means none, and unsaid 4096.
-        return foreign.null_or('sliding_window', int, 4096)
+        return _width(foreign)
     if not foreign.take('use_sliding_window', bool, False):
-        foreign.only('use_sliding_window', False)
         return None
-    layers = foreign.take('num_hidden_layers', int)
-    first = min(foreign.take('max_window_layers', int, 28), layers)
-    default = ['full_attention'] * first + ['sliding_attention'] * (layers - first)
-    types = foreign.take('layer_types', list, default)
-    if len(set(types)) > 1 or not set(types) <= {'full_attention', 'sliding_attention'}:
-        raise foreign.refusal(
-            'layer_types' if foreign.has('layer_types') else 'max_window_layers',
-            types if foreign.has('layer_types') else first,
-            'only one kind of attention for all layers',
-        )
-    return foreign.null_or('sliding_window', int, 4096) if types[0] == 'sliding_attention' else None
+    layers = foreign.size('num_hidden_layers')
+    if foreign.has('layer_types'):
+        key, types = 'layer_types', foreign.take('layer_types', list)
+    else:
+        key, first = 'max_window_layers', foreign.take('max_window_layers', int, 28)
+        types = [_SLIDES if i >= first else _FULL for i in range(layers)]
+    if types == [_FULL] * layers:
+        return None
+    if types != [_SLIDES] * layers:
+        given = foreign.take(key, object, 28)
+        raise foreign.refusal(key, given, f'only one kind of attention for all {layers} layers')
+    return _width(foreign)
+
+
+def _width(foreign: ForeignConfig) -> int | None:
+    """The window: said as null it means none, and unsaid 4096."""
+    said = foreign.mentions('sliding_window')
+    return (
+        foreign.size('sliding_window', 4096) if foreign.has('sliding_window') or not said else None
+    )
 
 
 def write_config(config: ModelConfig) -> dict[str, Any]:

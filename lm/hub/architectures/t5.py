@@ -21,34 +21,39 @@ def read_config(foreign: ForeignConfig, names: Collection[str]) -> ModelConfig:
     Newer versions of transformers tie the output matrix to the embedding and write no copy of it;
     such a file's embedding is read into both.
     """
-    foreign.only('feed_forward_proj', 'gated-gelu')
+    kind = foreign.model_type
+    # Unsaid, T5's is 1.0's ReLU and mT5's the gated GELU; and mT5's outputs are never scaled.
+    activation = foreign.take('feed_forward_proj', str, 'relu' if kind == 't5' else 'gated-gelu')
+    if activation != 'gated-gelu':
+        raise foreign.refusal('feed_forward_proj', activation, "only 'gated-gelu', T5 1.1's")
     foreign.only('dense_act_fn', 'gelu_new')
     foreign.only('is_gated_act', True)
     foreign.only('is_encoder_decoder', True)
     tied = foreign.take('tie_word_embeddings', bool, True)
-    if foreign.take('scale_decoder_outputs', bool, tied):
+    scaled = foreign.take('scale_decoder_outputs', bool, tied and kind == 't5')
+    if scaled and kind == 't5':
         key = 'scale_decoder_outputs' if foreign.has('scale_decoder_outputs') else None
         raise foreign.refusal(
             key or 'tie_word_embeddings',
             True,
             "only an output matrix of its own, as T5 1.1 has, not T5 1.0's scaled embedding",
         )
-    layers = foreign.take('num_layers', int)
+    layers = foreign.size('num_layers')
     foreign.only('num_decoder_layers', layers)
     return ModelConfig(
         name='t5',
         num_layers=layers,
-        d_model=foreign.take('d_model', int),
-        num_heads=foreign.take('num_heads', int),
-        head_dim=foreign.take('d_kv', int, 64),
-        d_ff=foreign.take('d_ff', int),
-        vocab_size=foreign.take('vocab_size', int),
-        max_positions=foreign.take('n_positions', int, 512),
-        dropout=foreign.take('dropout_rate', float, 0.1),
+        d_model=foreign.size('d_model'),
+        num_heads=foreign.size('num_heads'),
+        head_dim=foreign.size('d_kv', 64),
+        d_ff=foreign.size('d_ff'),
+        vocab_size=foreign.size('vocab_size'),
+        max_positions=foreign.size('n_positions', 512),
+        dropout=foreign.fraction('dropout_rate', 0.1),
         options=Options(
-            norm_eps=foreign.take('layer_norm_epsilon', float, 1e-6),
-            relative_buckets=foreign.take('relative_attention_num_buckets', int, 32),
-            relative_max_distance=foreign.take('relative_attention_max_distance', int, 128),
+            norm_eps=foreign.number('layer_norm_epsilon', 1e-6),
+            relative_buckets=foreign.size('relative_attention_num_buckets', 32),
+            relative_max_distance=foreign.size('relative_attention_max_distance', 128),
         ),
     )
 

@@ -11,13 +11,13 @@ probabilities, which fused attention kernels never hold.
 
 import dataclasses
 from dataclasses import dataclass
-
-from flax import nnx
-from jax.nn.initializers import truncated_normal
+from typing import TYPE_CHECKING
 
 from lm.config import ModelConfig, setting
-from lm.models.encoder import EncoderModel
-from lm.models.spec import Initializers, PositionKind, Positions, TransformerSpec
+from lm.models.spec import Initializer, Initializers, PositionKind, Positions, TransformerSpec
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 FAMILY = 'encoder'
 
@@ -32,11 +32,11 @@ class Options:
     positions: PositionKind = setting('learned', 'how the model knows the order of its input')
 
 
-def build(config: ModelConfig, rngs: nnx.Rngs) -> EncoderModel:
-    """The model; `d_ff` unset is 4 times the width."""
+def spec(config: ModelConfig) -> TransformerSpec:
+    """What the model is made of; `d_ff` unset is 4 times the width."""
     options: Options = config.options
-    init = truncated_normal(options.init_std)
-    spec = TransformerSpec(
+    init = Initializer(options.init_std, truncated=True)
+    return TransformerSpec(
         config=dataclasses.replace(config, d_ff=config.d_ff or 4 * config.d_model),
         init=Initializers.alike(init),
         positions=Positions(options.positions),
@@ -53,4 +53,10 @@ def build(config: ModelConfig, rngs: nnx.Rngs) -> EncoderModel:
         head_transform=True,
         head_bias=True,
     )
-    return EncoderModel(spec, rngs)
+
+
+def build(config: ModelConfig, rngs: 'nnx.Rngs') -> 'nnx.Module':
+    """The model."""
+    from lm.models.encoder import EncoderModel
+
+    return EncoderModel(spec(config), rngs)

@@ -10,13 +10,13 @@ also drops attention probabilities, which fused attention kernels never hold.
 import dataclasses
 import math
 from dataclasses import dataclass
-
-from flax import nnx
-from jax.nn.initializers import normal
+from typing import TYPE_CHECKING
 
 from lm.config import ModelConfig, setting
-from lm.models.decoder import DecoderModel
-from lm.models.spec import Initializers, PositionKind, Positions, TransformerSpec
+from lm.models.spec import Initializer, Initializers, PositionKind, Positions, TransformerSpec
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 FAMILY = 'decoder'
 
@@ -29,12 +29,12 @@ class Options:
     positions: PositionKind = setting('learned', 'how the model knows the order of its input')
 
 
-def build(config: ModelConfig, rngs: nnx.Rngs) -> DecoderModel:
-    """The model; `d_ff` unset is 4 times the width."""
+def spec(config: ModelConfig) -> TransformerSpec:
+    """What the model is made of; `d_ff` unset is 4 times the width."""
     options: Options = config.options
-    init = normal(0.02)
-    to_residual = normal(0.02 / math.sqrt(2 * config.num_layers))
-    spec = TransformerSpec(
+    init = Initializer(0.02)
+    to_residual = Initializer(0.02 / math.sqrt(2 * config.num_layers))
+    return TransformerSpec(
         config=dataclasses.replace(config, d_ff=config.d_ff or 4 * config.d_model),
         init=Initializers.alike(init, to_residual),
         positions=Positions(options.positions),
@@ -46,4 +46,10 @@ def build(config: ModelConfig, rngs: nnx.Rngs) -> DecoderModel:
         biases=True,
         tied=True,
     )
-    return DecoderModel(spec, rngs)
+
+
+def build(config: ModelConfig, rngs: 'nnx.Rngs') -> 'nnx.Module':
+    """The model."""
+    from lm.models.decoder import DecoderModel
+
+    return DecoderModel(spec(config), rngs)

@@ -11,13 +11,11 @@ the residual stream scaled as GPT-2's are.
 import dataclasses
 import math
 from dataclasses import dataclass
-
-from flax import nnx
-from jax.nn.initializers import normal
+from typing import TYPE_CHECKING
 
 from lm.config import ModelConfig, require, setting
-from lm.models.decoder import DecoderModel
 from lm.models.spec import (
+    Initializer,
     Initializers,
     PositionKind,
     Positions,
@@ -26,6 +24,9 @@ from lm.models.spec import (
     TransformerSpec,
     gated_width,
 )
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 FAMILY = 'decoder'
 
@@ -63,13 +64,13 @@ class Options:
         )
 
 
-def build(config: ModelConfig, rngs: nnx.Rngs) -> DecoderModel:
-    """The model; `d_ff` unset is 8/3 of the width, rounded up (`gated_width`)."""
+def spec(config: ModelConfig) -> TransformerSpec:
+    """What the model is made of; `d_ff` unset is 8/3 of the width, rounded up (`gated_width`)."""
     options: Options = config.options
-    init = normal(0.02)
+    init = Initializer(0.02)
     scale = math.sqrt(2 * config.num_layers) if options.scale_residual_init else 1
-    to_residual = normal(0.02 / scale)
-    spec = TransformerSpec(
+    to_residual = Initializer(0.02 / scale)
+    return TransformerSpec(
         config=dataclasses.replace(config, d_ff=config.d_ff or gated_width(config.d_model)),
         init=Initializers.alike(init, to_residual),
         positions=Positions(
@@ -86,7 +87,13 @@ def build(config: ModelConfig, rngs: nnx.Rngs) -> DecoderModel:
         attention_window=options.attention_window,
         tied=options.tie_embeddings,
     )
-    return DecoderModel(spec, rngs)
+
+
+def build(config: ModelConfig, rngs: 'nnx.Rngs') -> 'nnx.Module':
+    """The model."""
+    from lm.models.decoder import DecoderModel
+
+    return DecoderModel(spec(config), rngs)
 
 
 def _scaling(options: Options) -> RopeScaling:

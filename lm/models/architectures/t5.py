@@ -16,19 +16,20 @@ norm; the original also drops attention probabilities, which fused attention ker
 
 import dataclasses
 from dataclasses import dataclass
-
-from flax import nnx
-from jax.nn.initializers import normal
+from typing import TYPE_CHECKING
 
 from lm.config import ModelConfig, require, setting
-from lm.models.encoder_decoder import EncoderDecoderModel
 from lm.models.spec import (
+    Initializer,
     Initializers,
     PositionKind,
     Positions,
     TransformerSpec,
     gated_width,
 )
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 FAMILY = 'encoder_decoder'
 
@@ -54,11 +55,11 @@ class Options:
         )
 
 
-def build(config: ModelConfig, rngs: nnx.Rngs) -> EncoderDecoderModel:
-    """The model; `d_ff` unset is 8/3 of the width, rounded up (`gated_width`)."""
+def spec(config: ModelConfig) -> TransformerSpec:
+    """What the model is made of; `d_ff` unset is 8/3 of the width, rounded up (`gated_width`)."""
     options: Options = config.options
     d_ff = config.d_ff or gated_width(config.d_model)
-    spec = TransformerSpec(
+    return TransformerSpec(
         config=dataclasses.replace(config, d_ff=d_ff),
         init=_initializers(config.d_model, config.num_heads, config.head_width, d_ff),
         positions=Positions(
@@ -76,17 +77,23 @@ def build(config: ModelConfig, rngs: nnx.Rngs) -> EncoderDecoderModel:
         attention_scale=1.0,
         dropout_inside=True,
     )
-    return EncoderDecoderModel(spec, rngs)
+
+
+def build(config: ModelConfig, rngs: 'nnx.Rngs') -> 'nnx.Module':
+    """The model."""
+    from lm.models.encoder_decoder import EncoderDecoderModel
+
+    return EncoderDecoderModel(spec(config), rngs)
 
 
 def _initializers(d: int, h: int, k: int, f: int) -> Initializers:
     return Initializers(
-        tokens=normal(1.0),
-        positions=normal(d**-0.5),
-        query=normal((d * k) ** -0.5),
-        key_value=normal(d**-0.5),
-        attention_output=normal((h * k) ** -0.5),
-        feed_forward_in=normal(d**-0.5),
-        feed_forward_out=normal(f**-0.5),
-        head=normal(0.5 * d**-0.5),
+        tokens=Initializer(1.0),
+        positions=Initializer(d**-0.5),
+        query=Initializer((d * k) ** -0.5),
+        key_value=Initializer(d**-0.5),
+        attention_output=Initializer((h * k) ** -0.5),
+        feed_forward_in=Initializer(d**-0.5),
+        feed_forward_out=Initializer(f**-0.5),
+        head=Initializer(0.5 * d**-0.5),
     )

@@ -1,12 +1,14 @@
 """AdamW: Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2)."""
 
 from dataclasses import dataclass
-
-import optax
+from typing import TYPE_CHECKING
 
 from lm.config import OptimConfig, require, setting
 from lm.optim._decay import decays
 from lm.shapes import Dims
+
+if TYPE_CHECKING:
+    import optax
 
 
 @dataclass(frozen=True)
@@ -22,9 +24,11 @@ class Options:
 
 
 def build(
-    config: OptimConfig, learning_rate: optax.Schedule, dims: Dims
-) -> optax.GradientTransformation:
+    config: OptimConfig, learning_rate: 'optax.Schedule', dims: Dims
+) -> 'optax.GradientTransformation':
     """AdamW on all parameters; the decay, times the learning rate, on matrices only."""
+    import optax
+
     return optax.adamw(
         learning_rate,
         b1=config.options.b1,

@@ -1,12 +1,14 @@
 """Plain stochastic gradient descent, with optional momentum (Sutskever et al. 2013, eq. 1-2)."""
 
 from dataclasses import dataclass
-
-import optax
+from typing import TYPE_CHECKING
 
 from lm.config import OptimConfig, require, setting
 from lm.optim._decay import decays
 from lm.shapes import Dims
+
+if TYPE_CHECKING:
+    import optax
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,11 @@ class Options:
 
 
 def build(
-    config: OptimConfig, learning_rate: optax.Schedule, dims: Dims
-) -> optax.GradientTransformation:
+    config: OptimConfig, learning_rate: 'optax.Schedule', dims: Dims
+) -> 'optax.GradientTransformation':
     """Gradient descent; decay, times the learning rate, on matrices only. `eps` has no place."""
+    import optax
+
     momentum = config.options.momentum
     return optax.chain(
         optax.identity() if momentum is None else optax.trace(decay=momentum),

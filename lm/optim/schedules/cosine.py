@@ -1,16 +1,21 @@
 """Linear warm-up, then half a cosine down to a fraction of the peak (Loshchilov & Hutter 2017)."""
 
-import optax
+from typing import TYPE_CHECKING
 
 from lm.config import OptimConfig, require
 
+if TYPE_CHECKING:
+    import optax
 
-def build(config: OptimConfig, steps: int) -> optax.Schedule:
+
+def build(config: OptimConfig, steps: int) -> 'optax.Schedule':
     """The rate reaches `final_lr_fraction` x peak at the last step.
 
     Raises:
       UserError: the warm-up leaves no step for the decay.
     """
+    import optax
+
     require(
         config.warmup_steps < steps,
         f'optim.warmup_steps={config.warmup_steps}: must be below train.steps={steps}',

@@ -1,8 +1,11 @@
 """Warm-up, stable, decay (Hu et al. 2024, MiniCPM, section 4.2), with a linear decay."""
 
-import optax
+from typing import TYPE_CHECKING
 
 from lm.config import OptimConfig, require
+
+if TYPE_CHECKING:
+    import optax
 
 
 def decay_steps(config: OptimConfig, steps: int) -> int:
@@ -10,12 +13,14 @@ def decay_steps(config: OptimConfig, steps: int) -> int:
     return config.decay_steps if config.decay_steps is not None else max(steps // 5, 1)
 
 
-def build(config: OptimConfig, steps: int) -> optax.Schedule:
+def build(config: OptimConfig, steps: int) -> 'optax.Schedule':
     """The peak until `decay_steps` before the end, then straight down to the final rate.
 
     Raises:
       UserError: warm-up and decay together are longer than the run.
     """
+    import optax
+
     decay = decay_steps(config, steps)
     require(
         config.warmup_steps + decay <= steps,

@@ -1,0 +1,188 @@
+"""Bytes per device of a training run, by strategy, before it exists. Imports no jax.
+
+Parameters, gradients and optimizer state are exact sums over the arrays. What else a step holds is
+an estimate: `ESTIMATES` says which terms.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from lm.planning.activations import Activations, Work, activations
+from lm.planning.axes import Axes
+from lm.planning.parameters import ModelShape
+from lm.planning.recipes import Recipe
+from lm.shapes import is_matrix
+
+Strategy = Literal['ddp', 'zero1', 'zero2', 'zero3']
+
+STRATEGIES: dict[Strategy, int] = {'ddp': 0, 'zero1': 1, 'zero2': 2, 'zero3': 3}
+"""Stages of ZeRO (Rajbhandari et al. 2020, section 5): 1 splits the optimizer's state over fsdp,
+2 gradients too, 3 parameters too."""
+
+ESTIMATES = (
+    'accumulator', 'compute_weights', 'temporaries', 'activations', 'logits', 'workspace',
+)  # fmt: skip
+"""Fields of `Memory` that are estimates; the rest is exact."""
+
+TENSOR_LETTERS = 'HGFV'
+"""Dimensions that `tensor` splits (Shoeybi et al. 2019, section 3)."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Numbers that a device holds of the parameters.
+
+    Attributes:
+      whole: where `tensor` alone splits them.
+      split: where `fsdp` splits the matrices too, each along a dimension that it divides.
+      matrices: of `whole`, the layers' matrices, and the output matrix.
+      layer: of `whole`, the matrices of the largest layer.
+    """
+
+    whole: float
+    split: float
+    matrices: float
+    layer: float
+
+    @classmethod
+    def evenly(cls, params: float, axes: Axes) -> 'Held':
+        """Of a model of which only the size is known: every number is split."""
+        whole = params / axes.tensor
+        return cls(whole, whole / axes.fsdp, whole, 0)
+
+
+def held(model: ModelShape, axes: Axes) -> Held:
+    """What a device holds of each array, added up; the vocabulary's padding included."""
+    whole = split = matrices = 0.0
+    per_layer = {'encoder': 0.0, 'decoder': 0.0}
+    for path, letters in model.dims.items():
+        shape = model.shapes[path].shape
+        own = math.prod(shape)
+        spread = next((i for i, x in enumerate(letters) if x in TENSOR_LETTERS), None)
+        if spread is None or axes.tensor == 1 or shape[spread] % axes.tensor:
+            spread = None
+        else:
+            own //= axes.tensor
+        free = [size for i, size in enumerate(shape) if letters[i] != 'L' and i != spread]
+        divides = is_matrix(letters) and any(size % axes.fsdp == 0 for size in free)
+        whole += own
+        split += own / axes.fsdp if divides else own
+        if is_matrix(letters) and letters.startswith('L'):
+            matrices += own
+            per_layer[path.partition('/')[0]] += own / model.config.num_layers
+    head = model.config.padded_vocab_size * model.config.d_model / axes.tensor
+    return Held(whole, split, matrices + head, max(per_layer.values()))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device at the fullest moment of a step.
+
+    Attributes:
+      parameters, gradients, optimizer: the state, of which gradients live within a step only.
+      accumulator: a second tree of gradients, where microbatches are added up.
+      compute_weights: weights cast to the dtype of the computation, or gathered under zero3.
+      temporaries: activations and all else by a recipe's rule of thumb.
+      activations: kept for the backward pass.
+      logits: logits and their gradient.
+      workspace: of the backward pass of one layer, beyond what the logits leave free.
+    """
+
+    parameters: float
+    gradients: float
+    optimizer: float
+    accumulator: float = 0
+    compute_weights: float = 0
+    temporaries: float = 0
+    activations: float = 0
+    logits: float = 0
+    workspace: float = 0
+
+    @property
+    def state(self) -> float:
+        """Bytes between steps: parameters and the optimizer's state."""
+        return self.parameters + self.optimizer
+
+    @property
+    def total(self) -> float:
+        """Bytes in all."""
+        return sum(getattr(self, name) for name in PARTS)
+
+
+PARTS = tuple(Memory.__dataclass_fields__)
+"""The parts of `Memory`, in the order in which they are shown."""
+
+
+def state_memory(arrays: Held, recipe: Recipe, strategy: Strategy) -> Memory:
+    """Memory of which nothing but the state is known: that of a number of parameters."""
+    stage = STRATEGIES[strategy]
+    parameters = arrays.split if stage >= 3 else arrays.whole
+    return Memory(
+        parameters=recipe.weights * parameters,
+        gradients=recipe.gradients * (arrays.split if stage >= 2 else arrays.whole),
+        optimizer=recipe.optimizer * (arrays.split if stage >= 1 else arrays.whole),
+        compute_weights=recipe.cast * parameters,
+        temporaries=recipe.temporaries * arrays.whole,
+    )
+
+
+def step_memory(
+    model: ModelShape, work: Work, recipe: Recipe, strategy: Strategy, remat: str, microbatches: int
+) -> Memory:
+    """Memory of a training step of a model.
+
+    A recipe that counts activations by the parameter takes the place of the closed forms.
+    """
+    arrays = held(model, work.axes)
+    state = state_memory(arrays, recipe, strategy)
+    if recipe.temporaries:
+        return state
+    kept = activations(model, work, remat)
+    return Memory(
+        state.parameters,
+        state.gradients,
+        state.optimizer,
+        accumulator=state.gradients if microbatches > 1 else 0,
+        compute_weights=_compute_weights(arrays, recipe, strategy, model, remat, work.axes),
+        activations=kept.saved,
+        logits=kept.logits,
+        workspace=_workspace(kept),
+    )
+
+
+def _compute_weights(
+    arrays: Held, recipe: Recipe, strategy: Strategy, model: ModelShape, remat: str, axes: Axes
+) -> float:
+    """Bytes of weights that are not those at rest.
+
+    Without remat every layer's cast, or gathered weight, is kept for the backward pass; with it
+    those of the layer at work, and of the one that is gathered ahead. Unrolled layers are gathered
+    all at once.
+    """
+    gathered = strategy == 'zero3' and axes.fsdp > 1
+    if not gathered and not recipe.cast:
+        return 0
+    all_layers = remat == 'none' or (gathered and not model.config.scan_layers)
+    outside = arrays.matrices if all_layers else 0
+    at_work = (recipe.weights * gathered + recipe.cast) * arrays.layer
+    return recipe.compute * outside + at_work * (1 + gathered)
+
+
+def _workspace(kept: Activations) -> float:
+    return kept.peak - kept.saved - kept.logits
+
+
+def host_bytes_while_saving(memory: Memory, strategy: Strategy, axes: Axes, per_host: int) -> float:
+    """Host memory of an asynchronous save: a copy of what a host's devices alone hold.
+
+    An estimate: arrays that are on every device are written, and copied, by one host only.
+    """
+    devices = min(per_host, axes.devices)
+    tensor = min(axes.tensor, devices)
+    shards = max(1, min(axes.fsdp, devices // tensor))
+    stage = STRATEGIES[strategy]
+    return tensor * (
+        memory.parameters * (shards if stage >= 3 else 1)
+        + memory.optimizer * (shards if stage >= 1 else 1)
+    )

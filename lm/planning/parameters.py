@@ -1,0 +1,179 @@
+"""The parameters of a model in closed form, from its `TransformerSpec` alone. Imports no jax.
+
+What `lm.models` builds of a spec, written down once more: `tests/planning/test_parameters.py`
+holds the two equal.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from lm import registry
+from lm.config import ModelConfig, require
+from lm.models.spec import TransformerSpec
+from lm.shapes import Dims
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What counting reads of a model, built (`lm.models.functional`) or in closed form."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """The sizes."""
+
+    @property
+    def family(self) -> str:
+        """`encoder`, `decoder` or `encoder_decoder`."""
+
+    @property
+    def dims(self) -> Dims:
+        """The dimension letters of each parameter."""
+
+    @property
+    def shapes(self) -> Mapping[str, Any]:
+        """What has a `shape`, for each parameter."""
+
+
+class Shape(NamedTuple):
+    """The size of one parameter's array, the vocabulary's padding included."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """A model that was never built.
+
+    Attributes:
+      config: its sizes, with options of its architecture's own type.
+      family: `encoder`, `decoder` or `encoder_decoder`.
+      spec: what it is made of.
+      dims: the dimension letters of each parameter; those of stacked layers begin with `L`.
+      shapes: their sizes.
+    """
+
+    config: ModelConfig
+    family: str
+    spec: TransformerSpec
+    dims: Dims
+    shapes: dict[str, Shape]
+
+
+def model_shape(config: ModelConfig) -> ModelShape:
+    """The parameters that `lm.models.functional.functional(config, ...)` would have.
+
+    Raises:
+      UserError: no such architecture, one without a `spec`, or a size that it cannot have.
+    """
+    member = registry.lookup('models', config.name, 'model.name')
+    require(
+        hasattr(member, 'spec'),
+        f'model.name={config.name}: defines no spec(config), from which its parameters are counted',
+    )
+    if type(config.options) is not member.Options:
+        config = dataclasses.replace(config, options=member.Options())
+    spec: TransformerSpec = member.spec(config)
+    sizes = _sizes(spec)
+    dims = dict(_model(spec, member.FAMILY))
+    shapes = {path: Shape(tuple(sizes[x] for x in letters)) for path, letters in dims.items()}
+    return ModelShape(config, member.FAMILY, spec, dims, shapes)
+
+
+def sides(family: str) -> tuple[str, ...]:
+    """The stacks of layers, in the order in which they run."""
+    return ('encoder', 'decoder') if family == 'encoder_decoder' else (family,)
+
+
+def _sizes(spec: TransformerSpec) -> dict[str, int]:
+    config = spec.config
+    return {
+        'D': config.d_model,
+        'F': spec.feed_forward_width,
+        'G': config.kv_heads,
+        'H': config.num_heads,
+        'K': config.head_width,
+        'L': config.num_layers,
+        'P': config.max_positions,
+        'R': spec.positions.buckets,
+        'V': config.padded_vocab_size,
+        'Y': spec.token_types,
+    }
+
+
+Parts = Iterator[tuple[str, str]]
+"""Paths and dimension letters."""
+
+
+def _model(spec: TransformerSpec, family: str) -> Parts:
+    yield 'embedding/tokens', 'VD'
+    for side in sides(family):
+        crosses = family == 'encoder_decoder' and side == 'decoder'
+        yield from _under(side, _stack(spec, crosses))
+    if spec.head or family != 'encoder':
+        yield from _under('head', _head(spec))
+
+
+def _stack(spec: TransformerSpec, crosses: bool) -> Parts:
+    if spec.positions.kind == 'learned':
+        yield 'learned_positions/table', 'PD'
+    if spec.positions.kind == 'relative':
+        yield 'relative_positions/table', 'RH'
+    if spec.token_types:
+        yield 'token_types', 'YD'
+    if spec.embedding_norm:
+        yield from _norm(spec, 'embedding_norm')
+    for path, letters in _layer(spec, crosses):
+        yield f'layers/{path}', f'L{letters}'
+    if spec.norm_first:
+        yield from _norm(spec, 'final_norm')
+
+
+def _layer(spec: TransformerSpec, crosses: bool) -> Parts:
+    for name in ('attention', 'cross_attention') if crosses else ('attention',):
+        yield from _under(name, _attention(spec))
+        yield from _norm(spec, f'{name}_norm')
+    if spec.gated:
+        yield 'feed_forward/gate', 'DF'
+    yield 'feed_forward/up', 'DF'
+    yield 'feed_forward/down', 'FD'
+    if spec.biases:
+        yield 'feed_forward/up_bias', 'F'
+        yield 'feed_forward/down_bias', 'D'
+    yield from _norm(spec, 'feed_forward_norm')
+
+
+def _attention(spec: TransformerSpec) -> Parts:
+    for name, letters in {'query': 'HK', 'key': 'GK', 'value': 'GK'}.items():
+        yield name, f'D{letters}'
+        if spec.biases or spec.qkv_biases:
+            yield f'{name}_bias', letters
+    yield 'output', 'HKD'
+    if spec.biases:
+        yield 'output_bias', 'D'
+    if spec.qk_norm:
+        yield from _norm(spec, 'query_norm', 'K')
+        yield from _norm(spec, 'key_norm', 'K')
+
+
+def _norm(spec: TransformerSpec, path: str, letter: str = 'D') -> Parts:
+    yield f'{path}/scale', letter
+    if spec.norm == 'layer':
+        yield f'{path}/bias', letter
+
+
+def _head(spec: TransformerSpec) -> Parts:
+    if spec.head_transform:
+        yield 'transform/weight', 'DD'
+        yield 'transform/bias', 'D'
+        yield from _norm(spec, 'transform/norm')
+    if not spec.tied:
+        yield 'output', 'DV'
+    if spec.head_bias:
+        yield 'bias', 'V'
+
+
+def _under(path: str, parts: Parts) -> Parts:
+    for name, letters in parts:
+        yield f'{path}/{name}', letters

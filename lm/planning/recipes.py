@@ -1,0 +1,85 @@
+"""How many bytes a parameter takes while it is trained, by recipe. Imports no jax."""
+
+from dataclasses import dataclass
+
+from lm.config import Config, require
+from lm.errors import did_you_mean
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Bytes a parameter, before anything is split over devices.
+
+    Attributes:
+      name: as `--recipe` takes it.
+      weights: the parameter as it lies between steps.
+      gradients: its gradient.
+      optimizer: what the optimizer keeps of it, a copy of higher precision too.
+      compute: one number of an activation, or of a weight as a matrix product reads it.
+      temporaries: activations and all else, where a rule of thumb counts them by the parameter;
+        no stage of ZeRO splits them.
+      source: who says so.
+    """
+
+    name: str
+    weights: int
+    gradients: int
+    optimizer: int
+    compute: int
+    temporaries: int
+    source: str
+
+    @property
+    def cast(self) -> int:
+        """Bytes of a transient copy of the weight in the dtype of the computation."""
+        return self.compute if self.compute != self.weights else 0
+
+    @property
+    def total(self) -> int:
+        """Bytes a parameter in all, on one device."""
+        return self.weights + self.gradients + self.optimizer + self.cast + self.temporaries
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe('fp32_adam', 4, 4, 8, 4, 0, 'all in fp32: the policy fp32 with AdamW'),
+        Recipe('bf16_mixed', 4, 4, 8, 2, 0, 'fp32 kept, bf16 computed: bf16_mixed with AdamW'),
+        Recipe('mixed_adam', 2, 2, 12, 2, 0, 'Rajbhandari et al. 2020 (ZeRO), section 3.1'),
+        Recipe('textbook', 4, 4, 8, 4, 8, 'Hugging Face, "Model training anatomy"'),
+        Recipe('often_quoted', 4, 4, 8, 4, 64, 'courses on language models; no primary source'),
+    )
+}
+
+OPTIMIZER_ARRAYS = {
+    'adamw': lambda options: 2,
+    'sgd': lambda options: 0 if options.momentum is None else 1,
+}
+"""Arrays of a parameter's size that an optimizer keeps, each in the dtype of the parameters."""
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+      UserError: there is none.
+    """
+    require(name in RECIPES, f'recipe={name}: no such recipe{did_you_mean(name, [*RECIPES])}')
+    return RECIPES[name]
+
+
+def recipe_of(config: Config) -> Recipe:
+    """What `lm train` would keep of a parameter of `config`; `auto` is taken for bf16_mixed.
+
+    Raises:
+      UserError: how much the optimizer keeps is not known here.
+    """
+    name = config.optim.name
+    require(
+        name in OPTIMIZER_ARRAYS,
+        f'optim.name={name}: its state is not known in closed form; give a recipe',
+    )
+    arrays = OPTIMIZER_ARRAYS[name](config.optim.options)
+    compute = 4 if config.precision.policy == 'fp32' else 2
+    policy = 'fp32' if compute == 4 else 'bf16_mixed'
+    return Recipe(f'{policy} with {name}', 4, 4, 4 * arrays, compute, 0, 'the config')

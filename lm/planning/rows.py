@@ -1,0 +1,54 @@
+"""How long the rows of a run are, and whether axes divide them and its model. No jax."""
+
+from lm import registry
+from lm.config import Config, require
+from lm.planning.axes import Axes
+from lm.planning.parameters import ModelShape
+from lm.vocabulary import NUM_SENTINELS, Vocabulary
+
+
+def side_lengths(config: Config, family: str) -> dict[str, int]:
+    """Positions of each side of a row: the decoder's length is the objective's.
+
+    Raises:
+      UserError: the objective refuses the sequence length.
+    """
+    if family != 'encoder_decoder':
+        return {family: config.train.seq_len}
+    size, sentinels = config.model.tokens, tuple(range(NUM_SENTINELS))
+    # Lengths depend on no id, only on there being enough of them.
+    vocabulary = Vocabulary(size, 0, 0, 0, 0, 0, sentinels, ())
+    member = registry.lookup('objectives', config.objective.name, 'objective.name')
+    objective = member.build(config.objective.options, vocabulary, config.train.seq_len)
+    return {'encoder': config.train.seq_len, 'decoder': objective.target_len}
+
+
+def require_division(
+    config: Config, model: ModelShape, lengths: dict[str, int], axes: Axes
+) -> None:
+    """Refuses axes that cut a row, a head or a batch in unequal parts.
+
+    Raises:
+      UserError: the first that does.
+    """
+    train = config.train
+    rows = train.batch_size // train.microbatches
+    require(
+        rows % axes.rows == 0,
+        f'train.batch_size={train.batch_size}: {rows} rows a microbatch do not split evenly over '
+        f'{axes.rows} devices (replica x fsdp); make it a multiple of '
+        f'{axes.rows * train.microbatches}, or use tensor or seq',
+    )
+    sizes = {
+        'model.num_heads': config.model.num_heads,
+        'model.num_kv_heads': config.model.kv_heads,
+        'model.d_ff': model.spec.feed_forward_width,
+        'the padded vocabulary': config.model.padded_vocab_size,
+    }
+    for name, size in sizes.items():
+        require(size % axes.tensor == 0, f'tensor={axes.tensor}: does not divide {name}={size}')
+    for side, length in lengths.items():
+        require(
+            length % axes.seq == 0,
+            f"seq={axes.seq}: does not divide the {side}'s {length} positions",
+        )

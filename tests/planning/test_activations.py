@@ -1,0 +1,90 @@
+"""Activations in closed form: compared with the residuals that JAX keeps."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from lm import registry
+from lm.batch import Batch
+from lm.config import ModelConfig
+from lm.models.functional import Functional, functional
+from lm.objectives._objective import weighted_cross_entropy
+from lm.planning.activations import REMATS, Work, activations
+from lm.planning.axes import Axes
+from lm.planning.parameters import model_shape
+from lm.precision.policy import POLICIES
+
+ROWS, LENGTH, DECODER_LENGTH = 4, 96, 64
+
+
+def model_config(name: str, remat: Any, **changes: Any) -> ModelConfig:
+    """Wide enough that the closed form's terms, and not what it leaves out, decide."""
+    options = registry.lookup('models', name, 'model.name').Options(**changes.pop('options', {}))
+    sizes: dict[str, Any] = {
+        'num_layers': 6, 'd_model': 128, 'num_heads': 4, 'd_ff': 320, 'vocab_size': 512,
+        'max_positions': 96, 'remat': remat, 'options': options,
+    }  # fmt: skip
+    return ModelConfig(name=name, **{**sizes, **changes})
+
+
+def a_batch(model: Functional) -> Batch:
+    def ids(length: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((ROWS, length), jnp.int32)
+
+    sides = [ids(LENGTH)] * 3
+    if model.family == 'encoder_decoder':
+        sides += [ids(DECODER_LENGTH)] * 3
+    targets = sides[-1]
+    weights = jax.ShapeDtypeStruct(targets.shape, jnp.float32)
+    return Batch(*sides, *[None] * (6 - len(sides)), targets, weights)
+
+
+def residual_bytes(model: Functional, remat: str) -> int:
+    """What the backward pass is given, without parameters and their casts."""
+    key = jax.random.key(0) if model.config.dropout else None
+
+    def backward(params: dict[str, jax.Array], batch: Batch) -> Any:
+        def loss(params: dict[str, jax.Array]) -> jax.Array:
+            logits = model.apply(params, batch, dropout_key=key)
+            return weighted_cross_entropy(logits, batch).loss
+
+        return jax.vjp(loss, params)[1]
+
+    leaves = jax.tree.leaves(jax.eval_shape(backward, model.shapes, a_batch(model)))
+    weights = {shape.shape for shape in model.shapes.values()}
+    weights |= {shape[1:] for shape in weights} | {shape[::-1] for shape in weights}
+    return sum(
+        math.prod(leaf.shape) * leaf.dtype.itemsize
+        for leaf in leaves
+        if leaf.shape not in weights and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    )
+
+
+@pytest.mark.parametrize('remat', REMATS)
+@pytest.mark.parametrize('policy', POLICIES)
+@pytest.mark.parametrize(
+    ('name', 'changes'),
+    [
+        *[(name, {}) for name in registry.names('models')],
+        ('gpt2', {'dropout': 0.1}),
+        ('gpt2', {'scan_layers': False}),
+        ('t5', {'dropout': 0.1}),
+        ('llama', {'num_kv_heads': 2, 'options': {'qk_norm': True}}),
+        ('llama', {'head_dim': 16, 'options': {'positions': 'learned'}}),
+    ],
+    ids=str,
+)
+def test_saved_bytes(name: str, changes: dict[str, Any], policy: str, remat: str) -> None:
+    config = model_config(name, remat, **changes)
+    model = functional(config, POLICIES[policy])
+    lengths = {model.family: LENGTH}
+    if model.family == 'encoder_decoder':
+        lengths = {'encoder': LENGTH, 'decoder': DECODER_LENGTH}
+    compute = jnp.dtype(POLICIES[policy].compute_dtype).itemsize
+    work = Work(ROWS, lengths, Axes(1, 1), compute)
+    got = activations(model_shape(config), work, remat)
+    # Half of `logits` is their gradient, which the backward pass makes itself.
+    assert got.saved + got.logits / 2 == pytest.approx(residual_bytes(model, remat), rel=0.05)

@@ -1,0 +1,135 @@
+"""A whole plan: its parts add up, its times follow from the rates, and its advice helps."""
+
+import dataclasses
+
+import pytest
+
+import lm
+from lm.config import Config, load_config, override
+from lm.errors import UserError
+from lm.models.functional import functional
+from lm.planning.activations import REMATS
+from lm.planning.advice import advice
+from lm.planning.devices import DEVICES, PEAKS, find_device, peak_flops
+from lm.planning.flops import train_flops, train_flops_exact
+from lm.planning.memory import PARTS, STRATEGIES
+from lm.planning.parameters import model_shape
+from lm.planning.plan import plan
+from lm.planning.plan_json import as_json
+from lm.planning.roofline import repeated_flops
+from lm.planning.rows import side_lengths
+from lm.precision.policy import POLICIES
+
+
+@pytest.fixture
+def seven() -> Config:
+    return load_config('llama_7b', **{'train.batch_size': 64})
+
+
+@pytest.mark.parametrize('name', ['bert_base', 'gpt2_124m', 'llama_7b', 't5v11_base'])
+def test_flops_of_the_closed_form_are_those_of_the_built_model(name: str) -> None:
+    config = load_config(name)
+    built, counted = functional(config.model, POLICIES['fp32']), model_shape(config.model)
+    lengths = list(side_lengths(config, counted.family).values())
+    for count in (train_flops, train_flops_exact):
+        assert count(counted, *lengths) == count(built, *lengths)  # type: ignore[operator]
+
+
+def test_the_decoders_length_is_the_objectives() -> None:
+    config = load_config('t5v11_base')
+    # Raffel et al. 2020, section 3.1.4: 512 inputs have 114 targets.
+    assert side_lengths(config, 'encoder_decoder') == {'encoder': 512, 'decoder': 114}
+
+
+def test_parts_add_up_and_stages_save(seven: Config) -> None:
+    whole = plan(seven, devices=64, device_kind='h100')
+    found = whole.strategies()
+    totals = [found[strategy].memory.total for strategy in STRATEGIES]
+    assert totals == sorted(totals, reverse=True)
+    for one in as_json(whole).values():
+        parts = sum(one[f'{name}_bytes'] for name in PARTS)
+        assert one['per_device_bytes'] == pytest.approx(parts, abs=9)
+    params = 6_738_415_616
+    assert found['ddp'].memory.state == 12 * params
+    norms = 65 * 4096  # vectors, which every device holds
+    assert found['zero3'].memory.state == 12 * ((params - norms) / 64 + norms)
+    sizes = [found['ddp'].activations_by_remat[remat] for remat in REMATS]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_times_follow_from_the_rates(seven: Config) -> None:
+    one = plan(seven, devices=8, device_kind='h100')
+    counted = one.flops()
+    assert counted is not None
+    exact = counted[1]
+    time = one.strategy('ddp').time
+    assert time is not None
+    again = repeated_flops(exact, 'full')
+    assert again == (exact.row - exact.by_group['head']) // 3
+    assert time.compute == pytest.approx(64 * (exact.row + again) / (8 * 989e12))
+    # Within a host an all-reduce of fp32 gradients sends 2 x 7/8 of them at 450 GB/s.
+    assert time.links == pytest.approx(2 * 7 / 8 * 4 * 6_738_415_616 / 450e9)
+    assert time.model_flops == 64 * exact.row
+    assert time.overlapped <= time.in_turn
+    alone = plan(seven, device_kind='h100').strategy('ddp').time
+    assert alone is not None and alone.links == 0
+
+
+def test_wider_axes_hold_less(seven: Config) -> None:
+    kept = dataclasses.replace(seven.model, remat='none')
+    seven = dataclasses.replace(seven, model=kept)
+    base = plan(seven, devices=8, fsdp=8).strategy('zero3').memory
+    tensor = plan(seven, devices=32, fsdp=8, tensor=4).strategy('zero3').memory
+    seq = plan(seven, devices=32, fsdp=8, seq=4).strategy('zero3').memory
+    assert tensor.parameters < base.parameters and seq.parameters == base.parameters
+    assert tensor.logits == seq.logits == base.logits / 4
+    assert seq.activations < tensor.activations < base.activations
+
+
+def test_microbatches_hold_less_and_accumulate(seven: Config) -> None:
+    parts = dataclasses.replace(seven, train=dataclasses.replace(seven.train, microbatches=8))
+    whole, split = (plan(c, devices=8).strategy('zero2').memory for c in (seven, parts))
+    assert split.activations == whole.activations / 8
+    assert (whole.accumulator, split.accumulator) == (0, split.gradients)
+
+
+def test_a_recipe_by_the_parameter_counts_no_activations_twice(seven: Config) -> None:
+    memory = plan(seven, recipe='textbook').strategy('ddp').memory
+    assert memory.total == 24 * 6_738_415_616
+
+
+def test_advice(seven: Config) -> None:
+    def told(kind: str = 'a100-80gb', **changes: object) -> str | None:
+        return advice(plan(override(seven, changes), devices=64, device_kind=kind), 'zero3')
+
+    assert 'fits' in str(told())
+    assert 'change this first: train.microbatches=2' in str(told(**{'train.batch_size': 2048}))
+    assert 'change this first: model.remat=dots' in str(
+        told('a100-40gb', **{'model.remat': 'none'})
+    )
+    assert advice(plan(params=175e9, devices=64, device_kind='h100'), 'ddp') == (
+        'does not fit (3,150 GB of 73.6 GB usable); '
+        'change this first: mesh.strategy=zero3 (49.2 GB)'
+    )
+    alone = plan(params=70e9, device_kind='h100')
+    assert 'change this first: zero3 on 32 devices' in str(advice(alone, 'ddp'))
+    far = plan(params=1e12, device_kind='v5e')
+    assert 'nor does any one change: use more devices' in str(advice(far, 'zero3'))
+    assert advice(plan(params=1e9), 'ddp') is None
+
+
+def test_devices() -> None:
+    for name, device in DEVICES.items():
+        assert find_device(name.upper()) is device
+        assert device.peaks in PEAKS and device.source
+        assert device.peak(2) > device.peak(4) > 0
+        assert device.network <= device.link < device.bandwidth
+    assert find_device('TPU v5p') is DEVICES['v5p']
+    assert find_device('NVIDIA H100') is DEVICES['h100']
+    assert DEVICES['h100'].peak(2) == peak_flops('NVIDIA H100 80GB HBM3', 'bfloat16')
+    with pytest.raises(UserError, match='one of a100-40gb, a100-80gb'):
+        find_device('A100')
+
+
+def test_exported() -> None:
+    assert lm.plan is plan
