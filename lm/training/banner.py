@@ -54,14 +54,23 @@ def banner(program: Program, count: ParameterCount) -> str:
 
 
 def parameter_table(program: Program) -> list[str]:
-    """A line for each parameter: path, dims, shape, number of entries."""
-    shapes = program.functional.shapes
+    """A line for each parameter: path, dims, shape, entries; on a mesh, axes and bytes a device."""
+    shapes, placement = program.functional.shapes, program.placement
     width = max(map(len, shapes))
-    return [
-        f'  {path:<{width}}  {program.functional.dims[path]:<6} '
-        f'{"x".join(map(str, x.shape)):>18} {np.prod(x.shape, dtype=np.int64):>14,}'
-        for path, x in shapes.items()
-    ]
+    lines = []
+    for path, x in shapes.items():
+        dims, sharding = program.functional.dims[path], placement.params[path]
+        line = (
+            f'  {path:<{width}}  {dims:<6} {"x".join(map(str, x.shape)):>18} '
+            f'{np.prod(x.shape, dtype=np.int64):>14,}'
+        )
+        if program.layout.mesh.size > 1:
+            held = np.prod(sharding.shard_shape(x.shape), dtype=np.int64) * x.dtype.itemsize
+            split = zip(dims, sharding.spec, strict=False)
+            words = ', '.join(f'{letter} over {axis}' for letter, axis in split if axis)
+            line += f'  {held:>14,} bytes a device  {words or "whole"}'
+        lines.append(line)
+    return lines
 
 
 def fallbacks(program: Program) -> list[str]:

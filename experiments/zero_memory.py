@@ -1,0 +1,192 @@
+"""What does each strategy cost and save? One model under all of them: bytes, collectives, time.
+
+Command: python -m experiments.zero_memory [--config=NAME] [--devices=8] [--steps=10] [--plot=FILE]
+Hardware: any devices; where there is one CPU, `--devices` are emulated.
+Time: two minutes on 2 CPU cores.
+Expected: on n devices and P parameters of 4 bytes the state at rest is 12 P, under zero1 and zero2
+    4 P + 8 P / n, under zero3 12 P / n; a step moves 2 P, 3 P, 2 P and 3 P numbers a device, with
+    one P more under zero2 and zero3 where the compiler has no reduce-scatter (CPU). `largest_gap`,
+    of losses to ddp's, is rounding.
+
+Layers are scanned and recomputed in the backward pass, so that temporaries show the strategy.
+Batches are random tokens, the same for all. Emulated devices share two cores: their times compare
+strategies, no machines.
+"""
+
+import json
+import os
+import statistics
+import sys
+import time
+from typing import Any
+
+from absl import logging
+
+from lm.config import Config, require
+from lm.errors import UserError
+from lm.flags import Flags
+
+STRATEGIES: dict[str, dict[str, Any]] = {
+    'ddp': {'mesh.strategy': 'ddp'},
+    'zero1': {'mesh.strategy': 'zero1'},
+    'zero2': {'mesh.strategy': 'zero2'},
+    'zero3': {'mesh.strategy': 'zero3'},
+    'hybrid': {'mesh.strategy': 'zero3', 'mesh.replica': 2},
+    'zero2 explicit': {'mesh.strategy': 'zero2', 'mesh.collectives': 'explicit'},
+    'zero3 explicit': {'mesh.strategy': 'zero3', 'mesh.collectives': 'explicit'},
+}
+
+
+def configs(name: str, devices: int, steps: int) -> dict[str, Config]:
+    """The runs by strategy, alike but for the mesh.
+
+    Raises:
+      UserError: no such config, or devices that the strategies cannot share.
+    """
+    import lm
+
+    require(devices >= 4 and devices % 2 == 0, f'devices={devices}: give an even number from 4 on')
+    shared = {
+        'train.steps': steps, 'mesh.devices': devices, 'optim.warmup_steps': 0,
+        'model.scan_layers': True, 'model.remat': 'full',
+    }  # fmt: skip
+    return {
+        strategy: lm.load_config(name, **{**shared, **mesh})
+        for strategy, mesh in STRATEGIES.items()
+    }
+
+
+def measure(config: Config) -> dict[str, Any]:
+    """One strategy: bytes a device, numbers moved, seconds a step, and the losses."""
+    import jax
+    import numpy as np
+
+    from lm.batch import Row, stack
+    from lm.objectives._objective import Objective
+    from lm.planning.collectives import collectives
+    from lm.training.program import build_program, resolve_policy
+    from lm.training.step import Metrics
+    from lm.vocabulary import Vocabulary
+
+    vocabulary = Vocabulary(config.model.tokens, 0, 1, 2, 3, 4, tuple(range(5, 105)), ())
+    program = build_program(resolve_policy(config), vocabulary)
+    objective: Objective = program.objective
+    rng = np.random.default_rng(0)
+
+    def row() -> Row:
+        size = objective.row_len
+        tokens = rng.integers(105, config.model.tokens, size).astype(np.int32)
+        return Row(tokens, np.ones(size, np.int32), np.arange(size, dtype=np.int32), tokens * 0)
+
+    batches = [
+        stack([objective.example(row(), rng) for _ in range(config.train.batch_size)])
+        for _ in range(config.train.steps)
+    ]
+    compiled = program.step.lower(program.abstract_state, program.abstract_batch(row())).compile()
+    memory = compiled.memory_analysis()
+    state = program.init_state()
+    moved: dict[str, int] = {}
+    for one in collectives(compiled.as_text()):
+        moved[one.kind] = moved.get(one.kind, 0) + one.moved
+    held = [
+        sum(shard.data.nbytes for shard in leaf.addressable_shards if shard.device.id == 0)
+        for leaf in jax.tree.leaves(state)
+    ]
+    params = sum(int(np.prod(x.shape)) for x in program.functional.shapes.values())
+    seconds, losses = [], []
+    for batch in batches:
+        placed = program.layout.place(batch)
+        begin = time.perf_counter()
+        state, metrics = compiled(state, placed)
+        losses.append(Metrics.unpacked(metrics).loss)
+        jax.block_until_ready(state)
+        seconds.append(time.perf_counter() - begin)
+    return {
+        'params': params,
+        'state_bytes': sum(held),
+        'state_bytes_per_param': sum(held) / params,
+        'temp_bytes': memory.temp_size_in_bytes,
+        'moved_per_param': {kind: elements / params for kind, elements in moved.items()},
+        'step_seconds': statistics.median(seconds[1:]),
+        'losses': losses,
+    }
+
+
+def analyze(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """All strategies side by side, each beside ddp."""
+    reference = found['ddp']['losses']
+    rows = {}
+    for name, one in found.items():
+        gaps = [abs(a - b) for a, b in zip(one['losses'], reference, strict=True)]
+        rows[name] = {
+            **{key: value for key, value in one.items() if key != 'losses'},
+            'moved_per_param_in_all': sum(one['moved_per_param'].values()),
+            'largest_gap': max(gaps),
+        }
+    return rows
+
+
+def plot(rows: dict[str, Any], path: str) -> None:
+    """State and temporaries a device, as bars."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4))
+    names = list(rows)
+    state = [rows[name]['state_bytes'] / 1e6 for name in names]
+    temp = [rows[name]['temp_bytes'] / 1e6 for name in names]
+    axes.bar(names, state, label='state at rest')
+    axes.bar(names, temp, bottom=state, label='temporaries of a step')
+    axes.set_ylabel('MB a device')
+    axes.tick_params(axis='x', rotation=20)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def main() -> int:
+    """Prints the table as one JSON object."""
+    logging.set_verbosity(logging.ERROR)
+    flags = Flags(sys.argv[1:])
+    flags.define('config', str, 'llama_tiny', 'a named config or FILE.py')
+    flags.define('devices', int, 8, 'devices; emulated where there is one CPU')
+    flags.define('steps', int, 10, 'steps of each strategy')
+    flags.define('vocab_size', int, 1024, 'tokens of the random text')
+    flags.define('plot', str, '', 'a PNG of the bytes; empty: none')
+    try:
+        flags.parse()
+        emulate(flags['devices'])
+        runs = configs(flags['config'], flags['devices'], flags['steps'])
+        found = {}
+        for name, config in runs.items():
+            print(name, file=sys.stderr)
+            found[name] = measure(with_vocabulary(config, flags['vocab_size']))
+        rows = analyze(found)
+        if flags['plot']:
+            plot(rows, flags['plot'])
+        print(json.dumps(rows))
+    except UserError as error:
+        print(f'experiments.zero_memory: {error}', file=sys.stderr)
+        return 2
+    return 0
+
+
+def with_vocabulary(config: Config, size: int) -> Config:
+    """The config with so many tokens, where it leaves them open."""
+    from lm.config import override
+
+    require(size > 105, f'vocab_size={size}: give more than the 105 special ids')
+    return config if config.model.vocab_size else override(config, {'model.vocab_size': size})
+
+
+def emulate(devices: int) -> None:
+    """Asks XLA's CPU client for so many devices; to be called before jax is imported."""
+    flag = f'--xla_force_host_platform_device_count={devices}'
+    os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {flag}'.strip()
+
+
+if __name__ == '__main__':
+    sys.exit(main())
