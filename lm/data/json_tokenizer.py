@@ -9,27 +9,11 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from lm.data.special_ids import BOS, EOS, MASK, PAD, SENTINELS, UNK, complete
+from lm.data.roles import BESIDE, CONFIG, KEYS, SPELLED, files_of, named, numbered
+from lm.data.special_ids import BOS, EOS, SENTINELS, TRAINED_WITH, UNK, complete
 from lm.errors import UserError
 from lm.vocabulary import MODES
 
-BESIDE = ('tokenizer_config.json', 'special_tokens_map.json')
-"""Files that say which special id plays which part."""
-
-_DECLARED = {
-    PAD: ('pad_token',),
-    BOS: ('bos_token', 'cls_token'),
-    EOS: ('eos_token', 'sep_token'),
-    UNK: ('unk_token',),
-    MASK: ('mask_token',),
-}
-_SPELLED = {
-    PAD: ('[PAD]', '<pad>'),
-    BOS: ('[CLS]', '<|begin_of_text|>', '<s>'),
-    EOS: ('[SEP]', '<|end_of_text|>', '<|endoftext|>', '</s>'),
-    UNK: ('[UNK]', '<unk>'),
-    MASK: ('[MASK]', '<mask>'),
-}
 _PROBE = " A  b\t\n\n c\u00e9 e\u0301 \u2581 \x10 <s>[MASK]<|endoftext|> \U0001f600 , it 's . "
 # Long texts are encoded in stretches, and so many characters at once: the package holds some
 # 150 bytes a character. Between two words no tokenizer that splits there sees a difference.
@@ -46,31 +30,35 @@ class JsonTokenizer:
       vocabulary: the special ids and the number of all ids.
       lossless: whether `decode(encode(text)) == text`, tried on a text full of traps.
       sha256: of its files, hexadecimal.
-      files: `tokenizer.json` and what says the parts of its special ids, by name.
+      files: `tokenizer.json` and what says the parts of its special ids, by name; they need no
+        `config.json`: what that alone says is written into `tokenizer_config.json`.
       appended: the pieces of special ids after the tokenizer's own, by id.
     """
 
-    def __init__(self, files: Mapping[str, bytes], rows: int | None = None, path: str | Path = ''):
+    def __init__(
+        self,
+        files: Mapping[str, bytes],
+        rows: int | None = None,
+        path: str | Path = '',
+        words: str = TRAINED_WITH,
+    ):
         """
         Args:
-          files: `tokenizer.json` and any of `BESIDE`, by name.
+          files: `tokenizer.json`, and any of `roles.BESIDE` and `roles.CONFIG`, by name.
           rows: ids that the model trained with it has; None: as many as it takes.
           path: where they come from, for errors.
+          words: the field or flag that gives the path.
 
         Raises:
           UserError: they cannot be read, the package is missing, or there are more ids than `rows`.
         """
-        self.files = dict(files)
+        name = f'{words}={path}'
+        self._codec = read_json(files['tokenizer.json'], name)
+        self._own = max(self._codec.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        known, self.files = _parts(self._codec, files, f'{name}: ')
         self.sha256 = _digest(self.files)
-        self._codec = read_json(self.files['tokenizer.json'], path)
-        ids = self._codec.get_vocab(with_added_tokens=True)
-        self._own = max(ids.values(), default=-1) + 1
+        self.vocabulary, self.appended = complete(self._own, known, rows, path, words)
         added = self._codec.get_added_tokens_decoder()
-        known = _parts(self.files, ids, {token.content: i for i, token in added.items()}, path)
-        unknown = getattr(self._codec.model, 'unk_token', None)
-        if unknown in ids:
-            known[UNK] = ids[unknown]
-        self.vocabulary, self.appended = complete(self._own, known, rows, path)
         marked = {i for i, token in added.items() if token.special} - {self.vocabulary.unk_id}
         self._special = np.array(sorted(marked | self.vocabulary.special_ids), np.int32)
         self._bytes = _byte_characters() if _is_byte_level(self._codec) else None
@@ -80,7 +68,7 @@ class JsonTokenizer:
         except Exception as error:  # the package raises nothing more special
             said = str(error).splitlines()[0]
             raise UserError(
-                f'data.tokenizer={path}: its tokenizer.json does not encode every text ({said})'
+                f'{name}: its tokenizer.json does not encode every text ({said})'
             ) from None
 
     def encode(self, text: str) -> np.ndarray:
@@ -166,25 +154,27 @@ def files_beside(file: Path) -> dict[str, bytes]:
     Raises:
       OSError: one of them cannot be read.
     """
-    beside = {name: file.with_name(name) for name in BESIDE}
-    files = {'tokenizer.json': file.read_bytes()}
-    return files | {name: at.read_bytes() for name, at in beside.items() if at.is_file()}
+    return {'tokenizer.json': file.read_bytes(), **files_of(file.parent)}
 
 
-def read_json(data: bytes, path: str | Path) -> Any:
+def read_json(data: bytes, words: str) -> Any:
     """A `tokenizers.Tokenizer` that cuts nothing short, pads nothing and takes text for text.
+
+    Args:
+      data: a `tokenizer.json`.
+      words: the field or flag that names it, and its value.
 
     Raises:
       UserError: it is none, or the package is missing.
     """
-    package = tokenizers_package(f'data.tokenizer={path}')
+    package = tokenizers_package(words)
     try:
         codec = package.Tokenizer.from_buffer(data)
     except ValueError as error:
         said = str(error).splitlines()[0]
         raise UserError(
-            f'data.tokenizer={path}: not a tokenizer.json that the tokenizers package '
-            f'{package.__version__} reads ({said})'
+            f'{words}: not a tokenizer.json that the tokenizers package {package.__version__} '
+            f'reads ({said})'
         ) from None
     codec.no_truncation()
     codec.no_padding()
@@ -210,57 +200,61 @@ def tokenizers_package(words: str) -> Any:
     return tokenizers
 
 
-def declared(files: Mapping[str, bytes], path: str | Path) -> dict[str, str]:
-    """What the files in `BESIDE` call the usual five, by our spelling; the first file decides.
-
-    Raises:
-      UserError: one of them is not a JSON object.
-    """
-    said: dict[str, str] = {}
-    for tree in [read_object(files[name], f'{path}: {name}') for name in BESIDE if name in files]:
-        for part, keys in _DECLARED.items():
-            named = [spelling(tree[key]) for key in keys if tree.get(key)]
-            if named:
-                said.setdefault(part, named[0])
-    return said
-
-
-def spelling(token: Any) -> str:
-    """The text of a token, which some files write as an object of its settings."""
-    return str(token['content'] if isinstance(token, dict) else token)
-
-
-def read_object(data: bytes, words: str) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-      UserError: it is none.
-    """
-    try:
-        tree = json.loads(data)
-    except ValueError as error:
-        raise UserError(f'data.tokenizer={words}: is not JSON ({error})') from None
-    if not isinstance(tree, dict):
-        raise UserError(f'data.tokenizer={words}: is not a JSON object')
-    return tree
-
-
 def _parts(
-    files: Mapping[str, bytes], ids: Mapping[str, int], added: Mapping[str, int], path: str | Path
-) -> dict[str, int]:
-    """The special ids that the tokenizer has, by our spelling; bos falls back to eos."""
-    said = declared(files, path)
-    known = {}
-    for part, spellings in _SPELLED.items():
-        for name in (said.get(part, ''), *spellings):
-            if name in ids:
-                known[part] = ids[name]
-                break
+    codec: Any, files: Mapping[str, bytes], before: str
+) -> tuple[dict[str, int], dict[str, bytes]]:
+    """The special ids that the tokenizer has, by our spelling, and the files that say them.
+
+    What is named decides, then config.json's ids, then the usual spellings; bos falls back to eos.
+    """
+    ids = codec.get_vocab(with_added_tokens=True)
+    said = {part: ids[token] for part, token in named(files, before).items() if token in ids}
+    own = set(ids.values())
+    told = {
+        part: i
+        for part, i in numbered(files, before).items()
+        if part not in said and i in own and (part == UNK or not _comes_out_of_text(codec, i))
+    }
+    kept = {name: data for name, data in files.items() if name != CONFIG}
+    known = _completed(codec, told | said)
+    if known != _completed(codec, said):
+        config = json.loads(kept.get(BESIDE[0], b'{}'))
+        config |= {KEYS[part][0]: codec.id_to_token(i) for part, i in told.items()}
+        kept[BESIDE[0]] = (json.dumps(config, indent=2) + '\n').encode()
+    return known, kept
+
+
+def _completed(codec: Any, said: Mapping[str, int]) -> dict[str, int]:
+    """What was said, and what the spellings of pieces say otherwise."""
+    ids = codec.get_vocab(with_added_tokens=True)
+    usual = {part: [ids[s] for s in spellings if s in ids] for part, spellings in SPELLED.items()}
+    known = {part: found[0] for part, found in usual.items() if found} | dict(said)
     # Only added tokens: ordinary pieces may be spelled like these.
+    added = {token.content: i for i, token in codec.get_added_tokens_decoder().items()}
     known |= {piece: added[piece] for piece in (*SENTINELS, *MODES) if piece in added}
+    unknown = getattr(codec.model, 'unk_token', None)
+    if unknown in ids:
+        known[UNK] = ids[unknown]
     if EOS in known:
         known.setdefault(BOS, known[EOS])
     return known
+
+
+def _comes_out_of_text(codec: Any, i: int) -> bool:
+    """Whether an id is one of text: a character, a word, or what stands for unknown ones.
+
+    A config.json may give such an id where its writer left a default.
+    """
+    if i in codec.get_added_tokens_decoder():
+        return False
+    piece = codec.id_to_token(i)
+    if len(piece) == 1 or piece == getattr(codec.model, 'unk_token', None):
+        return True
+    text = codec.decode([i], skip_special_tokens=False)
+    try:
+        return any(i in codec.encode(t, add_special_tokens=False).ids for t in (text, f'a{text}'))
+    except Exception:  # it encodes not every text, which is told of later
+        return False
 
 
 def _stretches(text: str) -> Iterator[str]:

@@ -15,8 +15,9 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from lm.data.escape import escape, unescape
+from lm.data.roles import SPELLED
 from lm.data.sentencepiece_training import SPECIAL_PIECES, stretch_end, word_spelling
-from lm.data.special_ids import BOS, EOS, PAD, UNK, complete
+from lm.data.special_ids import BOS, EOS, PAD, TRAINED_WITH, UNK, complete
 from lm.vocabulary import Vocabulary
 
 # Long texts are encoded in stretches: bounded memory, and work for several threads.
@@ -36,12 +37,19 @@ class SentencePieceTokenizer:
       appended: the pieces of special ids after the model's own, by id.
     """
 
-    def __init__(self, model: bytes, rows: int | None = None, path: str | Path = ''):
+    def __init__(
+        self,
+        model: bytes,
+        rows: int | None = None,
+        path: str | Path = '',
+        words: str = TRAINED_WITH,
+    ):
         """
         Args:
           model: a serialised SentencePiece model.
           rows: ids that the model trained with it has; None: as many as it takes.
           path: where it comes from, for errors.
+          words: the field or flag that gives the path.
 
         Raises:
           RuntimeError: it is none.
@@ -49,6 +57,8 @@ class SentencePieceTokenizer:
         """
         import sentencepiece
 
+        if not model:  # of which the package would print more than it raises
+            raise RuntimeError('is empty')
         self.files = {'tokenizer.model': model}
         self._processor: Any = sentencepiece.SentencePieceProcessor(model_proto=model)
         self.sha256 = hashlib.sha256(model).hexdigest()
@@ -56,7 +66,7 @@ class SentencePieceTokenizer:
         self.trained_here = tuple(own[: len(SPECIAL_PIECES)]) == SPECIAL_PIECES
         self._has_bytes = any(map(self._processor.is_byte, range(len(own))))
         self._words = self.trained_here and not self._has_bytes
-        self.vocabulary, self.appended = self._special_ids(own, rows, path)
+        self.vocabulary, self.appended = self._special_ids(own, rows, path, words)
         self._literals = self._matched_literals()
         self.lossless = self.decode(self.encode(PROBE)) == PROBE
 
@@ -113,15 +123,18 @@ class SentencePieceTokenizer:
         return parts
 
     def _special_ids(
-        self, own: list[str], rows: int | None, path: str | Path
+        self, own: list[str], rows: int | None, path: str | Path, words: str
     ) -> tuple[Vocabulary, dict[int, str]]:
         """The vocabulary, and the pieces appended for what the model lacks, by id."""
         processor = self._processor
-        known = {
+        ids = {
             piece: i
             for i, piece in enumerate(own)
-            if piece in _NAMES and (processor.is_control(i) or i in self._user_defined)
+            if processor.is_control(i) or i in self._user_defined
         }
+        usual = {part: [ids[s] for s in spelled if s in ids] for part, spelled in SPELLED.items()}
+        known = {part: found[0] for part, found in usual.items() if found}
+        known |= {piece: i for piece, i in ids.items() if piece in _NAMES}
         named = {
             PAD: processor.pad_id(),
             BOS: processor.bos_id(),
@@ -129,17 +142,22 @@ class SentencePieceTokenizer:
             UNK: processor.unk_id(),
         }
         known |= {piece: i for piece, i in named.items() if i >= 0}
-        return complete(len(own), known, rows, path)
+        if self._proto.trainer_spec.pad_piece == own[known[UNK]]:  # which the processor denies
+            known[PAD] = known[UNK]
+        return complete(len(own), known, rows, path, words)
 
     @functools.cached_property
     def _user_defined(self) -> frozenset[int]:
         # The processor has no question for this type; the model's own table has.
+        kind = self._proto.SentencePiece.USER_DEFINED
+        return frozenset(i for i, piece in enumerate(self._proto.pieces) if piece.type == kind)
+
+    @functools.cached_property
+    def _proto(self) -> Any:
         from sentencepiece import sentencepiece_model_pb2
 
         message: Any = sentencepiece_model_pb2
-        proto = message.ModelProto.FromString(self.files['tokenizer.model'])
-        kind = message.ModelProto.SentencePiece.USER_DEFINED
-        return frozenset(i for i, piece in enumerate(proto.pieces) if piece.type == kind)
+        return message.ModelProto.FromString(self.files['tokenizer.model'])
 
     def _matched_literals(self) -> re.Pattern[str] | None:
         """Spellings that this model would turn into special ids: its user-defined symbols."""

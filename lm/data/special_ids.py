@@ -10,11 +10,17 @@ from lm.vocabulary import MODES, NUM_SENTINELS, Vocabulary
 
 PAD, BOS, EOS, UNK, MASK = SPECIAL_PIECES[:5]
 """Our spellings of the usual five, whatever a tokenizer calls its own."""
+TRAINED_WITH = 'data.tokenizer'
+"""The field that gives the path of a tokenizer for training; other paths come by other names."""
 SENTINELS = tuple(f'<extra_id_{i}>' for i in range(NUM_SENTINELS))
 
 
 def complete(
-    own: int, known: Mapping[str, int], rows: int | None, path: str | Path
+    own: int,
+    known: Mapping[str, int],
+    rows: int | None,
+    path: str | Path,
+    words: str = TRAINED_WITH,
 ) -> tuple[Vocabulary, dict[int, str]]:
     """The vocabulary, and the pieces appended for what a tokenizer lacks, by id.
 
@@ -27,6 +33,7 @@ def complete(
       known: those special ids by our spelling of them.
       rows: ids that the model has; None: as many as it takes.
       path: of the tokenizer, for the error.
+      words: the field or flag that gives the path.
 
     Raises:
       UserError: fewer rows than the tokenizer's own ids, or nothing that can end a text.
@@ -35,6 +42,9 @@ def complete(
         raise UserError(
             f'model.vocab_size={rows}: the tokenizer {path} has {own} ids; give at least {own}, '
             'or leave it unset'
+            if words == TRAINED_WITH
+            else f'{words}={path}: the tokenizer has {own} ids and the model only {rows}; give the '
+            'one that belongs to it'
         )
     room = math.inf if rows is None else rows - own
     ids = dict(known)
@@ -50,6 +60,9 @@ def complete(
         raise UserError(
             f'model.vocab_size={rows}: the tokenizer {path} has no eos and leaves no room for '
             f'one; give at least {own + 3}, or leave it unset'
+            if words == TRAINED_WITH
+            else f'{words}={path}: the tokenizer has no eos and the model no room for one, with '
+            f'{rows} ids; name one of its tokens as eos_token in tokenizer_config.json'
         )
     modes = tuple(ids[mode] for mode in MODES if mode in ids)
     vocabulary = Vocabulary(

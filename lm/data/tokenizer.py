@@ -12,6 +12,7 @@ import numpy as np
 
 from lm.data.sentencepiece_tokenizer import SentencePieceTokenizer
 from lm.data.sentencepiece_training import train_model
+from lm.data.special_ids import TRAINED_WITH
 from lm.errors import UserError
 from lm.vocabulary import Vocabulary
 
@@ -69,7 +70,9 @@ def has_tokenizer(folder: str | Path) -> bool:
     return _content(Path(folder)) is not None
 
 
-def load_tokenizer(path: str | Path, rows: int | None = None) -> Tokenizer:
+def load_tokenizer(
+    path: str | Path, rows: int | None = None, words: str = TRAINED_WITH
+) -> Tokenizer:
     """An existing tokenizer.
 
     Args:
@@ -77,6 +80,7 @@ def load_tokenizer(path: str | Path, rows: int | None = None) -> Tokenizer:
         or `merges.txt`, or a folder that holds one of them: the first of `CONTENTS`.
       rows: ids that the model has, which bound the special ids after the tokenizer's own; None:
         as many as it takes.
+      words: the field or flag that gives the path, for errors.
 
     Raises:
       UserError: there is none, it cannot be read, or it has more ids than `rows`.
@@ -86,15 +90,15 @@ def load_tokenizer(path: str | Path, rows: int | None = None) -> Tokenizer:
         found = _content(file)
         if found is None:
             raise UserError(
-                f'data.tokenizer={path}: holds no tokenizer; there should be one of '
+                f'{words}={path}: holds no tokenizer; there should be one of '
                 f'{", ".join(CONTENTS)} (with merges.txt)'
             )
         file = found
     try:
-        return _read(file, rows, path)
+        return _read(file, rows, path, words)
     except OSError as error:
         name = path if error.filename is None else error.filename
-        raise UserError(f'data.tokenizer={name}: cannot be read: {error.strerror}') from None
+        raise UserError(f'{words}={name}: cannot be read: {error.strerror}') from None
 
 
 def _content(folder: Path) -> Path | None:
@@ -105,27 +109,27 @@ def _content(folder: Path) -> Path | None:
     return None
 
 
-def _read(file: Path, rows: int | None, path: str | Path) -> Tokenizer:
+def _read(file: Path, rows: int | None, path: str | Path, words: str) -> Tokenizer:
     from lm.data.json_tokenizer import JsonTokenizer, files_beside
     from lm.data.sentencepiece_added import with_added_tokens
     from lm.data.vocabulary_files import byte_level, wordpiece
 
     files: Mapping[str, bytes]
     if file.name in ('vocab.json', 'merges.txt'):
-        files = byte_level(file.parent)
+        files = byte_level(file.parent, words)
     elif file.name.endswith('vocab.txt'):
-        files = wordpiece(file)
+        files = wordpiece(file, words)
     elif file.suffix == '.json':
         files = files_beside(file)
     else:
         model = file.read_bytes()
         try:
             if file.name in CONTENTS:
-                model = with_added_tokens(model, file.parent)
-            return SentencePieceTokenizer(model, rows, path)
+                model = with_added_tokens(model, file.parent, words)
+            return SentencePieceTokenizer(model, rows, path, words)
         except RuntimeError:
             raise UserError(
-                f'data.tokenizer={path}: not a SentencePiece model; give the .model file that '
+                f'{words}={path}: not a SentencePiece model; give the .model file that '
                 '`lm tokenizer` or SentencePiece wrote, or a tokenizer.json'
             ) from None
-    return JsonTokenizer(files, rows, path)
+    return JsonTokenizer(files, rows, path, words)

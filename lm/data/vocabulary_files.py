@@ -5,53 +5,70 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lm.data.json_tokenizer import BESIDE, declared, read_object, tokenizers_package
+from lm.data.json_tokenizer import tokenizers_package
+from lm.data.roles import BESIDE, files_of, named
+from lm.data.settings import Settings
+from lm.data.special_ids import BOS, EOS, TRAINED_WITH, UNK
 from lm.errors import UserError
 
+_ADDED = 'added_tokens.json'
 _BERT_TOKENS = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 _GPT2_TOKENS = ('<|endoftext|>', '<s>', '</s>', '<pad>', '<unk>', '<mask>')
 
 
-def wordpiece(file: Path) -> dict[str, bytes]:
+def wordpiece(file: Path, words: str = TRAINED_WITH) -> dict[str, bytes]:
     """BERT's WordPiece of a `vocab.txt`, lower-cased unless tokenizer_config.json says not to.
+
+    Args:
+      file: the vocabulary; those beside it are read too.
+      words: the field or flag that gives its path.
 
     Raises:
       OSError: it cannot be read.
       UserError: it is not such a vocabulary, or the package `tokenizers` is missing.
     """
-    package = tokenizers_package(f'data.tokenizer={file}')
-    beside = _beside(file.parent)
-    config = read_object(beside.get(BESIDE[0], b'{}'), str(file.with_name(BESIDE[0])))
-    unknown = declared(beside, file.parent).get('<unk>', '[UNK]')
+    package = tokenizers_package(f'{words}={file}')
+    beside, before = files_of(file.parent), f'{words}={file.parent}/'
+    config = Settings(beside.get(BESIDE[0], b'{}'), before + BESIDE[0])
+    said = named(beside, before)
+    unknown, first, last = said.get(UNK, '[UNK]'), said.get(BOS, '[CLS]'), said.get(EOS, '[SEP]')
     try:
         lines = file.read_text(encoding='utf-8').removesuffix('\n').split('\n')
     except UnicodeDecodeError:
         lines = []
     vocabulary = {line.rstrip('\r'): i for i, line in enumerate(lines)}
     if unknown not in vocabulary:
-        raise UserError(f'data.tokenizer={file}: not a WordPiece vocabulary: has no line {unknown}')
+        raise UserError(f'{words}={file}: not a WordPiece vocabulary: has no line {unknown}')
     codec = package.Tokenizer(package.models.WordPiece(vocabulary, unk_token=unknown))
     codec.normalizer = package.normalizers.BertNormalizer(
         clean_text=True,
-        handle_chinese_chars=config.get('tokenize_chinese_chars', True),
-        strip_accents=config.get('strip_accents'),
-        lowercase=config.get('do_lower_case', True),
+        handle_chinese_chars=config.flag('tokenize_chinese_chars') is not False,
+        strip_accents=config.flag('strip_accents'),
+        lowercase=config.flag('do_lower_case') is not False,
     )
     codec.pre_tokenizer = package.pre_tokenizers.BertPreTokenizer()
     codec.decoder = package.decoders.WordPiece(prefix='##')
-    return _finished(package, codec, file.parent, beside, _BERT_TOKENS)
+    if first in vocabulary and last in vocabulary:
+        codec.post_processor = package.processors.BertProcessing(
+            (last, vocabulary[last]), (first, vocabulary[first])
+        )
+    return _finished(package, codec, before, beside, file.with_name(_ADDED), _BERT_TOKENS)
 
 
-def byte_level(folder: Path) -> dict[str, bytes]:
+def byte_level(folder: Path, words: str = TRAINED_WITH) -> dict[str, bytes]:
     """GPT-2's byte-level BPE of `vocab.json` and `merges.txt`.
+
+    Args:
+      folder: where they are; those beside them are read too.
+      words: the field or flag that gives its path.
 
     Raises:
       OSError: one of them cannot be read.
       UserError: they are no such files, or the package `tokenizers` is missing.
     """
-    package = tokenizers_package(f'data.tokenizer={folder}')
-    beside = _beside(folder)
-    config = read_object(beside.get(BESIDE[0], b'{}'), str(folder / BESIDE[0]))
+    package = tokenizers_package(f'{words}={folder}')
+    beside, before = files_of(folder), f'{words}={folder}/'
+    config = Settings(beside.get(BESIDE[0], b'{}'), before + BESIDE[0])
     files = [folder / 'vocab.json', folder / 'merges.txt']
     for file in files:
         file.read_bytes()  # the package would not say which one is missing
@@ -60,30 +77,30 @@ def byte_level(folder: Path) -> dict[str, bytes]:
     except Exception as error:  # the package raises nothing more special
         said = str(error).splitlines()[0]
         raise UserError(
-            f'data.tokenizer={folder}: vocab.json and merges.txt are no byte-level BPE ({said})'
+            f'{words}={folder}: vocab.json and merges.txt are no byte-level BPE ({said})'
         ) from None
     codec = package.Tokenizer(model)
     codec.pre_tokenizer = package.pre_tokenizers.ByteLevel(
-        add_prefix_space=config.get('add_prefix_space', False)
+        add_prefix_space=bool(config.flag('add_prefix_space'))
     )
     codec.decoder = package.decoders.ByteLevel()
-    return _finished(package, codec, folder, beside, _GPT2_TOKENS)
-
-
-def _beside(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in BESIDE if (folder / name).is_file()}
+    return _finished(package, codec, before, beside, folder / _ADDED, _GPT2_TOKENS)
 
 
 def _finished(
-    package: Any, codec: Any, folder: Path, beside: dict[str, bytes], usual: Iterable[str]
+    package: Any,
+    codec: Any,
+    before: str,
+    beside: dict[str, bytes],
+    more: Path,
+    usual: Iterable[str],
 ) -> dict[str, bytes]:
     """The files, once the special tokens are marked and those of added_tokens.json are there."""
-    said = declared(beside, folder).values()
+    said = named(beside, before).values()
     special = [token for token in (*usual, *said) if codec.token_to_id(token) is not None]
-    more = folder / 'added_tokens.json'
     if more.is_file():
-        tree = read_object(more.read_bytes(), str(more))
-        special += sorted(tree, key=lambda token: int(tree[token]))
+        ids = Settings(more.read_bytes(), before + _ADDED).ids_of_tokens()
+        special += sorted(ids, key=lambda token: ids[token])
     codec.add_special_tokens(
         [package.AddedToken(token, normalized=False) for token in dict.fromkeys(special)]
     )

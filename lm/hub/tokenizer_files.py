@@ -30,6 +30,7 @@ _TRAPS = (
     'a\r\nb\r', '\x10@\x10#\x10_\x10|',
 )  # fmt: skip
 """What models trained here keep apart too, and others do not."""
+_INPUTS_OF_BERT = ['input_ids', 'token_type_ids', 'attention_mask']
 
 
 def tokenizer_files(tokenizer: Tokenizer) -> dict[str, bytes]:
@@ -209,9 +210,10 @@ def _difference(codec: Any, tokenizer: SentencePieceTokenizer) -> str:
 
 
 def _files_of_json(tokenizer: JsonTokenizer) -> dict[str, bytes]:
-    """Its own files; with the special ids after its own, in a class that takes json as it is."""
+    """Its own files where they name a class; else, and with ids after its own, in one as it is."""
     files = dict(tokenizer.files)
-    if 'tokenizer_config.json' in files and not tokenizer.appended:
+    config = json.loads(files.get('tokenizer_config.json', b'{}'))
+    if config.get('tokenizer_class') and not tokenizer.appended:
         return files
     package = tokenizers_package('tokenizer.json')
     codec = package.Tokenizer.from_buffer(files['tokenizer.json'])
@@ -228,7 +230,6 @@ def _files_of_json(tokenizer: JsonTokenizer) -> dict[str, bytes]:
     if tokenizer.appended:
         files['tokenizer.json'] = codec.to_str().encode()
     names = {i: codec.id_to_token(i) for i in range(tokenizer.vocabulary.size)}
-    config = json.loads(files.get('tokenizer_config.json', b'{}'))
     files['tokenizer_config.json'] = _config(tokenizer.vocabulary, names, config)
     return files
 
@@ -244,12 +245,16 @@ def _config(
         'pad_token': vocabulary.pad_id,
         'mask_token': vocabulary.mask_id,
     }
+    of_bert = (names[vocabulary.bos_id], names[vocabulary.eos_id]) == ('[CLS]', '[SEP]')
+    if of_bert:
+        named |= {'cls_token': vocabulary.bos_id, 'sep_token': vocabulary.eos_id}
     extra = [names[i] for i in (*vocabulary.sentinel_ids, *vocabulary.mode_ids)]
     tree = {
         **(config or {}),
         'tokenizer_class': 'PreTrainedTokenizerFast',
         'clean_up_tokenization_spaces': False,
         **{key: names[i] for key, i in named.items() if i is not None},
+        **({'model_input_names': _INPUTS_OF_BERT} if of_bert else {}),
         **({'additional_special_tokens': extra} if extra else {}),
     }
     return (json.dumps(tree, indent=2) + '\n').encode()

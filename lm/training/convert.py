@@ -59,7 +59,8 @@ def convert(
         return _to_workdir(llama2c.open_file(source), source, target, tokenizer)
     if is_foreign(source):
         given = tokenizer or (source if has_tokenizer(source) else None)
-        return _to_workdir(open_folder(source), source, target, given)
+        words = '--tokenizer' if tokenizer else '--from'
+        return _to_workdir(open_folder(source), source, target, given, words)
     if not (source / NAME).exists():
         raise UserError(
             f'--from={source}: holds no {NAME}: it is neither a Hugging Face folder nor a run'
@@ -69,9 +70,16 @@ def convert(
     return _to_folder(source, target, shard_bytes)
 
 
-def _to_workdir(weights: Weights, source: Path, target: Path, tokenizer: str | Path | None) -> str:
+def _to_workdir(
+    weights: Weights,
+    source: Path,
+    target: Path,
+    tokenizer: str | Path | None,
+    words: str = '--tokenizer',
+) -> str:
     config = config_of(weights)
-    codec = None if tokenizer is None else _tokenizer(Path(tokenizer), weights.config.tokens)
+    rows = weights.config.tokens
+    codec = None if tokenizer is None else _tokenizer(Path(tokenizer), rows, words)
     if codec is not None:
         config = dataclasses.replace(
             config, data=dataclasses.replace(config.data, tokenizer=str(target))
@@ -101,16 +109,16 @@ def _to_folder(source: Path, target: Path, shard_bytes: int) -> str:
     return _words(target, model.config.model, model.params, codec)
 
 
-def _tokenizer(path: Path, rows: int) -> Tokenizer:
-    """An existing tokenizer, or llama2.c's rewritten."""
+def _tokenizer(path: Path, rows: int, words: str) -> Tokenizer:
+    """An existing tokenizer, or llama2.c's rewritten; `words` are the flag that names it."""
     if path.suffix != '.bin':
-        return load_tokenizer(path, rows=rows)
-    words = f'--tokenizer={path}'
+        return load_tokenizer(path, rows, words)
+    given = f'{words}={path}'
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(f'{words}: cannot be read ({error.strerror})') from error
-    return SentencePieceTokenizer(sentencepiece_model(data, rows, words), rows, path)
+        raise UserError(f'{given}: cannot be read ({error.strerror})') from error
+    return SentencePieceTokenizer(sentencepiece_model(data, rows, given), rows, path, words)
 
 
 def _require_free(target: Path) -> None:

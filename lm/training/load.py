@@ -53,7 +53,7 @@ def load_run(path: str | Path) -> LanguageModel:
     params = read_newest_params(workdir, model.shapes, f'workdir={path}')
     tokenizer = None
     if has_tokenizer(workdir.path):
-        tokenizer = load_tokenizer(workdir.path, rows=config.model.tokens)
+        tokenizer = load_tokenizer(workdir.path, config.model.tokens, words='workdir')
     return LanguageModel(config, model, params, tokenizer)
 
 
@@ -67,7 +67,7 @@ def load_foreign(path: str | Path) -> LanguageModel:
     weights = open_folder(folder)
     tokenizer = None
     if has_tokenizer(folder):
-        tokenizer = load_tokenizer(folder, rows=weights.config.tokens)
+        tokenizer = load_tokenizer(folder, weights.config.tokens, words='hf')
     config = resolve_policy(config_of(weights))
     model = functional(config.model, POLICIES[config.precision.policy])
     return LanguageModel(config, model, weights.params(), tokenizer)

@@ -262,6 +262,30 @@ def test_what_cannot_be_read_is_told_in_a_line(tmp_path: Path, gpt2: Path):
         load_tokenizer(tmp_path)
 
 
+def test_errors_name_the_flag_that_gave_the_path(tmp_path: Path, gpt2: Path):
+    with pytest.raises(UserError, match=r'^--tokenizer=\S*: the tokenizer has 290 ids and the mo'):
+        load_tokenizer(gpt2, OWN - 1, words='--tokenizer')
+    unending = tokenizers.Tokenizer(tokenizers.models.WordLevel({'a': 0, '?': 1}, unk_token='?'))
+    with pytest.raises(UserError, match=r'^hf=\S*: the tokenizer has no eos and the model no room'):
+        load_tokenizer(saved(unending, tmp_path / 'unending'), 2, words='hf')
+    bad = {
+        'tokenizer.json': '{}', 'vocab.txt': 'a', 'vocab.json': '{}', 'a.model': 'a',
+        'tokenizer.model': '', 'none.json': None, '': None,
+    }  # fmt: skip
+    for name, content in bad.items():
+        folder = tmp_path / f'of_{name}'
+        folder.mkdir()
+        if content is not None:
+            (folder / name).write_text(content)
+        with pytest.raises(UserError, match=r'^--tokenizer=[^\n]*$') as caught:
+            load_tokenizer(folder / name, words='--tokenizer')
+        assert 'data.tokenizer' not in str(caught.value)
+    saved(byte_level(), tmp_path / 'one')
+    (tmp_path / 'one' / 'special_tokens_map.json').write_text('[]')
+    with pytest.raises(UserError, match=r'^--tokenizer=.*special_tokens_map.json: is not a JSON o'):
+        load_tokenizer(tmp_path / 'one', words='--tokenizer')
+
+
 def test_a_missing_package_is_told_in_a_line(gpt2: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(__import__('sys').modules, 'tokenizers', None)
     with pytest.raises(UserError, match=r"needs the tokenizers package; pip install 'lm-lab\[hub"):

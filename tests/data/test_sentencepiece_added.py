@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lm.data.tokenizer import load_tokenizer
+from lm.data.tokenizer import load_tokenizer, train_tokenizer
 from lm.errors import UserError
 from tests.data.corpora import words
 
@@ -94,6 +94,16 @@ def test_other_added_tokens_are_control_pieces(tmp_path: Path, spiece: bytes):
 
 def test_a_model_without_additions_is_left_as_it_is(tmp_path: Path, spiece: bytes):
     assert load_tokenizer(written(tmp_path, spiece, {})).files['tokenizer.model'] == spiece
+
+
+@pytest.mark.parametrize('config', [{}, {'extra_ids': 100}, {'additional_special_tokens': NAMES}])
+def test_what_the_model_has_is_not_added_again(tmp_path: Path, config: dict[str, Any]):
+    model = train_tokenizer('word', [words(2000)], None).files['tokenizer.model']
+    files = {'config': {'model_type': 't5'}, 'tokenizer_config': config}
+    assert load_tokenizer(written(tmp_path, model, files)).files['tokenizer.model'] == model
+    size = load_tokenizer(tmp_path).vocabulary.size
+    (tmp_path / 'added_tokens.json').write_text(json.dumps({'<x>': size, '<mask>': size + 1}))
+    assert load_tokenizer(tmp_path).vocabulary.size == size + 1
 
 
 def test_a_file_that_is_no_json_is_told_in_a_line(tmp_path: Path, spiece: bytes):

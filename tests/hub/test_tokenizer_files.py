@@ -133,6 +133,39 @@ def test_the_files_of_a_whole_tokenizer_json_are_its_own(tmp_path: Path):
     }
 
 
+@pytest.mark.parametrize('config', [None, {'do_lower_case': True}])
+@pytest.mark.parametrize('rows', [8, None])
+def test_a_vocab_txt(rows: int | None, config: dict[str, bool] | None, tmp_path: Path):
+    source = tmp_path / 'source'
+    source.mkdir()
+    (source / 'config.json').write_text('{"model_type": "bert", "pad_token_id": 0}')
+    names = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'aa', 'ba', '##b']
+    (source / 'vocab.txt').write_text('\n'.join(names))
+    if config is not None:
+        (source / 'tokenizer_config.json').write_text(json.dumps(config))
+    tokenizer = load_tokenizer(source, rows)
+    before = transformers.AutoTokenizer.from_pretrained(source)
+    after = exported(tokenizer, tmp_path / 'hf', 'bert')
+    for texts in (['aa ba'], ['aa', 'bab AA']):
+        assert dict(after(*texts)) == dict(before(*texts))
+    assert (after.cls_token, after.sep_token, after.mask_token) == ('[CLS]', '[SEP]', '[MASK]')
+    agree(after, tokenizer, ['aa ba', 'aab'])
+
+
+def test_a_gpt2_whose_config_json_gives_its_eos(tmp_path: Path):
+    source = tmp_path / 'source'
+    source.mkdir()
+    byte_level().model.save(str(source))
+    vocabulary = json.loads((source / 'vocab.json').read_text())
+    vocabulary = {piece: i for piece, i in vocabulary.items() if piece != '<|endoftext|>'}
+    (source / 'vocab.json').write_text(json.dumps({**vocabulary, '<|end|>': 290}))
+    (source / 'config.json').write_text('{"model_type": "gpt2", "eos_token_id": 290}')
+    tokenizer = load_tokenizer(source, 291)
+    theirs = exported(tokenizer, tmp_path / 'hf', 'gpt2')
+    assert (theirs.eos_token_id, theirs.eos_token, len(theirs)) == (290, '<|end|>', 290)
+    assert load_tokenizer(tmp_path / 'hf', 291).vocabulary == tokenizer.vocabulary
+
+
 def test_what_has_no_counterpart_is_told(capsys: pytest.CaptureFixture[str]):
     tokenizer = train_tokenizer('word', ['a cat reads a letter\n' * 100], None)
     assert tokenizer_files(tokenizer) == tokenizer.files

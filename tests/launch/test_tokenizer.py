@@ -56,6 +56,17 @@ def test_the_held_out_part_is_not_read(tmp_path: Path, capsys: pytest.CaptureFix
     assert '<0xCE> <0xB1>' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('name', ['tokenizer.model', 'x.model'])
+@pytest.mark.parametrize('content', [b'', b'\x12\x02\x20\x03'], ids=['empty', 'no pieces'])
+def test_a_model_without_content_is_told_in_a_line(
+    name: str, content: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert main(['tokenizer', f'--model={tmp_path / name}']) == 2
+    [line] = capfd.readouterr().err.splitlines()  # SentencePiece writes past sys.stderr
+    assert 'not a SentencePiece model' in line
+
+
 @pytest.mark.parametrize(
     ('flags', 'words'),
     [
