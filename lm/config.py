@@ -243,6 +243,9 @@ class MeshConfig:
         None, 'devices that heads, feed-forward and vocabulary are split over; unset: 1'
     )
     seq: int | None = setting(None, 'devices that the positions of a row are split over; unset: 1')
+    context: Literal['gather', 'ring'] = setting(
+        'gather', 'how queries reach keys of other devices of seq: gathered, or in a ring'
+    )
     collectives: Literal['auto', 'explicit'] = setting(
         'auto', 'who puts them in: the compiler, or (zero2, zero3) a step by shard_map'
     )

@@ -4,14 +4,16 @@ from dataclasses import dataclass
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lm.batch import Batch
 from lm.config import MeshConfig
 from lm.errors import UserError
-from lm.layout import Layout
+from lm.layout import KERNEL, Layout
 from lm.mesh.axes import axis_sizes
 from lm.mesh.host_memory import keep_freed_memory
+from lm.mesh.ring import Block, Ring
 from lm.mesh.rules import Rules
 
 
@@ -24,10 +26,17 @@ class MeshLayout(Layout):
     Attributes:
       mesh: the devices.
       stage: 0 nothing, 1 optimizer state, 2 gradients too, 3 parameters too.
+      ring: self-attention over `seq` goes in a ring; otherwise keys and values are gathered.
     """
 
     mesh: Mesh
     stage: int
+    ring: bool = False
+
+    @property
+    def attention_kernel(self) -> str:  # type: ignore[override]
+        """What computes attention."""
+        return f'{KERNEL}, in a ring over seq' if self.ring else KERNEL
 
     @property
     def rules(self) -> Rules:
@@ -55,6 +64,54 @@ class MeshLayout(Layout):
         if self.mesh.size == 1 or (self.stage < 2 and not looked_up):
             return x
         return _gathered(x, NamedSharding(self.mesh, compute), NamedSharding(self.mesh, kept))
+
+    def attend(
+        self,
+        q_BTHK: jax.Array,
+        k_BSGK: jax.Array,
+        v_BSGK: jax.Array,
+        *,
+        segments_BT: jax.Array,
+        segments_BS: jax.Array,
+        causal: bool,
+        window: int | None = None,
+        bias_HTS: jax.Array | None = None,
+        scale: float | None = None,
+    ) -> jax.Array:
+        """As the base class; in a ring where that is asked for and queries have their own keys."""
+        # Self-attention hands over one array of segment ids twice.
+        own_keys = segments_BS is segments_BT
+        if not (self.ring and own_keys and self._divides(q_BTHK)):
+            return super().attend(
+                q_BTHK, k_BSGK, v_BSGK, segments_BT=segments_BT, segments_BS=segments_BS,
+                causal=causal, window=window, bias_HTS=bias_HTS, scale=scale,
+            )  # fmt: skip
+        ring = Ring(causal, window, q_BTHK.shape[-1] ** -0.5 if scale is None else scale)
+        specs = (
+            self.rules.activation('BTHK', q_BTHK.shape),
+            self.rules.activation('BTGK', k_BSGK.shape),
+        )
+        rows = PartitionSpec(*specs[0][:2])
+        heads = PartitionSpec(specs[0][2], specs[0][1], None)
+
+        def local(
+            q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array, bias: jax.Array | None
+        ) -> jax.Array:
+            length = q.shape[1]
+            places = jax.lax.axis_index('seq') * length + jnp.arange(length)
+            return ring.attend(q, Block(k, v, segments, places), segments, bias)
+
+        return jax.shard_map(
+            local,
+            mesh=self.mesh,
+            in_specs=(specs[0], specs[1], specs[1], rows, heads),
+            out_specs=specs[0],
+            check_vma=False,
+        )(q_BTHK, k_BSGK, v_BSGK, segments_BT, bias_HTS)
+
+    def _divides(self, q_BTHK: jax.Array) -> bool:
+        """Whether `seq` splits the positions of a row into two stretches a device."""
+        return q_BTHK.shape[1] % (2 * self.mesh.shape['seq']) == 0
 
     def sharding(self, spec: PartitionSpec) -> NamedSharding:
         """`spec` on this mesh."""
@@ -138,4 +195,7 @@ def build(config: MeshConfig, batch_size: int, microbatches: int) -> MeshLayout:
     mesh = jax.make_mesh(
         tuple(sizes.values()), axes, (AxisType.Auto,) * len(axes), devices=devices[:used]
     )
-    return MeshLayout(mesh, stage=('ddp', 'zero1', 'zero2', 'zero3').index(config.strategy))
+    stage = ('ddp', 'zero1', 'zero2', 'zero3').index(config.strategy)
+    if config.context == 'ring' and sizes['seq'] == 1:
+        raise UserError('mesh.context=ring: goes over mesh.seq, which has one device; raise it')
+    return MeshLayout(mesh, stage, config.context == 'ring')

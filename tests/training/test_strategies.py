@@ -23,6 +23,13 @@ MESHES: dict[str, dict[str, Any]] = {
         'mesh.replica': 2,
         'mesh.collectives': 'explicit',
     },
+    'ring': {'mesh.strategy': 'zero3', 'mesh.seq': 4, 'mesh.context': 'ring'},
+    'ring_tensor': {
+        'mesh.strategy': 'zero3',
+        'mesh.seq': 2,
+        'mesh.tensor': 2,
+        'mesh.context': 'ring',
+    },
     'all': {'mesh.strategy': 'zero3', 'mesh.fsdp': 2, 'mesh.tensor': 2, 'mesh.seq': 2},
 }
 FAMILIES = ['gpt2', 'llama', 'bert', 't5']
