@@ -10,7 +10,9 @@ import optax
 import pytest
 
 from lm.batch import Batch
-from lm.layout import Layout
+from lm.config import MeshConfig
+from lm.mesh import build
+from lm.mesh.placement import place
 from lm.models.functional import Functional
 from lm.objectives.clm import CausalLM
 from lm.precision.policy import POLICIES, default_policy_name
@@ -40,8 +42,9 @@ def step_of(name: str, policy: str) -> tuple[jax.stages.Wrapped, State, Batch]:
     functional = model(name, policy)
     objective = CausalLM(VOCABULARY, target_len=1)  # only its device half is used
     optimizer = optax.sgd(RATE)
+    placement = place(build(MeshConfig(devices=1), 1, 1), functional.dims, functional.shapes)
     step = build_step(
-        functional, objective, optimizer, lambda step: RATE, Layout(),
+        functional, objective, optimizer, lambda step: RATE, placement,
         microbatches=1, clip_norm=1.0, seed=0,
     )  # fmt: skip
     params = jax.jit(functional.init)(jax.random.key(0))
