@@ -9,6 +9,8 @@ from lm.errors import UserError
 from lm.flags import Flags
 from lm.training.workdir import Workdir
 
+from ._processes import connect_processes, define_processes
+
 
 def define_flags(flags: Flags) -> None:
     """The run's folder, its config, and how to go on."""
@@ -17,6 +19,7 @@ def define_flags(flags: Flags) -> None:
     flags.define('strict', bool, False, 'stop where anything else would run than what was asked')
     flags.define('restretch', bool, False, 'let a schedule tied to its end stretch to a new end')
     flags.define('fork_from', str, '', 'WORKDIR@STEP: start from a checkpoint of another run')
+    define_processes(flags)
     workdir = flags.peek('workdir')
     recorded = Workdir(workdir).read_config() if workdir else None
     flags.define_config(recorded or 'quickstart')
@@ -27,11 +30,15 @@ def main(flags: Flags) -> None:
     config = flags.config()
     if flags['fork_from'] and '@' not in flags['fork_from']:
         raise UserError(f'--fork_from={flags["fork_from"]}: must be WORKDIR@STEP')
+    connect_processes(flags)
     # Imported here, after the config is known to be good: jax takes seconds.
+    from lm import processes
     from lm.training import run
 
     if flags['describe']:
-        print(run.describe(config))
+        described = run.describe(config)
+        if processes.is_first():
+            print(described)
         return
     run.train(
         config,
