@@ -1,6 +1,7 @@
 """Which rows of a batch a process makes: those that its devices read."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jax.sharding import NamedSharding
@@ -25,7 +26,8 @@ def held_rows(sharding: NamedSharding, batch_size: int, process: int) -> HeldRow
     """The rows of arrays [batch_size, T] that lie as `sharding` says which `process` holds."""
     first_holder = np.full(batch_size, -1)
     held = np.zeros(batch_size, bool)
-    for device, (rows, _) in sharding.devices_indices_map((batch_size, 1)).items():
+    parts: Any = sharding.devices_indices_map((batch_size, 1))
+    for device, (rows, _) in parts.items():
         here = first_holder[rows]  # a view
         here[(here < 0) | (here > device.process_index)] = device.process_index
         held[rows] |= device.process_index == process

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -106,7 +107,7 @@ class MeshLayout(Layout):
         """One array of what every process holds rows of."""
         shape = (held.batch_size, *x_BT.shape[1:])
 
-        def part(index: tuple[slice, ...]) -> np.ndarray:
+        def part(index: Any) -> np.ndarray:
             numbers = range(held.batch_size)[index[0]]
             first = held.numbers.index(numbers[0])
             return np.asarray(x_BT)[first : first + len(numbers), index[1]]
