@@ -1,10 +1,10 @@
 """Which rows of a batch a process makes: those that its devices read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jax.sharding import NamedSharding
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,12 +22,20 @@ class HeldRows:
     first_here: np.ndarray
 
 
-def held_rows(sharding: NamedSharding, batch_size: int, process: int) -> HeldRows:
-    """The rows of arrays [batch_size, T] that lie as `sharding` says which `process` holds."""
+def held_rows(
+    parts: Mapping[Any, tuple[slice, ...] | None], batch_size: int, process: int
+) -> HeldRows:
+    """The rows that a process holds.
+
+    Args:
+      parts: which rows (and positions) each device holds of an array [batch_size, T].
+      batch_size: rows of all processes together.
+      process: which one.
+    """
     first_holder = np.full(batch_size, -1)
     held = np.zeros(batch_size, bool)
-    parts: Any = sharding.devices_indices_map((batch_size, 1))
-    for device, (rows, _) in parts.items():
+    for device, part in parts.items():
+        rows = slice(None) if part is None else part[0]
         here = first_holder[rows]  # a view
         here[(here < 0) | (here > device.process_index)] = device.process_index
         held[rows] |= device.process_index == process

@@ -85,7 +85,9 @@ class MeshLayout(Layout):
 
     def held_rows(self, batch_size: int) -> HeldRows:
         """The rows of a batch that this process makes."""
-        return held_rows(self.rows((batch_size, 1)), batch_size, processes.index())
+        shape = (batch_size, 1)
+        parts = self.rows(shape).devices_indices_map(shape)
+        return held_rows(parts, batch_size, processes.index())
 
     def place(self, batch: Batch, held: HeldRows | None = None) -> Batch:
         """The host's batch on the devices: the only host-to-device transfer of a step.

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-import lm
 from lm.batch import Batch
+from lm.config import override
 from lm.data.prepare import prepare
 from lm.training import session
 from lm.training.evaluate import packed_rows
@@ -127,7 +127,7 @@ def program_of(runs: Runs, devices: int, **overrides: Any) -> Any:
     config = runs.config('llama', mesh__devices=devices, precision__policy='fp32', **overrides)
     prepared = prepare(config.data, config.model.vocab_size)
     vocabulary = prepared.tokenizer.vocabulary
-    sized = lm.override(config, {'model.vocab_size': vocabulary.size})
+    sized = override(config, {'model.vocab_size': vocabulary.size})
     return build_program(sized, vocabulary)
 
 
