@@ -5,6 +5,7 @@ may change between the two, and what may not, is said in one line. The run's fol
 config, metrics, summary and checkpoints.
 """
 
+from lm.config import Config
 from lm.errors import UserError
 from lm.flags import Flags
 from lm.training.workdir import Workdir
@@ -30,8 +31,15 @@ def main(flags: Flags) -> None:
     config = flags.config()
     if flags['fork_from'] and '@' not in flags['fork_from']:
         raise UserError(f'--fork_from={flags["fork_from"]}: must be WORKDIR@STEP')
-    connect_processes(flags)
     # Imported here, after the config is known to be good: jax takes seconds.
+    connect_processes(flags)
+    from lm.ending import ending_together
+
+    with ending_together():
+        _run(flags, config)
+
+
+def _run(flags: Flags, config: Config) -> None:
     from lm import processes
     from lm.training import run
 

@@ -99,6 +99,13 @@ def _initialize(arguments: dict[str, Any], words: str, seconds: float) -> None:
         raise UserError(f'{words}: the processes could not be connected ({reason})') from error
 
 
+def disconnect() -> None:
+    """Leaves the others, which wait for each other at their ends."""
+    import jax
+
+    jax.distributed.shutdown()
+
+
 def _connection() -> Any:
     """JAX's state of the connection; no device is touched."""
     from jax._src import distributed
@@ -220,4 +227,13 @@ class Notice:
         except JaxRuntimeError as error:
             if 'NOT_FOUND' not in str(error):
                 raise
+            return None
+
+    def wait(self) -> Any:
+        """What is given, once it is; None where the connection ends before."""
+        from jax.errors import JaxRuntimeError
+
+        try:
+            return json.loads(_connection().client.blocking_key_value_get(self._name, _FOREVER_MS))
+        except JaxRuntimeError:
             return None
