@@ -73,6 +73,8 @@ def describe(config: Config) -> str:
 def _agree(config: Config, folder: Workdir) -> None:
     """Makes the folder; refuses processes that were started with different words."""
     processes.from_first(folder.create)
+    if processes.count() == 1:
+        return
 
     def check() -> None:
         who = f'process {processes.index()}'
@@ -81,8 +83,7 @@ def _agree(config: Config, folder: Workdir) -> None:
                 f'workdir={folder.path}: {who} does not find the folder that process 0 made; give '
                 'one that all processes share'
             )
-        if config != first:
-            path, (theirs, own) = next(iter(differences(first, config).items()))
+        for path, (theirs, own) in differences(first, config).items():
             raise UserError(f'{path}={own!r}: in {who}, and {theirs!r} in process 0; give one')
 
     first = from_json(processes.from_first(lambda: to_json(config)))

@@ -176,15 +176,47 @@ def test_two_processes_are_one_run(
 
 
 def test_a_signal_to_one_process_stops_both_at_one_step(runs: Runs, tmp_path: Path) -> None:
+    # Begun by one process on another mesh; what came after the plateau is taken again.
+    workdir, plateau = tmp_path / 'run', 6
+    wsd = {'optim__schedule': 'wsd', 'optim__decay_steps': 2}
+    runs.train('llama', workdir, train__steps=8, **wsd)
+    assert saved_steps(workdir) == [plateau, 8]
     long = {'train__steps': 3000, 'checkpoint__every_steps': 5000, 'eval__every_steps': 5000}
-    workdir = tmp_path / 'run'
-    pair = Pair(runs, workdir, tmp_path / 'logs', **long)
-    wait_for(pair.processes[1], lambda: last_step(workdir) >= 3)
+    pair = Pair(runs, workdir, tmp_path / 'logs', **wsd, **long)
+    wait_for(pair.processes[0], lambda: last_step(workdir) == plateau)
+    wait_for(pair.processes[1], lambda: last_step(workdir) >= plateau + 3)
     pair.processes[1].send_signal(signal.SIGTERM)
     (status, said), (other_status, other_said) = pair.ended()
     assert (status, other_status) == (143, 143), said + other_said
-    [step] = saved_steps(workdir)
-    assert last_step(workdir) == step < 3000
+    [first, step] = saved_steps(workdir)
+    assert (first, last_step(workdir)) == (plateau, step)
+    assert step < 3000
     assert f'lm: saved at step {step}; the same command goes on' in said
     assert 'SIGTERM: saving' in other_said
-    assert len(rows_read(pair.logs)) == step * BATCH
+    assert sorted(rows_read(pair.logs)) == list(range(plateau * BATCH, step * BATCH))
+
+
+def test_an_error_in_one_process_ends_both(runs: Runs, tmp_path: Path) -> None:
+    workdir = tmp_path / 'run'
+    workdir.mkdir()
+    (workdir / 'eval.jsonl').symlink_to(tmp_path / 'nowhere' / 'eval.jsonl')
+    pair = Pair(runs, workdir, tmp_path / 'logs', eval__every_steps=3)
+    (status, said), (other_status, other_said) = pair.ended()
+    assert (status, other_status) == (2, 2), said + other_said
+    words = f'{workdir}/eval.jsonl: cannot be written (No such file or directory)'
+    assert one_line(said) == f'lm train: {words}'
+    assert other_said.splitlines()[-1] == f'lm: process 0: {words}'
+
+
+def test_processes_that_were_started_with_different_words(runs: Runs, tmp_path: Path) -> None:
+    # The second one is given another seed.
+    class Different(Pair):
+        def _start(self, runs: Runs, workdir: Path, i: int, port: int, **overrides: Any) -> Any:
+            return super()._start(runs, workdir, i, port, **overrides, train__seed=i)
+
+    pair = Different(runs, tmp_path / 'run', tmp_path / 'logs')
+    for status, said in pair.ended():
+        assert status == 2, said
+        assert one_line(said) == (
+            'lm train: train.seed=1: in process 1, and 0 in process 0; give one'
+        )
