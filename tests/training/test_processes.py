@@ -20,7 +20,7 @@ from lm.training.evaluate import packed_rows
 from lm.training.program import build_program
 from lm.training.record import params_sha256
 from lm.training.saved import SavedStates
-from tests.training.runs import Runs, last_step, read_rows, saved_steps, wait_for
+from tests.training.runs import Runs, last_step, one_line, read_rows, saved_steps, wait_for
 
 BATCH = 8
 ZERO3 = {'mesh__devices': 8, 'mesh__strategy': 'zero3'}
