@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from lm import processes
 
+_LISTEN_SECONDS = 1.0
 _OWN_WORDS_SECONDS = 5.0
 """Time for a process to end by the same error itself."""
 
@@ -23,7 +24,8 @@ def ending_together() -> Iterator[None]:
         yield
         return
     ended, notice = threading.Event(), processes.Notice()
-    threading.Thread(target=_listen, args=(notice, ended), daemon=True).start()
+    listening = threading.Thread(target=_listen, args=(notice, ended), daemon=True)
+    listening.start()
     try:
         yield
     except Exception as error:
@@ -36,12 +38,16 @@ def ending_together() -> Iterator[None]:
         raise
     finally:
         ended.set()
+        listening.join()  # a thread in the middle of a call would abort Python's end
 
 
 def _listen(notice: processes.Notice, ended: threading.Event) -> None:
-    words = notice.wait()
-    if words is None or ended.wait(_OWN_WORDS_SECONDS):
+    while not ended.wait(_LISTEN_SECONDS):
+        words = notice.read()
+        if words is None:
+            continue
+        if not ended.wait(_OWN_WORDS_SECONDS):
+            print(f'lm: {words}', file=sys.stderr, flush=True)
+            processes.disconnect()
+            os._exit(2)
         return
-    print(f'lm: {words}', file=sys.stderr, flush=True)
-    processes.disconnect()
-    os._exit(2)

@@ -228,12 +228,3 @@ class Notice:
             if 'NOT_FOUND' not in str(error):
                 raise
             return None
-
-    def wait(self) -> Any:
-        """What is given, once it is; None where the connection ends before."""
-        from jax.errors import JaxRuntimeError
-
-        try:
-            return json.loads(_connection().client.blocking_key_value_get(self._name, _FOREVER_MS))
-        except JaxRuntimeError:
-            return None
