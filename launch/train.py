@@ -5,9 +5,12 @@ may change between the two, and what may not, is said in one line. The run's fol
 config, metrics, summary and checkpoints.
 """
 
+from lm.config import Config
 from lm.errors import UserError
 from lm.flags import Flags
 from lm.training.workdir import Workdir
+
+from ._processes import connect_processes, define_processes
 
 
 def define_flags(flags: Flags) -> None:
@@ -17,6 +20,7 @@ def define_flags(flags: Flags) -> None:
     flags.define('strict', bool, False, 'stop where anything else would run than what was asked')
     flags.define('restretch', bool, False, 'let a schedule tied to its end stretch to a new end')
     flags.define('fork_from', str, '', 'WORKDIR@STEP: start from a checkpoint of another run')
+    define_processes(flags)
     workdir = flags.peek('workdir')
     recorded = Workdir(workdir).read_config() if workdir else None
     flags.define_config(recorded or 'quickstart')
@@ -28,10 +32,21 @@ def main(flags: Flags) -> None:
     if flags['fork_from'] and '@' not in flags['fork_from']:
         raise UserError(f'--fork_from={flags["fork_from"]}: must be WORKDIR@STEP')
     # Imported here, after the config is known to be good: jax takes seconds.
+    connect_processes(flags)
+    from lm.ending import ending_together
+
+    with ending_together():
+        _run(flags, config)
+
+
+def _run(flags: Flags, config: Config) -> None:
+    from lm import processes
     from lm.training import run
 
     if flags['describe']:
-        print(run.describe(config))
+        described = run.describe(config)
+        if processes.is_first():
+            print(described)
         return
     run.train(
         config,

@@ -18,7 +18,8 @@ FILES = sorted(
 )
 
 BASE = {
-    'batch', 'config', 'errors', 'fields', 'layout', 'registry', 'shapes', 'vocabulary',
+    'batch', 'config', 'ending', 'errors', 'fields', 'layout', 'processes', 'registry',
+    'rendezvous', 'shapes', 'vocabulary',
 }  # fmt: skip
 PARTS = {'data', 'mesh', 'models', 'objectives', 'optim', 'precision'}
 LADDER = ['planning', 'hub', 'generation', 'evaluation', 'training']

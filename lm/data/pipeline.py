@@ -1,6 +1,6 @@
 """Rows to batches, ahead of the step that needs them, through Grain."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -23,6 +23,7 @@ def batches(
     seed: int,
     stop_row: int | None = None,
     overfit_batches: int = 0,
+    held: Sequence[int] | None = None,
     threads: int,
 ) -> Iterator[Batch]:
     """Batches of `batch_size` rows, from row `start_row` on.
@@ -38,15 +39,18 @@ def batches(
       seed: of the corruption.
       stop_row: the row to stop before; the last batch is filled up with rows of padding that have
         no loss weight. None: endless.
+      held: which rows of each batch to make, counted from its first; None: all of them.
       overfit_batches: k > 0 repeats the first k batches of the sequence, corruption and all.
       threads: that make batches; 0 makes them in the caller's.
 
     Yields:
-      batches of NumPy arrays [batch_size, ...]. Closing or dropping the iterator ends the threads.
+      batches of NumPy arrays [batch_size, ...], or [len(held), ...]. Closing or dropping the
+      iterator ends the threads.
     """
     import grain
 
     period = overfit_batches * batch_size
+    here = range(batch_size) if held is None else held
 
     def made(i: int) -> Batch:
         i = i % period if period else i
@@ -57,7 +61,7 @@ def batches(
 
     def made_batch(j: int) -> Batch:
         first = start_row + j * batch_size
-        return stack([made(i) for i in range(first, first + batch_size)])
+        return stack([made(first + i) for i in here])
 
     count = _ENDLESS
     if stop_row is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lm import processes
 from lm.config import DataConfig
 from lm.data import manifest
 from lm.data.sentencepiece_training import DEFAULT_VOCAB_SIZE, KINDS
@@ -45,7 +46,7 @@ class Prepared:
     accounting: dict[str, Any]
 
 
-def prepare(data: DataConfig, vocab_size: int | None) -> Prepared:
+def prepare(data: DataConfig, vocab_size: int | None, *, make: bool = True) -> Prepared:
     """The prepared text for these settings: from the cache, or made now.
 
     Args:
@@ -53,6 +54,7 @@ def prepare(data: DataConfig, vocab_size: int | None) -> Prepared:
       vocab_size: ids of a tokenizer that is trained here; at least those of one that is given,
         whose missing special ids come after them as far as there is room. None: as many as the
         tokenizer takes.
+      make: False where another process of the run has made it already.
 
     Raises:
       UserError: text that cannot be read, a vocabulary that does not fit it, a full disk.
@@ -63,10 +65,15 @@ def prepare(data: DataConfig, vocab_size: int | None) -> Prepared:
     key = _digest(settings)
     root = cache_root(data)
     folder = root / 'prepared' / key[:32]
-    if folder.exists():
-        flaw = manifest.flaw(folder)
-        if flaw is None:
-            return _open(folder, settings, vocab_size)
+    flaw = manifest.flaw(folder) if folder.exists() else None
+    if folder.exists() and flaw is None:
+        return _open(folder, settings, vocab_size)
+    if not make:
+        raise UserError(
+            f'data.cache_dir={root}: process {processes.index()} does not find there what process '
+            '0 prepared; give a folder that all processes share'
+        )
+    if flaw is not None:
         print(f'lm: prepared text {folder} is broken ({flaw}); making it anew', file=sys.stderr)
     else:
         print(f'lm: preparing the text of {data.source} in {folder}', file=sys.stderr)

@@ -2,17 +2,22 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from lm.batch import Batch
+from lm import processes
+from lm.batch import Array, Batch
 from lm.config import MeshConfig
 from lm.errors import UserError
 from lm.layout import KERNEL, Layout
 from lm.mesh.axes import axis_sizes
+from lm.mesh.held_rows import HeldRows, held_rows
 from lm.mesh.host_memory import keep_freed_memory
+from lm.mesh.network import device_grid
 from lm.mesh.ring import Block, Ring
 from lm.mesh.rules import Rules
 
@@ -135,15 +140,38 @@ class MeshLayout(Layout):
         """
         return self.mesh.devices.flat[0].platform == 'cpu' and self.mesh.size > 1
 
-    def place(self, batch: Batch) -> Batch:
+    def held_rows(self, batch_size: int) -> HeldRows:
+        """The rows of a batch that this process makes."""
+        shape = (batch_size, 1)
+        parts = self.rows(shape).devices_indices_map(shape)
+        return held_rows(parts, batch_size, processes.index())
+
+    def place(self, batch: Batch, held: HeldRows | None = None) -> Batch:
         """The host's batch on the devices: the only host-to-device transfer of a step.
 
         On one device the batch stays as it is, and the compiled step's own call transfers it,
         which takes the host half the time of a transfer by hand.
+
+        Args:
+          batch: this process's rows of it.
+          held: which ones these are; None: all.
         """
         if self.mesh.size == 1:
             return batch
-        return jax.tree.map(lambda x: jax.device_put(x, self.rows(x.shape)), batch)
+        if held is None or processes.count() == 1:
+            return jax.tree.map(lambda x: jax.device_put(x, self.rows(x.shape)), batch)
+        return jax.tree.map(lambda x: self._joined(x, held), batch)
+
+    def _joined(self, x_BT: Array, held: HeldRows) -> jax.Array:
+        """One array of what every process holds rows of."""
+        shape = (held.batch_size, *x_BT.shape[1:])
+
+        def part(index: Any) -> np.ndarray:
+            numbers = range(held.batch_size)[index[0]]
+            first = held.numbers.index(numbers[0])
+            return np.asarray(x_BT)[first : first + len(numbers), index[1]]
+
+        return jax.make_array_from_callback(shape, self.rows(shape), part)
 
     def _placed(self, x: jax.Array, spec: PartitionSpec) -> jax.Array:
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))
@@ -192,9 +220,12 @@ def build(config: MeshConfig, batch_size: int, microbatches: int) -> MeshLayout:
         )
     used = count * sizes['tensor'] * sizes['seq']
     axes = tuple(sizes)
-    mesh = jax.make_mesh(
-        tuple(sizes.values()), axes, (AxisType.Auto,) * len(axes), devices=devices[:used]
-    )
+    if processes.count() > len({device.process_index for device in devices[:used]}):
+        raise UserError(
+            f'mesh.devices={used}: leaves a process without a device; use all, or start fewer '
+            'processes'
+        )
+    mesh = Mesh(device_grid(sizes, devices[:used]), axes, axis_types=(AxisType.Auto,) * len(axes))
     stage = ('ddp', 'zero1', 'zero2', 'zero3').index(config.strategy)
     if config.context == 'ring' and sizes['seq'] == 1:
         raise UserError('mesh.context=ring: goes over mesh.seq, which has one device; raise it')

@@ -1,11 +1,14 @@
-"""Checkpoints of a run under way: written by Orbax in the background, kept, set aside, removed."""
+"""Checkpoints of a run under way: written by Orbax in the background, kept, set aside, removed.
+
+Every process calls all of it, and writes what its devices hold.
+"""
 
 import shutil
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from lm import processes
 from lm.config import CheckpointConfig
 from lm.errors import UserError
 from lm.training.digest import by_path, digests
@@ -117,10 +120,9 @@ class Checkpoints(SavedStates):
                 continue
             for damaged, why in damage.items():
                 self._set_aside(damaged)
-                print(
+                processes.tell(
                     f'lm: checkpoint {damaged} is damaged ({why}), set aside; '
-                    f'going on from the one before, step {step}',
-                    file=sys.stderr,
+                    f'going on from the one before, step {step}'
                 )
             return found
         if damage:
@@ -133,11 +135,13 @@ class Checkpoints(SavedStates):
 
     def _set_aside(self, step: int) -> None:
         """Moves the directory of a step out of Orbax's sight."""
-        aside = self._directory.parent / 'damaged'
-        aside.mkdir(exist_ok=True)
-        target = aside / str(step)
-        shutil.rmtree(target, ignore_errors=True)
-        (self._directory / str(step)).rename(target)
+        if processes.is_first():
+            aside = self._directory.parent / 'damaged'
+            aside.mkdir(exist_ok=True)
+            target = aside / str(step)
+            shutil.rmtree(target, ignore_errors=True)
+            (self._directory / str(step)).rename(target)
+        processes.wait_for_all()
         self._checkpointer.reload()
 
     def delete_after(self, step: int) -> None:
@@ -146,15 +150,15 @@ class Checkpoints(SavedStates):
         Raises:
           UserError: one cannot be removed.
         """
-        for later in reversed(self.steps):
-            if later > step:
-                try:
-                    self._checkpointer.delete(later)
-                except OSError as error:
-                    raise UserError(
-                        f'workdir {self._directory.parent}: checkpoint {later} cannot be removed '
-                        f'({error.strerror})'
-                    ) from error
+        later_steps = processes.from_first(lambda: [s for s in self.steps if s > step])
+        for later in reversed(later_steps):
+            try:
+                self._checkpointer.delete(later)
+            except OSError as error:
+                raise UserError(
+                    f'workdir {self._directory.parent}: checkpoint {later} cannot be removed '
+                    f'({error.strerror})'
+                ) from error
 
     def close(self) -> None:
         """Waits for what was begun and lets go of the directory.

@@ -1,20 +1,13 @@
 """Checksums of arrays, computed where they lie: a checkpoint's proof against silent damage."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-
-@jax.jit
-def _digests(tree: Any) -> Any:
-    return jax.tree.map(_digest, tree)
-
-
-@jax.jit
-def _finite(tree: Any) -> Any:
-    return jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), tree)
+from jax.sharding import NamedSharding, PartitionSpec
 
 
 def digests(tree: Any) -> dict[str, list[int]]:
@@ -25,12 +18,13 @@ def digests(tree: Any) -> dict[str, list[int]]:
     place, for changes that touch many. Integer sums do not depend on their order, so sharded
     arrays need no gathering. Orbax itself restores flipped bits without a word.
     """
-    return {path: np.asarray(leaf).tolist() for path, leaf in by_path(_digests(tree)).items()}
+    found = _of_leaves(_digest, _on_all(tree))(tree)
+    return {path: np.asarray(leaf).tolist() for path, leaf in by_path(found).items()}
 
 
 def not_finite(tree: Any) -> list[str]:
     """The paths of the leaves that hold a nan or an infinity."""
-    flags = jax.device_get(_finite(tree))
+    flags = jax.device_get(_of_leaves(_finite, _on_all(tree))(tree))
     return [path for path, finite in by_path(flags).items() if not finite]
 
 
@@ -43,6 +37,25 @@ def by_path(tree: Any) -> dict[str, Any]:
 def path_words(path: Any) -> str:
     """A leaf's path in a tree: `opt_state/0/mu/...`."""
     return jax.tree_util.keystr(path, simple=True, separator='/')
+
+
+def _on_all(tree: Any) -> NamedSharding | None:
+    """Where every process can read a result: on all devices of the mesh, if there is one."""
+    lie = (getattr(leaf, 'sharding', None) for leaf in jax.tree.leaves(tree))
+    mesh = next((sharding.mesh for sharding in lie if isinstance(sharding, NamedSharding)), None)
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec())
+
+
+@functools.cache
+def _of_leaves(
+    measure: Callable[[jax.Array], jax.Array], lies: NamedSharding | None
+) -> Callable[[Any], Any]:
+    """Jitted: a tree with `measure` of each leaf."""
+    return jax.jit(lambda tree: jax.tree.map(measure, tree), out_shardings=lies)
+
+
+def _finite(x: jax.Array) -> jax.Array:
+    return jnp.all(jnp.isfinite(x))
 
 
 def _digest(x: jax.Array) -> jax.Array:

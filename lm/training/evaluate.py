@@ -1,10 +1,10 @@
 """Held-out evaluation of a run, and the sample printed with it."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from lm import processes
 from lm.batch import Batch
 from lm.data.packing import PackedRows
 from lm.data.pipeline import batches
@@ -38,15 +38,20 @@ class HeldOut:
 
     def score(self, params: Params, most_batches: int | None) -> Score:
         """The loss on the first `most_batches` batches of held-out rows, or on all of them."""
-        return score_batches(
-            self._scorer, params, islice(self._batches(), most_batches), self.program.layout.place
-        )
+        layout, batches = self.program.layout, islice(self._batches(), most_batches)
+        held = layout.held_rows(self._batch_size)
+        return score_batches(self._scorer, params, batches, lambda b: layout.place(b, held))
 
     def bits_per_byte(self, score: Score) -> float | None:
         """Of a score of all rows; None where the loss is not the text's own likelihood."""
         if not self.program.objective.factorises:
             return None
         return score.bits_per_byte(self.prepared.validation.text_bytes)
+
+    @property
+    def _batch_size(self) -> int:
+        train = self.program.config.train
+        return train.batch_size // train.microbatches
 
     def _batches(self) -> Iterator[Batch]:
         config, objective = self.program.config.train, self.program.objective
@@ -55,7 +60,8 @@ class HeldOut:
         for batch in batches(
             rows,
             objective.example,
-            batch_size=config.batch_size // config.microbatches,
+            batch_size=self._batch_size,
+            held=self.program.layout.held_rows(self._batch_size).numbers,
             start_row=0,
             stop_row=rows.rows_per_epoch,
             seed=0,
@@ -83,7 +89,7 @@ class HeldOut:
             fill=fill,
         )
         shown = f'{prompt}\n  -> {text}' if fill else text
-        print(f'sample: {shown}', file=sys.stderr)
+        processes.tell(f'sample: {shown}')
 
     def _blanked(self) -> str:
         """The beginning of the held-out text with a word in every six left blank."""

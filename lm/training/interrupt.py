@@ -6,19 +6,45 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+from lm import processes
+
 _STDERR = 2
+_STEPS_TO_HEAR = 2
+"""With n + 2 steps taken a process has read the metrics of step n + 1, in which all took part: by
+then it hears what any other told with n steps taken."""
 
 
 class Interrupt:
-    """A context in which SIGTERM and SIGINT set `signal_number` instead of ending the process.
+    """A context in which SIGTERM and SIGINT ask for the end instead of ending the process.
 
     A Ctrl-C after either raises KeyboardInterrupt. Outside the main thread, where Python allows no
     handlers, it does nothing.
+
+    Attributes:
+      signal_number: by which `stops` was decided; None as long as nothing stops.
     """
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
+        self._received: int | None = None
+        self._notice = processes.Notice() if processes.count() > 1 else None
         self._before: dict[int, object] = {}
+
+    def stops(self, step: int) -> bool:
+        """Whether to take no step after `step`, asked before each; all processes hear the same.
+
+        A signal to one process stops all of them two steps later.
+        """
+        if self._notice is None:
+            self.signal_number = self._received
+            return self.signal_number is not None
+        if self._received is not None:
+            self._notice.give([step + _STEPS_TO_HEAR, self._received])
+        last, number = self._notice.read() or (None, None)
+        if last is None or step < last:
+            return False
+        self.signal_number = number
+        return True
 
     def __enter__(self) -> 'Interrupt':
         if threading.current_thread() is threading.main_thread():
@@ -36,9 +62,9 @@ class Interrupt:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.signal_number is not None:
+        if number == signal.SIGINT and self._received is not None:
             raise KeyboardInterrupt
-        self.signal_number = number
+        self._received = number
         name = signal.Signals(number).name
         words = f'\nlm: {name}: saving after this step; Ctrl-C quits at once\n'
         with contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ class Report(NamedTuple):
     Attributes:
       step: steps taken, this one included.
       loss, grad_norm, learning_rate, targets: as in `Metrics`.
-      batch: what the step read.
+      batch: what the step read, of it the rows that this process holds.
       busy_seconds: time spent in the loop so far, without compilation, evaluation and saving.
     """
 
@@ -72,7 +72,8 @@ def run_loop(
       program: its layout places batches, its config has the number of steps.
       take_step: the compiled step.
       state: to begin with; donated.
-      batches: of the host, the first one that of the step after `first_step`.
+      batches: of the host, the rows that this process holds of them; the first one that of the
+        step after `first_step`.
       first_step: steps taken before.
       reporters: called in turn with each step once it is done.
       boundaries: called in turn with the state at rest, where due.
@@ -82,6 +83,7 @@ def run_loop(
       NonFinite: names the step and the rows.
     """
     clock = _Clock()
+    held = program.layout.held_rows(program.config.train.batch_size)
     pending: tuple[int, jax.Array, Batch] | None = None
     step = first_step
 
@@ -93,9 +95,9 @@ def run_loop(
             for reporter in reporters:
                 reporter(report)
 
-    while step < program.config.train.steps and interrupt.signal_number is None:
+    while step < program.config.train.steps and not interrupt.stops(step):
         batch = next(batches)
-        state, metrics = take_step(state, program.layout.place(batch))
+        state, metrics = take_step(state, program.layout.place(batch, held))
         step += 1
         if program.layout.blocks_each_step:
             jax.block_until_ready(state)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax.experimental import multihost_utils
 
 from lm.data.packing import PackedRows
 from lm.data.prepare import Prepared
@@ -14,8 +15,6 @@ from lm.planning.flops import FlopCount
 from lm.shapes import Params
 from lm.training.banner import device_words, state_dtypes
 from lm.training.program import Program
-from lm.training.reporters import Counts
-from lm.training.step import State
 from lm.training.workdir import Workdir, read_jsonl
 
 
@@ -23,11 +22,14 @@ def params_sha256(params: Params) -> str:
     """SHA-256 over the bytes of all parameters, in the order of their paths."""
     digest = hashlib.sha256()
     for path in sorted(params):
-        digest.update(np.ascontiguousarray(params[path]).tobytes())
+        whole = multihost_utils.process_allgather(params[path], tiled=True)
+        digest.update(np.ascontiguousarray(whole).tobytes())
     return digest.hexdigest()
 
 
-def account(rows: PackedRows, prepared: Prepared, counts: Counts, stop_row: int) -> dict[str, Any]:
+def account(
+    rows: PackedRows, prepared: Prepared, counts: dict[str, float], stop_row: int
+) -> dict[str, Any]:
     """Where every document and token of each source went: `{source: {documents, tokens, ...}}`.
 
     Tokens count bos and eos where rows have them. `read` is what rows brought, a token as often
@@ -37,7 +39,7 @@ def account(rows: PackedRows, prepared: Prepared, counts: Counts, stop_row: int)
     Args:
       rows: the training rows.
       prepared: what they were packed from.
-      counts: what the batches held.
+      counts: what the batches held, of `Counts.to_json`.
       stop_row: rows read so far.
     """
     packed, before = rows.accounting(0, stop_row), prepared.accounting
@@ -55,11 +57,11 @@ def account(rows: PackedRows, prepared: Prepared, counts: Counts, stop_row: int)
             },
             'tokens': {
                 'read': packed['tokens'],
-                'trained_on': counts.used,
-                'targets': counts.targets,
-                'padded': counts.padded,
+                'trained_on': counts['used'],
+                'targets': counts['targets'],
+                'padded': counts['padded'],
                 'truncated': packed['truncated'],
-                'dropped': packed['tokens'] - counts.used,
+                'dropped': packed['tokens'] - counts['used'],
                 'repeated': packed['repeated'],
             },
             'epochs': packed['epochs'],
@@ -70,31 +72,33 @@ def account(rows: PackedRows, prepared: Prepared, counts: Counts, stop_row: int)
 def summarise(
     workdir: Workdir,
     program: Program,
-    state: State,
+    step: int,
     flops: FlopCount,
     peak: float | None,
     eval_loss: float,
     bits_per_byte: float | None,
     compile_seconds: float,
+    params_digest: str,
     data: dict[str, Any],
 ) -> dict[str, Any]:
     """The contents of summary.json.
 
     Args:
       workdir: of the run; its metrics are read.
-      program, state: of the run, at its end.
+      program, step: of the run, at its end.
       flops: of one row.
       peak: FLOP/s of all devices, None where unknown.
       eval_loss, bits_per_byte: on the whole held-out text.
       compile_seconds: of the step, in this process.
+      params_digest: from `params_sha256`.
       data: from `account`.
     """
     config, metrics = program.config, read_jsonl(workdir.metrics_file)
     count = count_parameters(program.functional)
-    total_flops = float(flops.row) * config.train.batch_size * int(state.step)
+    total_flops = float(flops.row) * config.train.batch_size * step
     seconds = metrics[-1]['seconds']
     return {
-        'steps': int(state.step),
+        'steps': step,
         'params': count.total,
         'params_non_embedding': count.non_embedding,
         'params_padding': count.padding,
@@ -111,7 +115,7 @@ def summarise(
         'device': device_words(),
         'dtypes': state_dtypes(program),
         'attention_kernel': program.layout.attention_kernel,
-        'params_sha256': params_sha256(state.params),
+        'params_sha256': params_digest,
         'data': data,
     }
 

@@ -1,4 +1,7 @@
-"""What is told of each step: a row in metrics.jsonl, a bar or a line on stderr."""
+"""What is told of each step: a row in metrics.jsonl, a bar or a line on stderr.
+
+Every process has all of them, and the first one writes and speaks.
+"""
 
 import sys
 import time
@@ -6,8 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
+from lm import processes
+from lm.mesh.held_rows import HeldRows
 from lm.objectives._objective import Objective
 from lm.training.loop import Report
 from lm.training.workdir import Workdir, append_jsonl
@@ -85,7 +91,7 @@ class Progress:
         self._bar = None
         self._last_step, self._line_seconds, self._last_line = last_step, line_seconds, 0.0
         self._first, self._begin = first_step, time.perf_counter()
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and processes.is_first():
             from tqdm import tqdm
 
             self._bar = tqdm(
@@ -107,11 +113,7 @@ class Progress:
         self._last_line = now
         done = max(row['step'] - self._first, 1)
         remaining = (now - self._begin) / done * (self._last_step - row['step'])
-        print(
-            f'step {row["step"]}/{self._last_step}  {words}  ETA {remaining:.0f} s',
-            file=sys.stderr,
-            flush=True,
-        )
+        processes.tell(f'step {row["step"]}/{self._last_step}  {words}  ETA {remaining:.0f} s')
 
     def close(self) -> None:
         """Leaves the bar as it stands."""
@@ -122,43 +124,48 @@ class Progress:
 class Counts:
     """Adds up what each batch held and the seconds spent; goes with every checkpoint.
 
-    Attributes:
-      used: raw tokens that reached a batch.
-      targets: predictions that counted.
-      padded: places of batches that held nothing.
-      seconds: in the loop, before this process.
+    A process counts the rows that it holds, and of those that several hold, the first of them.
+
+    Args:
+      objective: knows which tokens of a batch it read.
+      held: the rows of the batches that come.
     """
 
-    def __init__(self, objective: Objective):
+    def __init__(self, objective: Objective, held: HeldRows):
         self._objective = objective
-        self.used = self.targets = self.padded = 0
+        self._counted = None if held.first_here.all() else held.first_here
+        self._before = {'used': 0, 'targets': 0, 'padded': 0}
+        self._used = self._targets = self._padded = 0
         self._seconds_before = self._seconds = 0.0
 
     @property
     def seconds(self) -> float:
-        """Seconds in the loop, by this process and those before it."""
+        """Seconds in the loop, now and in earlier runs of the same command."""
         return self._seconds_before + self._seconds
 
     def __call__(self, report: Report) -> None:
         """Counts the batch of a step."""
         batch = report.batch
-        self.used += self._objective.tokens_used(batch)
-        self.targets += round(report.targets)
+        if self._counted is not None:
+            batch = jax.tree.map(lambda x: x[self._counted], batch)
+        self._used += self._objective.tokens_used(batch)
+        self._targets += round(report.targets)
         self._seconds = report.busy_seconds
         for ids in (batch.segment_ids, batch.decoder_segment_ids):
             if ids is not None:
-                self.padded += int(np.count_nonzero(np.asarray(ids) == 0))
+                self._padded += int(np.count_nonzero(np.asarray(ids) == 0))
 
     def to_json(self) -> dict[str, float]:
-        """The numbers, for a checkpoint's record."""
+        """Of all processes: raw tokens `used`, `targets`, places `padded`, and `seconds`."""
+        used, padded = map(sum, zip(*processes.gathered([self._used, self._padded]), strict=True))
         return {
-            'used': self.used,
-            'targets': self.targets,
-            'padded': self.padded,
+            'used': self._before['used'] + used,
+            'targets': self._before['targets'] + self._targets,
+            'padded': self._before['padded'] + padded,
             'seconds': self.seconds,
         }
 
     def from_json(self, record: dict[str, Any]) -> None:
         """Goes on from the numbers of a checkpoint."""
-        self.used, self.targets = int(record['used']), int(record['targets'])
-        self.padded, self._seconds_before = int(record['padded']), float(record['seconds'])
+        self._before = {name: int(record[name]) for name in self._before}
+        self._seconds_before = float(record['seconds'])

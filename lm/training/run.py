@@ -1,19 +1,19 @@
 """`lm.train`: from a config and a folder to a finished run."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lm.config import Config, resolve
+from lm import processes
+from lm.config import Config, from_json, resolve, to_json
 from lm.data.prepare import Prepared, prepare
 from lm.errors import UserError
 from lm.planning.counts import count_parameters
 from lm.training.banner import banner, fallbacks
 from lm.training.program import Program, build_program, build_schedule, resolve_policy
-from lm.training.resume import plan_fork, plan_start
+from lm.training.resume import Start, plan_fork, plan_start
 from lm.training.session import Session
-from lm.training.workdir import Workdir
+from lm.training.workdir import Workdir, differences
 
 
 def train(
@@ -41,19 +41,24 @@ def train(
       SystemExit: a signal asked for the end; the state is saved. 128 + the signal's number.
     """
     folder = Workdir(workdir)
-    start = plan_start(folder, resolve(config), restretch)
-    source = None if fork_from is None else plan_fork(folder, start, fork_from)
+
+    def plan() -> tuple[Start, tuple[Workdir, int] | None]:
+        start = plan_start(folder, resolve(config), restretch)
+        return start, None if fork_from is None else plan_fork(folder, start, fork_from)
+
+    # Every process reads what is there before the first one changes it.
+    start, source = processes.all_or_none(plan)
     if start.finished:
-        print(f'lm: the run in {folder.path} is finished: nothing to do', file=sys.stderr)
+        processes.tell(f'lm: the run in {folder.path} is finished: nothing to do')
         return start.finished
     build_schedule(start.config)  # refuses a bad one before the text is read
-    folder.create()
+    _agree(start.config, folder)
     program, prepared = _build(start.config, start.asked_vocab_size)
-    print(banner(program, count_parameters(program.functional)), file=sys.stderr)
+    processes.tell(banner(program, count_parameters(program.functional)))
     for words in fallbacks(program):
         if strict:
             raise UserError(f'--strict: {words}')
-        print(f'note: {words}', file=sys.stderr)
+        processes.tell(f'note: {words}')
     with Session(folder, program, prepared, start, strict) as session:
         session.begin(source)
         return session.run()
@@ -65,9 +70,38 @@ def describe(config: Config) -> str:
     return banner(program, count_parameters(program.functional))
 
 
+def _agree(config: Config, folder: Workdir) -> None:
+    """Makes the folder; refuses processes that were started with different words."""
+    processes.from_first(folder.create)
+    if processes.count() == 1:
+        return
+
+    def check() -> None:
+        who = f'process {processes.index()}'
+        if not folder.path.is_dir():
+            raise UserError(
+                f'workdir={folder.path}: {who} does not find the folder that process 0 made; give '
+                'one that all processes share'
+            )
+        for path, (theirs, own) in differences(first, config).items():
+            raise UserError(f'{path}={own!r}: in {who}, and {theirs!r} in process 0; give one')
+
+    first = from_json(processes.from_first(lambda: to_json(config)))
+    processes.all_or_none(check)
+
+
+def _prepared(config: Config, asked_vocab_size: int | None) -> Prepared:
+    """The text: made by process 0, then opened by the others."""
+    made: list[Prepared] = []
+    processes.from_first(lambda: made.append(prepare(config.data, asked_vocab_size)))
+    return processes.all_or_none(
+        lambda: made[0] if made else prepare(config.data, asked_vocab_size, make=False)
+    )
+
+
 def _build(config: Config, asked_vocab_size: int | None) -> tuple[Program, Prepared]:
     """The prepared text, and the program with what only the text or the machine can tell."""
-    prepared = prepare(config.data, asked_vocab_size)
+    prepared = _prepared(config, asked_vocab_size)
     vocabulary = prepared.tokenizer.vocabulary
     if config.model.vocab_size is None:
         config = replace(config, model=replace(config.model, vocab_size=vocabulary.size))

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lm import processes
 from lm.errors import UserError
 from lm.training.digest import by_path, digests, path_words
 from lm.training.quiet import quieten
@@ -86,10 +87,14 @@ class SavedStates:
                 lambda path, x: _with_dtype(x, leaves.get(path_words(path))), like
             )
         self._compare_shapes(step, leaves, like)
+        flaw = None
         try:
             tree = {**like, **orbax().load_checkpointables(folder, filled(like))}
         except Exception as error:
-            raise Damaged(told(error)) from error
+            flaw = told(error)
+        flaws = list(filter(None, processes.gathered(flaw)))
+        if flaws:
+            raise Damaged(flaws[0])
         for path, digest in digests(tree).items():
             if leaves[path]['digest'] != digest:
                 raise Damaged(f'{path} is not what was saved')

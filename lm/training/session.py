@@ -1,12 +1,12 @@
 """One run under way: its state, checkpoints, reporters and evaluations, from begin to record."""
 
 import contextlib
-import sys
 import time
 from contextlib import closing
 from types import TracebackType
 from typing import Any
 
+from lm import processes
 from lm.data.pipeline import batches
 from lm.data.prepare import Prepared
 from lm.errors import UserError
@@ -19,7 +19,7 @@ from lm.training.evaluate import HeldOut, packed_rows
 from lm.training.interrupt import Interrupt
 from lm.training.loop import Boundary, NonFinite, rows_of, run_loop
 from lm.training.program import Program
-from lm.training.record import account, plot_loss, summarise
+from lm.training.record import account, params_sha256, plot_loss, summarise
 from lm.training.reporters import Counts, MetricsLog, Pace, Progress
 from lm.training.resume import Start, plateau_end
 from lm.training.step import State
@@ -41,7 +41,8 @@ class Session:
             folder.checkpoints, self.config.checkpoint, always=[] if end is None else [end]
         )
         self.held_out = HeldOut(program, prepared)
-        self.counts = Counts(program.objective)
+        self.held = program.layout.held_rows(self.config.train.batch_size)
+        self.counts = Counts(program.objective, self.held)
         self.rows = packed_rows(program.objective, prepared, self.config.train.seed, held_out=False)
 
     def __enter__(self) -> 'Session':
@@ -73,14 +74,14 @@ class Session:
             self.counts.from_json(found.counts)
         self._cut(self.first_step)
         for path, (old, new) in self.start.changes.items():
-            print(f'changed    {path}: {old!r} -> {new!r}', file=sys.stderr)
+            processes.tell(f'changed    {path}: {old!r} -> {new!r}')
         # A new run tells what was left open and how it was filled in.
         new_run = {**differences(self.start.config, self.config), **found.changes}
         changes = self.start.changes if self.start.resumes else new_run
         if changes:
             self.folder.add_history(self.first_step, changes)
         if self.start.resumes:
-            print(f'going on   from step {self.first_step}', file=sys.stderr)
+            processes.tell(f'going on   from step {self.first_step}')
         elif self.first_step:
             # On disk before config.json says that a run began here: after a kill in between, the
             # same command branches off once more, it does not start from nothing.
@@ -120,7 +121,8 @@ class Session:
             try:
                 reached, self.state = run_loop(
                     self.program, step, self.state, batches, self.first_step,
-                    reporters=[self.counts, log], boundaries=self._boundaries(board),
+                    reporters=[self.counts, *([log] if processes.is_first() else [])],
+                    boundaries=self._boundaries(board),
                     interrupt=interrupt,
                 )  # fmt: skip
                 self._save(reached, self.state)
@@ -128,7 +130,7 @@ class Session:
                 raise UserError(f'{error}; {self._advice()}') from error
         self.checkpoints.wait()
         if interrupt.signal_number is not None and reached < train.steps:
-            print(f'lm: saved at step {reached}; the same command goes on', file=sys.stderr)
+            processes.tell(f'lm: saved at step {reached}; the same command goes on')
             raise SystemExit(128 + interrupt.signal_number)
 
     def _origin(self, fork: tuple[Workdir, int] | None) -> origin.Origin:
@@ -151,7 +153,8 @@ class Session:
         """Removes what later steps left, and what the end of a run does anew."""
         # In this order: killed in between, the folder is that of a run that stopped earlier, and
         # config.json tells of a longer one only after all of it.
-        self.folder.summary_file.unlink(missing_ok=True)
+        if processes.is_first():
+            self.folder.summary_file.unlink(missing_ok=True)
         self.checkpoints.delete_after(step)
         ends = step == self.config.train.steps
         cut_jsonl(self.folder.metrics_file, lambda row: row['step'] <= step)
@@ -166,6 +169,7 @@ class Session:
             self.rows,
             self.program.objective.example,
             batch_size=train.batch_size,
+            held=self.held.numbers,
             start_row=first_step * train.batch_size,
             seed=train.seed,
             overfit_batches=self.config.data.overfit_batches,
@@ -204,7 +208,7 @@ class Session:
             row = {'step': step, 'loss': score.loss, 'targets': score.targets, 'whole': False}
             append_jsonl(self.folder.eval_file, row)
             board({'step': step, 'eval_loss': score.loss})
-            print(f'\nheld out   step {step}: loss {score.loss:.4f}', file=sys.stderr)
+            processes.tell(f'\nheld out   step {step}: loss {score.loss:.4f}')
             self.held_out.print_sample(state.params)
 
         return [
@@ -249,12 +253,18 @@ class Session:
         )  # fmt: skip
         board({'step': step, 'eval_loss': score.loss})
         per_byte = '' if bits is None else f', {bits:.4f} bits per byte'
-        print(f'held out   whole: loss {score.loss:.4f}{per_byte}', file=sys.stderr)
+        processes.tell(f'held out   whole: loss {score.loss:.4f}{per_byte}')
         self.held_out.print_sample(self.state.params)
-        plot_loss(self.folder)
-        summary = summarise(
-            self.folder, self.program, self.state, flops, peak, score.loss, bits, compile_seconds,
-            account(self.rows, self.prepared, self.counts, step * self.config.train.batch_size),
-        )  # fmt: skip
-        write_json(self.folder.summary_file, summary)
-        return summary
+        digest, counts = params_sha256(self.state.params), self.counts.to_json()
+
+        def record() -> dict[str, Any]:
+            plot_loss(self.folder)
+            rows = step * self.config.train.batch_size
+            summary = summarise(
+                self.folder, self.program, step, flops, peak, score.loss, bits, compile_seconds,
+                digest, account(self.rows, self.prepared, counts, rows),
+            )  # fmt: skip
+            write_json(self.folder.summary_file, summary)
+            return summary
+
+        return processes.from_first(record)

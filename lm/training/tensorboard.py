@@ -1,4 +1,4 @@
-"""TensorBoard events, written row by row.
+"""TensorBoard events, written row by row by the first process.
 
 tensorboardX's own writer works in a thread, which loses rows on kill -9 and prints tracebacks when
 the disk is full; its messages and checksum are used, and an ordinary file.
@@ -7,8 +7,10 @@ the disk is full; its messages and checksum are used, and an ordinary file.
 import os
 import struct
 import time
+from pathlib import Path
 from typing import Any
 
+from lm import processes
 from lm.errors import UserError
 from lm.training.workdir import Workdir
 
@@ -31,7 +33,7 @@ class TensorBoard:
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         self._checksum = masked_crc32c
         name = f'events.out.tfevents.{time.time():.6f}.{os.getpid()}'
-        self._path = workdir.tensorboard / name
+        self._path = workdir.tensorboard / name if processes.is_first() else Path(os.devnull)
         try:
             workdir.tensorboard.mkdir(exist_ok=True)
             self._file = self._path.open('ab', buffering=0)

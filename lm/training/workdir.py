@@ -1,4 +1,7 @@
-"""The folder of a run: its files by name, and what a later run may change in it."""
+"""The folder of a run: its files by name, and what a later run may change in it.
+
+All processes of a run call what writes here, and the first one of them writes.
+"""
 
 import dataclasses
 import json
@@ -8,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lm import processes
 from lm.config import Config, from_json, to_json
 from lm.errors import UserError
 from lm.fields import flatten
@@ -144,6 +148,8 @@ def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
     Raises:
       UserError: the disk refuses.
     """
+    if not processes.is_first():
+        return
     try:
         with path.open('a') as file:
             file.write(json.dumps(row) + '\n')
@@ -175,12 +181,14 @@ def cut_jsonl(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
     Raises:
       UserError: a line is not JSON, or the disk refuses.
     """
-    if path.exists():
+    if path.exists() and processes.is_first():
         kept = [row for row in read_jsonl(path) if keep(row)]
         _replace(path, ''.join(json.dumps(row) + '\n' for row in kept).encode())
 
 
 def _replace(path: Path, content: bytes) -> None:
+    if not processes.is_first():
+        return
     temporary = path.with_name(path.name + '.tmp')
     try:
         temporary.write_bytes(content)
