@@ -36,12 +36,13 @@ def compiled_plan(
 
     assert plan.config is not None
     memory = None if plan.device is None else plan.device.memory
+    devices = _devices(plan, topology)
     for strategy in strategies:
         words = advice(plan, strategy)
         if words is not None:
             print(f'{strategy:<6} {words}', file=sys.stderr)
-    devices = _devices(plan, topology)
-    numbers, texts = {}, []
+    numbers: dict[str, Any] = {}
+    texts = []
     for strategy in strategies:
         planned = plan.memory(strategy).total
         found = None

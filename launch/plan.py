@@ -12,6 +12,7 @@ a TPU). A strategy that by the closed forms is far from fitting is said to be so
 
 import json
 from dataclasses import replace
+from typing import Any
 
 from lm.errors import UserError
 from lm.flags import Flags
@@ -103,7 +104,7 @@ def _plan(flags: Flags, topology: Topology | None) -> Plan:
     return plan(flags.config() if with_config else None, **given)
 
 
-def _of_topology(flags: Flags, topology: Topology) -> dict[str, int | str]:
+def _of_topology(flags: Flags, topology: Topology) -> dict[str, Any]:
     """The flags that a topology stands for.
 
     Raises:

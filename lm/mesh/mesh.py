@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import jax
+from jax.experimental.mesh_utils import create_device_mesh
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lm.batch import Batch
@@ -145,8 +146,15 @@ def build(
             f'{count * microbatches} or change the mesh'
         )
     used = count * sizes['tensor'] * sizes['seq']
-    axes = tuple(sizes)
-    mesh = jax.make_mesh(
-        tuple(sizes.values()), axes, (AxisType.Auto,) * len(axes), devices=devices[:used]
-    )
+    mesh = _mesh(sizes, devices[:used])
     return MeshLayout(mesh, stage=('ddp', 'zero1', 'zero2', 'zero3').index(config.strategy))
+
+
+def _mesh(sizes: dict[str, int], devices: list[jax.Device]) -> Mesh:
+    """The mesh on the devices' own network, neighbours beside each other."""
+    shape, axes, kinds = tuple(sizes.values()), tuple(sizes), (AxisType.Auto,) * len(sizes)
+    try:
+        return jax.make_mesh(shape, axes, kinds, devices=devices)
+    except NotImplementedError:  # an axis is no product of the torus's own: parts of them, then
+        laid = create_device_mesh(shape, devices, allow_split_physical_axes=True)
+        return Mesh(laid, axes, axis_types=kinds)

@@ -16,6 +16,15 @@ from lm.planning.devices import DEVICES, Device
 if TYPE_CHECKING:
     import jax
 
+ENVIRONMENT = {
+    'TPU_SKIP_MDS_QUERY': '1',
+    'TPU_ACCELERATOR_TYPE': 'v5litepod-8',
+    'TPU_WORKER_HOSTNAMES': 'localhost',
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+}
+"""What libtpu would otherwise ask the network for and complain of on stderr, and does not use of a
+described topology; and that other processes may have libtpu open: no TPU is used."""
+
 PODS = {'v4': (12, 16, 16), 'v5e': (16, 16), 'v5p': (16, 20, 28), 'v6e': (16, 16)}
 """Chips along each axis of the largest slice; Google Cloud TPU system pages."""
 
@@ -58,14 +67,15 @@ def find_topology(name: str) -> Topology:
         re.fullmatch(r'[^:]+:[1-9]\d*(x[1-9]\d*)+', name) is not None,
         f'topology={name}: must be KIND:CHIPSxCHIPS, {example}',
     )
-    require(kind in PODS, f'topology={name}: {kind} is not in the table{did_you_mean(kind, [*PODS])}')
+    hint = did_you_mean(kind, [*PODS])
+    require(kind in PODS, f'topology={name}: {kind} is not in the table{hint}')
     shape = tuple(int(size) for size in sizes.split('x'))
     pod = PODS[kind]
     fits = len(shape) == len(pod) and all(
         size <= most for size, most in zip(sorted(shape), sorted(pod), strict=True)
     )
-    largest = 'x'.join(map(str, pod))
-    require(fits, f'topology={name}: not in the table; {kind} has {len(pod)} axes, at most {largest}')
+    most = 'x'.join(map(str, pod))
+    require(fits, f'topology={name}: not in the table; {kind} has {len(pod)} axes, at most {most}')
     return Topology(kind, shape)
 
 
@@ -75,8 +85,8 @@ def described_devices(topology: Topology) -> 'list[jax.Device]':
     Raises:
       UserError: `libtpu` is not installed, or does not know the topology.
     """
-    # Read by libtpu: without them it asks the network what machine this is.
-    os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     import jax
     from jax.experimental import topologies
 

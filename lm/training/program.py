@@ -119,9 +119,7 @@ def build_program(
       UserError: the mesh, the schedule or the objective refuses the config.
     """
     policy = POLICIES[config.precision.policy]
-    layout = meshes.build(
-        config.mesh, config.train.batch_size, config.train.microbatches, devices
-    )
+    layout = meshes.build(config.mesh, config.train.batch_size, config.train.microbatches, devices)
     model = functional(config.model, policy, layout)
     objective = build_objective(config, vocabulary)
     placement = place(layout, model.dims, model.shapes)
