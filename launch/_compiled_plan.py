@@ -15,9 +15,9 @@ from lm.planning.topology import Topology, described_devices
 if TYPE_CHECKING:
     import jax
 
-FAR = 1.3
-"""A plan is within so much of what a compiler finds; what is further above a device's memory is not
-compiled."""
+FAR = 2
+"""What by the plan needs more than so many times a device's memory is not compiled; a compiler may
+find as much less (docs/LOG.md, "`lm plan --compile`")."""
 
 
 def compiled_plan(

@@ -12,7 +12,9 @@ import pytest
 
 import lm
 from launch.main import main
+from lm.planning.compiled import CompiledStep, compile_step
 from lm.planning.plan import plan
+from lm.training.lowering import lower_step
 from lm.training.program import build_program
 from lm.vocabulary import placeholder
 from tests.training.test_state_bytes import held
@@ -55,6 +57,28 @@ def test_json_of_a_process_of_its_own() -> None:
     gathered = found['zero3']['collectives']['all-gather']
     assert gathered['times'] > gathered['count']  # in the loops over layers
     assert 4 * entries < gathered['bytes'] < 2.2 * 4 * entries
+
+
+@pytest.mark.parametrize(
+    ('name', 'strategy', 'changes'),
+    [
+        ('llama', 'zero3', {'model.remat': 'full', 'train.microbatches': 2}),
+        ('gpt2', 'zero1', {'model.remat': 'dots', 'train.batch_size': 64}),
+        ('bert', 'ddp', {'model.remat': 'none', 'train.batch_size': 64}),
+        ('t5', 'zero2', {'model.remat': 'full', 'train.batch_size': 64}),
+    ],
+)
+def test_peak_of_the_step_that_trains(name: str, strategy: str, changes: dict[str, object]) -> None:
+    base = {'llama': 'llama_tiny', 'gpt2': 'gpt2_124m', 'bert': 'bert_tiny', 't5': 't5_tiny'}[name]
+    sizes = {**SIZES, 'model.max_positions': 128, 'precision.policy': 'fp32', **changes}
+    config = lm.load_config(base, **{**sizes, 'mesh.strategy': strategy})
+    found = compile_step(lower_step(config, jax.devices()))
+    assert isinstance(found, CompiledStep)
+    assert found.arguments == found.unpadded
+    planned = plan(config, devices=8).memory(strategy)  # type: ignore[arg-type]
+    share = (planned.activations + planned.logits) / planned.total
+    print(f'{name} {strategy}: {planned.total / found.peak:.2f}, activations {share:.2f}')
+    assert planned.total == pytest.approx(found.peak, rel=0.3)
 
 
 def test_text(capsys: pytest.CaptureFixture[str]) -> None:
