@@ -62,10 +62,14 @@ def for_platform(config: Config, topology: Topology | None) -> Config:
 
 
 def start_jax(devices: int) -> None:
-    """Sets what jax reads when it starts: CPU devices alone, and so many of them."""
+    """Sets what jax reads when it starts: so many CPU devices alone, and no cache of programs.
+
+    Those compiled for a described slice cannot be read back, and seconds should be the compiler's.
+    """
     if 'jax' in sys.modules:
         return
     os.environ['JAX_PLATFORMS'] = 'cpu'
+    os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
     count = f'--xla_force_host_platform_device_count={devices}'
     os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {count}'.strip()
 

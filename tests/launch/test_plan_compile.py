@@ -102,6 +102,21 @@ def test_what_is_far_from_fitting_is_said_and_not_compiled(
         assert one['planned_bytes_per_chip'] > 16e9
 
 
+def test_a_compiler_that_refuses(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Used 23.50G of 15.75G hbm.')
+
+    monkeypatch.setattr(jax.stages.Lowered, 'compile', refuse)
+    words = [*CONFIG, '--compile', '--strategy=ddp']
+    assert main(['plan', *words, '--json']) == 0
+    found = json.loads(capsys.readouterr().out)['ddp']
+    assert (found['fits'], found['hbm_bytes_per_chip']) == (False, round(23.5 * 2**30))
+    assert main(['plan', *words]) == 0
+    assert 'it needs 25.2 GB of 16.9 GB' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ('words', 'line'),
     [
