@@ -35,3 +35,13 @@ class Vocabulary:
         return frozenset(
             {self.pad_id, self.bos_id, self.eos_id, *mask, *self.sentinel_ids, *self.mode_ids}
         )
+
+
+def placeholder(size: int) -> Vocabulary:
+    """A vocabulary of that size with every special id, laid as our own tokenizers lay them.
+
+    Serves where lengths and shapes alone are asked for, which depend on no id.
+    """
+    first = 5 + NUM_SENTINELS
+    modes = tuple(range(first, first + len(MODES)))
+    return Vocabulary(size, 0, 1, 2, 3, 4, tuple(range(5, first)), modes)

@@ -1,5 +1,6 @@
 """The device mesh, and where the arrays of a run lie on it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -200,13 +201,23 @@ def _backward(
 _gathered.defvjp(_forward, _backward)
 
 
-def build(config: MeshConfig, batch_size: int, microbatches: int) -> MeshLayout:
+def build(
+    config: MeshConfig,
+    batch_size: int,
+    microbatches: int,
+    devices: Sequence[jax.Device] | None = None,
+) -> MeshLayout:
     """The mesh that `config` describes, over the devices there are.
+
+    Args:
+      config: the strategy and the axes.
+      batch_size, microbatches: what the axes must divide.
+      devices: those there are; they may be described ones. None: `jax.devices()`.
 
     Raises:
       UserError: axes that do not multiply to the devices, or rows that do not split evenly.
     """
-    devices = jax.devices()
+    devices = jax.devices() if devices is None else list(devices)
     if devices[0].platform == 'cpu':
         keep_freed_memory()
     sizes = axis_sizes(config, len(devices))

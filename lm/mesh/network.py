@@ -30,7 +30,11 @@ def device_grid(sizes: Mapping[str, int], devices: Sequence[Any]) -> np.ndarray:
     held = Counter(getattr(device, 'slice_index', 0) for device in devices)
     shape = tuple(sizes.values())
     if len(held) == 1:
-        return np.asarray(mesh_utils.create_device_mesh(shape, devices))
+        try:
+            return np.asarray(mesh_utils.create_device_mesh(shape, devices))
+        except NotImplementedError:  # an axis is no product of the torus's own: of parts of them
+            split = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+            return np.asarray(split)
     across, slices = dict.fromkeys(sizes, 1), len(held)
     for axis in SLOW_FIRST:
         across[axis] = math.gcd(sizes[axis], slices)

@@ -14,7 +14,7 @@ BYTES = {
     'f32': 4, 's64': 8, 'u64': 8, 'f64': 8,
 }  # fmt: skip
 _COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\{$')
-_OPERATION = re.compile(r' = (\(.*?\)|\S+) ([\w\-]+?)(?:-start)?\((.*)$')
+_OPERATION = re.compile(r' = (\(.*?\)|\S+) ([\w\-]+?)(-start)?\((.*)$')
 _ARRAY = re.compile(r'([a-z]+\d*)\[([\d,]*)\]')
 _CALLED = re.compile(
     r'(?:calls|to_apply|condition|body|true_computation|false_computation)=%?([\w.\-]+)'
@@ -22,6 +22,9 @@ _CALLED = re.compile(
 _BRANCHES = re.compile(r'branch_computations=\{([^}]*)\}')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _GROUPS = re.compile(r'replica_groups=(?:\[(\d+),(\d+)\]|\{\{([\d,]*)\})')
+_MESH_GROUPS = re.compile(r'replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}')
+_CONSTANT = re.compile(r' = s(?:32|64)\[\](?:\{[^}]*\})? constant\((\d+)\)')
+_CHAIN = re.compile(r'chain_id="(\d+)"')
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,9 @@ class Collective:
 def collectives(hlo: str) -> list[Collective]:
     """The collectives of a compiled program's text, `compiled.as_text()`.
 
-    Loops count as often as XLA knows that they run; a loop of unknown length counts once.
+    Loops count as often as XLA knows that they run; where it does not say (TPU), up to the one
+    number that the loop's condition compares with, as scans count from 0; of other loops, once.
+    What XLA spreads over several fusions that run beside it (TPU) counts once.
     """
     entry, lines = _computations(hlo)
     times: dict[str, int] = defaultdict(int)
@@ -65,8 +70,7 @@ def collectives(hlo: str) -> list[Collective]:
     def visit(name: str, count: int) -> None:
         times[name] += count
         for line in lines.get(name, ()):
-            trips = _TRIPS.search(line) if ' while(' in line else None
-            inner = count * int(trips[1]) if trips else count
+            inner = count * _trips(line, lines) if ' while(' in line else count
             called = _CALLED.findall(line)
             for branches in _BRANCHES.findall(line):
                 called += [branch.strip().lstrip('%') for branch in branches.split(',')]
@@ -75,14 +79,36 @@ def collectives(hlo: str) -> list[Collective]:
 
     visit(entry, 1)
     found = []
+    chains = set()
     for name, count in times.items():
         for line in lines.get(name, ()):
             match = _OPERATION.search(line)
-            if match and match[2] in KINDS:
-                group = _group_size(line)
-                elements, size = _whole(match[1], match[2], group)
-                found.append(Collective(match[2], elements, size, group, count))
+            if not match or match[2] not in KINDS:
+                continue
+            chain = _CHAIN.search(line)
+            if chain and chain[1] in chains:
+                continue
+            if chain:
+                chains.add(chain[1])
+            kind, group = match[2], _group_size(line)
+            elements, size = _whole(match[1], kind, group, bool(match[3]))
+            if kind == 'all-reduce' and name.startswith('all-reduce-scatter'):
+                kind = 'all-reduce-scatter'  # a fusion on TPU; the sum inside is of whole arrays
+            found.append(Collective(kind, elements, size, group, count))
     return found
+
+
+def _trips(line: str, lines: dict[str, list[str]]) -> int:
+    """How often a loop runs."""
+    known = _TRIPS.search(line)
+    if known:
+        return int(known[1])
+    condition = re.search(r'condition=%?([\w.\-]+)', line)
+    inside = '\n'.join(lines.get(condition[1], ())) if condition else ''
+    for called in _CALLED.findall(inside):
+        inside += '\n'.join(lines.get(called, ()))
+    numbers = _CONSTANT.findall(inside)
+    return int(numbers[0]) if len(numbers) == 1 and 'direction=LT' in inside else 1
 
 
 def _computations(hlo: str) -> tuple[str, dict[str, list[str]]]:
@@ -100,9 +126,13 @@ def _computations(hlo: str) -> tuple[str, dict[str, list[str]]]:
     return entry, lines
 
 
-def _whole(result: str, kind: str, group: int) -> tuple[int, int]:
+def _whole(result: str, kind: str, group: int, started: bool) -> tuple[int, int]:
     """Elements and bytes of the arrays that a collective's devices hold together."""
     arrays = _ARRAY.findall(result)
+    if started and kind == 'all-gather':  # the start of one holds its operands too
+        arrays = arrays[len(arrays) // 2 :]
+    if started and kind == 'collective-permute':
+        arrays = arrays[1:2]
     elements = sum(math.prod(map(int, filter(None, sizes.split(',')))) for _, sizes in arrays)
     size = sum(
         BYTES.get(dtype, 4) * math.prod(map(int, filter(None, sizes.split(','))))
@@ -114,6 +144,10 @@ def _whole(result: str, kind: str, group: int) -> tuple[int, int]:
 
 
 def _group_size(line: str) -> int:
+    mesh = _MESH_GROUPS.search(line)
+    if mesh:
+        sizes = dict(axis.split('=') for axis in mesh[1].split(','))
+        return math.prod(int(sizes[axis.strip()]) for axis in mesh[2].split(','))
     match = _GROUPS.search(line)
     if match is None:
         return 0

@@ -158,14 +158,14 @@ def _compute_weights(
 
     Without remat every layer's cast, or gathered weight, is kept for the backward pass; with it
     those of the layer at work, and of the one that is gathered ahead. Unrolled layers are gathered
-    all at once.
+    all at once. A weight is cast before it is gathered.
     """
     gathered = strategy == 'zero3' and axes.fsdp > 1
     if not gathered and not recipe.cast:
         return 0
     all_layers = remat == 'none' or (gathered and not model.config.scan_layers)
     outside = arrays.matrices if all_layers else 0
-    at_work = (recipe.weights * gathered + recipe.cast) * arrays.layer
+    at_work = (recipe.compute if gathered else recipe.cast) * arrays.layer
     return recipe.compute * outside + at_work * (1 + gathered)
 
 

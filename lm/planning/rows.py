@@ -4,7 +4,7 @@ from lm import registry
 from lm.config import Config, require
 from lm.planning.axes import Axes
 from lm.planning.parameters import ModelShape
-from lm.vocabulary import NUM_SENTINELS, Vocabulary
+from lm.vocabulary import placeholder
 
 
 def side_lengths(config: Config, family: str) -> dict[str, int]:
@@ -15,9 +15,7 @@ def side_lengths(config: Config, family: str) -> dict[str, int]:
     """
     if family != 'encoder_decoder':
         return {family: config.train.seq_len}
-    size, sentinels = config.model.tokens, tuple(range(NUM_SENTINELS))
-    # Lengths depend on no id, only on there being enough of them.
-    vocabulary = Vocabulary(size, 0, 0, 0, 0, 0, sentinels, ())
+    vocabulary = placeholder(config.model.tokens)
     member = registry.lookup('objectives', config.objective.name, 'objective.name')
     objective = member.build(config.objective.options, vocabulary, config.train.seq_len)
     return {'encoder': config.train.seq_len, 'decoder': objective.target_len}

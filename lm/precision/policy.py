@@ -33,6 +33,6 @@ POLICIES = {
 }
 
 
-def default_policy_name() -> str:
+def default_policy_name(platform: str | None = None) -> str:
     """What `precision.policy=auto` stands for here: bf16 is emulated, and slow, on CPU."""
-    return 'fp32' if jax.default_backend() == 'cpu' else 'bf16_mixed'
+    return 'fp32' if (platform or jax.default_backend()) == 'cpu' else 'bf16_mixed'

@@ -1,6 +1,6 @@
 """A config made into functions: model, objective, optimizer, mesh, and the compiled step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,11 +72,14 @@ class Program:
         return jax.tree.map(of, example)
 
 
-def resolve_policy(config: Config) -> Config:
-    """`config` with `precision.policy=auto` replaced by what it stands for on this machine."""
+def resolve_policy(config: Config, platform: str | None = None) -> Config:
+    """`config` with `precision.policy=auto` replaced by what it stands for on a platform.
+
+    None is that of this machine.
+    """
     if config.precision.policy != 'auto':
         return config
-    chosen = replace(config.precision, policy=default_policy_name())  # type: ignore[arg-type]
+    chosen = replace(config.precision, policy=default_policy_name(platform))  # type: ignore[arg-type]
     return replace(config, precision=chosen)
 
 
@@ -102,14 +105,21 @@ def build_objective(config: Config, vocabulary: Vocabulary) -> Objective:
     return objective
 
 
-def build_program(config: Config, vocabulary: Vocabulary) -> Program:
+def build_program(
+    config: Config, vocabulary: Vocabulary, devices: Sequence[jax.Device] | None = None
+) -> Program:
     """The program of a resolved config.
+
+    Args:
+      config: resolved, with the vocabulary's size and the precision policy filled in.
+      vocabulary: the special ids.
+      devices: what the mesh is built of; described ones serve to compile. None: those there are.
 
     Raises:
       UserError: the mesh, the schedule or the objective refuses the config.
     """
     policy = POLICIES[config.precision.policy]
-    layout = meshes.build(config.mesh, config.train.batch_size, config.train.microbatches)
+    layout = meshes.build(config.mesh, config.train.batch_size, config.train.microbatches, devices)
     model = functional(config.model, policy, layout)
     objective = build_objective(config, vocabulary)
     placement = place(layout, model.dims, model.shapes)
