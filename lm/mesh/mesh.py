@@ -160,7 +160,7 @@ class MeshLayout(Layout):
         if self.mesh.size == 1:
             return batch
         if held is None or processes.count() == 1:
-            return jax.tree.map(lambda x: jax.device_put(x, self.rows(x.shape)), batch)
+            return jax.device_put(batch, jax.tree.map(lambda x: self.rows(x.shape), batch))
         return jax.tree.map(lambda x: self._joined(x, held), batch)
 
     def _joined(self, x_BT: Array, held: HeldRows) -> jax.Array:

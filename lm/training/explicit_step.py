@@ -1,7 +1,7 @@
 """The optimizer step by `shard_map`, every collective written out: a second backend, and an oracle.
 
 ZeRO-2 and ZeRO-3 (Rajbhandari et al. 2020, sections 5.2 and 5.3) on the axes replica and fsdp. It
-shares the model, the objective and the optimizer with `step.py`, and none of how arrays are laid.
+shares the mathematics with `step.py` (sums, mean, clipping), and none of how arrays are laid.
 """
 
 from typing import Any
@@ -19,7 +19,14 @@ from lm.mesh.placement import Placement
 from lm.models.functional import Functional
 from lm.objectives._objective import Objective
 from lm.shapes import Params
-from lm.training.step import State, TakeStep, split_rows
+from lm.training.step import (
+    State,
+    TakeStep,
+    averaged,
+    build_gradient_of_sum,
+    clipped,
+    split_rows,
+)  # fmt: skip
 
 
 def build_explicit_step(
@@ -46,13 +53,7 @@ def build_explicit_step(
     layout = placement.layout
     whole_params = layout.stage < 3
     splits = {path: sharding.spec for path, sharding in placement.updated.items()}
-    use_dropout = functional.config.dropout > 0
-
-    def sums(params: Params, batch: Batch, key: jax.Array) -> Any:
-        logits_BTV = functional.apply(params, batch, dropout_key=key if use_dropout else None)
-        return objective.loss(logits_BTV, batch)
-
-    gradient_of_sum = jax.value_and_grad(sums, has_aux=True)
+    gradient_of_sum = build_gradient_of_sum(functional, objective)
 
     def reduced(gradients: Params) -> Params:
         """Sums over all devices, each keeping its part; of a gathered weight it is one already."""
@@ -76,10 +77,15 @@ def build_explicit_step(
             added = jax.tree.map(jnp.add, gradients, reduced(more))
             return (loss + more_loss, weight + more_weight, added), None
 
-        shard = {path: own_part(x, splits[path]) for path, x in params.items()}
-        none = jax.tree.map(jnp.zeros_like, shard if whole_params else params)
+        none = jax.tree.map(jnp.zeros_like, updated_part(params))
         keys = jax.random.split(key, microbatches)
         return jax.lax.scan(add, (jnp.float32(0), jnp.float32(0), none), (parts, keys))[0]
+
+    def updated_part(params: Params) -> Params:
+        """Of the parameters as they lie, what this device updates."""
+        if not whole_params:
+            return params
+        return {path: own_part(x, splits[path]) for path, x in params.items()}
 
     def squares(gradients: Params) -> jax.Array:
         """The squared global norm, of gradients of which each device has a part."""
@@ -98,14 +104,10 @@ def build_explicit_step(
         loss, weight, gradients = accumulated(state.params, batch, key)
         loss, targets = jax.lax.psum((loss, weight), ROWS)
         weight = jnp.maximum(targets, 1)
-        gradients = jax.tree.map(lambda g: g / weight.astype(g.dtype), gradients)
+        gradients = averaged(gradients, weight)
         norm = jnp.sqrt(squares(gradients))
-        if clip_norm is not None:
-            shrink = jnp.minimum(1, clip_norm / norm)
-            gradients = jax.tree.map(lambda g: g * shrink.astype(g.dtype), gradients)
-        params = state.params
-        if whole_params:
-            params = {path: own_part(x, splits[path]) for path, x in params.items()}
+        gradients = clipped(gradients, norm, clip_norm)
+        params = updated_part(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, params)
         params = optax.apply_updates(params, updates)
         if whole_params:

@@ -78,14 +78,8 @@ def build_step(
     moment they exist, and the optimizer updates each part of the state where that part lies.
     """
     layout = placement.layout
-    use_dropout = functional.config.dropout > 0
     run_key = jax.random.key(seed)
-
-    def sums(params: Params, batch: Batch, key: jax.Array) -> tuple[Scalar, Scalar]:
-        logits_BTV = functional.apply(params, batch, dropout_key=key if use_dropout else None)
-        return objective.loss(logits_BTV, batch)
-
-    gradient_of_sum = jax.value_and_grad(sums, has_aux=True)
+    gradient_of_sum = build_gradient_of_sum(functional, objective)
 
     def accumulated(params: Params, batch: Batch, key: jax.Array) -> tuple[Sums, Params]:
         if microbatches == 1:
@@ -109,12 +103,9 @@ def build_step(
         key = jax.random.fold_in(run_key, state.step)
         totals, gradients = accumulated(state.params, batch, key)
         weight = jnp.maximum(totals.weight, 1)
-        gradients = jax.tree.map(lambda g: g / weight.astype(g.dtype), gradients)
+        gradients = averaged(gradients, weight)
         norm = optax.tree.norm(gradients)
-        if clip_norm is not None:
-            shrink = jnp.minimum(1, clip_norm / norm)
-            gradients = jax.tree.map(lambda g: g * shrink.astype(g.dtype), gradients)
-        gradients = laid(gradients, placement.updated)
+        gradients = laid(clipped(gradients, norm, clip_norm), placement.updated)
         params = laid(state.params, placement.updated)
         updates, opt_state = optimizer.update(gradients, state.opt_state, params)
         params = optax.apply_updates(params, laid(updates, placement.updated))
@@ -124,6 +115,30 @@ def build_step(
         return State(params, opt_state, state.step + 1), metrics_4
 
     return step
+
+
+def build_gradient_of_sum(functional: Functional, objective: Objective) -> Callable[..., Any]:
+    """`(params, batch, dropout key) -> ((summed loss, summed weight), gradients)`."""
+    use_dropout = functional.config.dropout > 0
+
+    def sums(params: Params, batch: Batch, key: jax.Array) -> tuple[Scalar, Scalar]:
+        logits_BTV = functional.apply(params, batch, dropout_key=key if use_dropout else None)
+        return objective.loss(logits_BTV, batch)
+
+    return jax.value_and_grad(sums, has_aux=True)
+
+
+def averaged(gradients: Params, weight: jax.Array) -> Params:
+    """Gradients of a sum over targets as those of their mean; `weight` is their number."""
+    return jax.tree.map(lambda g: g / weight.astype(g.dtype), gradients)
+
+
+def clipped(gradients: Params, norm: jax.Array, clip_norm: float | None) -> Params:
+    """Gradients of the global norm `norm`, shrunk to at most `clip_norm` (Pascanu et al. 2013)."""
+    if clip_norm is None:
+        return gradients
+    shrink = jnp.minimum(1, clip_norm / norm)
+    return jax.tree.map(lambda g: g * shrink.astype(g.dtype), gradients)
 
 
 def laid(tree: Params, shardings: dict[str, NamedSharding]) -> Params:

@@ -327,12 +327,12 @@ def test_old_and_new_words_for_the_rotation(changed: Callable[..., Path]) -> Non
 
 def test_keys_that_real_folders_have(changed: Callable[..., Path]) -> None:
     qwen = {'use_mrope': False, 'rope_interleaved': False, 'is_encoder_decoder': False}
-    open_folder(changed('qwen2', qwen))
+    assert open_folder(changed('qwen2', qwen)).config.options.qkv_bias
     pooler = {
         'directionality': 'bidi', 'pooler_fc_size': 768, 'pooler_num_attention_heads': 12,
         'pooler_num_fc_layers': 3, 'pooler_size_per_head': 128, 'pooler_type': 'first_token',
     }  # fmt: skip
-    open_folder(changed('bert', pooler))
+    assert open_folder(changed('bert', pooler)).config.options.head
 
 
 def test_mt5_whose_head_is_its_own(changed: Callable[..., Path]) -> None:

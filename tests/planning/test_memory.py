@@ -13,6 +13,7 @@ import pytest
 from lm import registry
 from lm.config import load_config
 from lm.errors import UserError
+from lm.mesh.rules import Rules
 from lm.models.functional import functional
 from lm.planning.axes import Axes, lay_out
 from lm.planning.memory import (
@@ -153,3 +154,20 @@ def test_axes() -> None:
     assert lay_out(8, fsdp=2, seq=2) == Axes(2, 2, 1, 2)
     assert lay_out(1, fsdp=1) == Axes(1, 1)
     assert lay_out(8, tensor=8) == Axes(1, 1, 8)
+
+
+@pytest.mark.parametrize('name', ['bert', 'gpt2', 'llama', 't5'])
+@pytest.mark.parametrize('tensor', [1, 3])
+@pytest.mark.parametrize('fsdp', [1, 2, 5, 8])
+def test_what_a_device_holds_is_what_the_mesh_gives_it(name: str, tensor: int, fsdp: int) -> None:
+    sizes = {'replica': 1, 'fsdp': fsdp, 'tensor': tensor, 'seq': 1}
+    built, rules = tiny(name, vocab_multiple=24), Rules(sizes)
+
+    def entries(path: str, spec: Any) -> int:
+        shape = built.shapes[path].shape
+        return math.prod(shape) // math.prod(sizes[axis] for axis in spec if axis)
+
+    shapes = {path: x.shape for path, x in built.shapes.items()}
+    planned = held(model_shape(built.config), Axes(**sizes))
+    for of, rule in ((planned.whole, rules.compute), (planned.split, rules.split)):
+        assert of == sum(entries(p, rule(built.dims[p], shape)) for p, shape in shapes.items())
