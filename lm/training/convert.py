@@ -51,10 +51,11 @@ def convert(
     source, target = Path(source).expanduser(), Path(target).expanduser().absolute()
     _require_free(target)
     try:
-        if not source.exists():
-            raise UserError(f'--from={source}: does not exist')
+        there = source.exists()
     except (OSError, ValueError) as error:  # a name too long, or with a NUL in it
         raise UserError(f'--from: cannot be read ({error})') from error
+    if not there:
+        raise UserError(f'--from={source}: does not exist')
     if source.is_file():
         return _to_workdir(llama2c.open_file(source), source, target, tokenizer)
     if is_foreign(source):
@@ -124,10 +125,11 @@ def _tokenizer(path: Path, rows: int, words: str) -> Tokenizer:
 def _require_free(target: Path) -> None:
     """Raises UserError where a new folder cannot stand."""
     try:
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise UserError(f'--to={target}: is there already and not empty; give a new folder')
+        taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
     except (OSError, ValueError) as error:
         raise UserError(f'--to: cannot be written ({error})') from error
+    if taken:
+        raise UserError(f'--to={target}: is there already and not empty; give a new folder')
 
 
 @contextlib.contextmanager

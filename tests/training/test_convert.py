@@ -164,12 +164,13 @@ def test_mistakes_are_told_in_one_line(
     def refused(*words: str) -> str:
         return told(['convert', *words], capsys)
 
-    assert '--from=/nowhere: does not exist' in refused('--from=/nowhere', to)
+    assert refused('--from=/nowhere', to) == 'lm convert: --from=/nowhere: does not exist'
     assert 'holds no config.json' in refused(f'--from={tmp_path}/empty', to)
     assert '--to' in refused(f'--from={theirs}')
     assert '--to: cannot be written' in refused(f'--from={theirs}', '--to=' + 'x' * 300)
     assert '--from: cannot be read' in refused('--from=' + 'x' * 300, to)
-    assert 'is there already and not empty' in refused(f'--from={theirs}', f'--to={finished}')
+    full = refused(f'--from={theirs}', f'--to={finished}')
+    assert full.startswith(f'lm convert: --to={finished}: is there already and not empty')
     assert 'is there already' in refused(f'--from={theirs}', f'--to={theirs}/config.json')
     assert 'a run has its own' in refused(f'--from={finished}', to, '--tokenizer=x')
     assert '--shard_gb=-1.0: must be positive' in refused(f'--from={theirs}', to, '--shard_gb=-1')
