@@ -27,12 +27,13 @@ from lm.training.step import (
     clipped,
     split_rows,
 )  # fmt: skip
+from lm.training.update import Update
 
 
 def build_explicit_step(
     functional: Functional,
     objective: Objective,
-    optimizer: optax.GradientTransformation,
+    update: Update,
     schedule: optax.Schedule,
     placement: Placement,
     *,
@@ -44,7 +45,7 @@ def build_explicit_step(
 
     Args:
       functional: the model on an `ExplicitLayout`.
-      objective, optimizer, schedule: as of `build_step`.
+      objective, update, schedule: as of `build_step`.
       placement: of zero2 or zero3, without tensor and seq.
       microbatches: each device accumulates over this many parts of its rows.
       clip_norm: the global gradient norm is clipped to this.
@@ -108,8 +109,7 @@ def build_explicit_step(
         norm = jnp.sqrt(squares(gradients))
         gradients = clipped(gradients, norm, clip_norm)
         params = updated_part(state.params)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, params)
-        params = optax.apply_updates(params, updates)
+        params, opt_state = update(gradients, state.opt_state, params)
         if whole_params:
             params = {path: gathered(x, splits[path]) for path, x in params.items()}
         metrics_4 = jnp.stack([loss / weight, norm, jnp.float32(schedule(state.step)), targets])

@@ -21,6 +21,7 @@ from lm.objectives._objective import Objective
 from lm.precision.policy import POLICIES, Policy, default_policy_name
 from lm.training.explicit_step import build_explicit_step
 from lm.training.step import State, build_step
+from lm.training.update import plain_update
 from lm.vocabulary import Vocabulary
 
 
@@ -134,7 +135,7 @@ def build_program(
     step = build(
         stepped,
         objective,
-        optimizer,
+        plain_update(optimizer),
         schedule,
         placement,
         microbatches=config.train.microbatches,

@@ -15,6 +15,7 @@ from lm.mesh.placement import Placement
 from lm.models.functional import Functional
 from lm.objectives._objective import Objective, Sums
 from lm.shapes import Params, Scalar
+from lm.training.update import Update
 
 
 class State(NamedTuple):
@@ -62,7 +63,7 @@ One array, since each that the host reads costs a transfer of its own.
 def build_step(
     functional: Functional,
     objective: Objective,
-    optimizer: optax.GradientTransformation,
+    update: Update,
     schedule: optax.Schedule,
     placement: Placement,
     *,
@@ -107,8 +108,7 @@ def build_step(
         norm = optax.tree.norm(gradients)
         gradients = laid(clipped(gradients, norm, clip_norm), placement.updated)
         params = laid(state.params, placement.updated)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, params)
-        params = optax.apply_updates(params, laid(updates, placement.updated))
+        params, opt_state = update(gradients, state.opt_state, params)
         params = laid(laid(params, placement.updated), placement.params)
         rate = jnp.float32(schedule(state.step))
         metrics_4 = jnp.stack([totals.loss / weight, norm.astype(jnp.float32), rate, totals.weight])

@@ -18,6 +18,7 @@ from lm.objectives.clm import CausalLM
 from lm.precision.policy import POLICIES, default_policy_name
 from lm.shapes import Params
 from lm.training.step import Metrics, State, build_step
+from lm.training.update import plain_update
 from tests.models.tiny import packed_batch, predicting, tiny
 from tests.objectives.rows import VOCABULARY
 
@@ -44,7 +45,7 @@ def step_of(name: str, policy: str) -> tuple[jax.stages.Wrapped, State, Batch]:
     optimizer = optax.sgd(RATE)
     placement = place(build(MeshConfig(devices=1), 1, 1), functional.dims, functional.shapes)
     step = build_step(
-        functional, objective, optimizer, lambda step: RATE, placement,
+        functional, objective, plain_update(optimizer), lambda step: RATE, placement,
         microbatches=1, clip_norm=1.0, seed=0,
     )  # fmt: skip
     params = jax.jit(functional.init)(jax.random.key(0))
