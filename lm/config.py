@@ -53,8 +53,10 @@ class ModelConfig:
     max_positions: int = setting(1024, 'longest sequence the model is made for')
     dropout: float = setting(0.0, 'probability of dropping an activation while training')
     scan_layers: bool = setting(True, 'run the layers in one scan (False: unrolled)')
-    remat: Literal['none', 'full', 'dots'] = setting(
-        'none', 'what the backward pass recomputes: nothing, all of a layer, all but its matmuls'
+    remat: Literal['none', 'full', 'dots', 'offload'] = setting(
+        'none',
+        'what the backward pass recomputes: nothing, all of a layer, all but its matmuls, all of a '
+        "layer from its input in the host's memory",
     )
     options: Any = setting(None, "the architecture's own fields")
 
@@ -248,6 +250,9 @@ class MeshConfig:
     )
     collectives: Literal['auto', 'explicit'] = setting(
         'auto', 'who puts them in: the compiler, or (zero2, zero3) a step by shard_map'
+    )
+    offload: Literal['none', 'optimizer'] = setting(
+        'none', "what lies in the host's memory between updates: nothing, the optimizer's state"
     )
     devices: int | None = setting(None, 'how many devices to use; unset: all there are')
 

@@ -63,7 +63,7 @@ def test_an_unknown_preset_is_refused(name: str) -> None:
         ({'mesh.replica': 0}, 'mesh.replica=0'),
         ({'train.steps': '10'}, "train.steps='10': must be int, not str"),
         ({'train.steps': True}, 'must be int, not bool'),
-        ({'model.remat': 'some'}, 'must be one of none, full, dots'),
+        ({'model.remat': 'some'}, 'must be one of none, full, dots, offload'),
         ({'train.step': 10}, 'did you mean train.steps?'),
         ({'train.name': 'x'}, 'train.name: no such field'),
         ({'model.name': 'lama'}, 'model.name=lama: no such member; did you mean llama?'),

@@ -8,6 +8,7 @@ import jax
 from jax.sharding import NamedSharding
 
 from lm.errors import UserError
+from lm.mesh.host_offload import in_host_memory, require_host_memory
 from lm.mesh.mesh import MeshLayout
 from lm.mesh.rules import TENSOR
 from lm.shapes import Dims
@@ -32,6 +33,7 @@ class Placement:
       gradients: as they are accumulated.
       updated: as the optimizer reads and writes gradients, its state and parameters.
       undivided: matrices of which no dimension divides by `fsdp`: every device holds them whole.
+      offloads: the optimizer's state lies in the host's memory.
     """
 
     layout: MeshLayout
@@ -40,30 +42,48 @@ class Placement:
     gradients: dict[str, NamedSharding]
     updated: dict[str, NamedSharding]
     undivided: tuple[str, ...]
+    offloads: bool
 
     def state(self, tree: Any) -> Any:
         """Shardings for a tree of optimizer state, by shape: `jax.eval_shape` of its init.
 
         A leaf below a parameter's path that has the parameter's shape is split as the parameter
-        is updated; all else is on every device.
+        is updated; all else is on every device. What belongs to a parameter may lie in the host's
+        memory; counters stay on the device, which reads them at once.
         """
-        return jax.tree_util.tree_map_with_path(self._of_leaf, tree)
 
-    def _of_leaf(self, path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        def lies(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+            own = self.owner(path)
+            if own is None:
+                return self.layout.replicated
+            split = leaf.shape == self.shapes[own].shape
+            sharding = self.updated[own] if split else self.layout.replicated
+            return in_host_memory(sharding) if self.offloads else sharding
+
+        return jax.tree_util.tree_map_with_path(lies, tree)
+
+    def owner(self, path: tuple[Any, ...]) -> str | None:
+        """The parameter that a leaf of optimizer state belongs to, by the leaf's path."""
         names = [getattr(key, 'key', None) for key in path]
-        own = next((name for name in reversed(names) if name in self.shapes), None)
-        if own is not None and leaf.shape == self.shapes[own].shape:
-            return self.updated[own]
-        return self.layout.replicated
+        return next((name for name in reversed(names) if name in self.shapes), None)
 
 
-def place(layout: MeshLayout, dims: Dims, shapes: Mapping[str, Any]) -> Placement:
+def place(
+    layout: MeshLayout, dims: Dims, shapes: Mapping[str, Any], *, offloads: bool = False
+) -> Placement:
     """The placement of a model's state.
+
+    Args:
+      layout: the mesh and the stage.
+      dims, shapes: of the parameters.
+      offloads: the optimizer's state lies in the host's memory.
 
     Raises:
       UserError: the axis `tensor` does not divide the heads, the feed-forward width or the
-        vocabulary.
+        vocabulary, or the devices have no host memory.
     """
+    if offloads:
+        require_host_memory('mesh.offload=optimizer', layout.mesh.devices.flat[0])
     rules, stage = layout.rules, layout.stage
     _require_tensor_divides(layout.mesh.shape['tensor'], dims, shapes)
     whole = {p: layout.sharding(rules.compute(dims[p], x.shape)) for p, x in shapes.items()}
@@ -75,6 +95,7 @@ def place(layout: MeshLayout, dims: Dims, shapes: Mapping[str, Any]) -> Placemen
         gradients=split if stage >= 2 else whole,
         updated=split if stage >= 1 else whole,
         undivided=tuple(p for p, x in shapes.items() if rules.undivided(dims[p], x.shape)),
+        offloads=offloads,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from lm.models.attention import Attention, Pattern
 from lm.models.context import Context
@@ -14,7 +15,10 @@ from lm.models.norms import Norm
 from lm.models.spec import TransformerSpec
 from lm.shapes import HiddenBTD
 
-Remat = Literal['none', 'full', 'dots']
+Remat = Literal['none', 'full', 'dots', 'offload']
+
+INPUT = 'layer_input'
+"""Name of what a layer reads, for the policy that keeps it in the host's memory."""
 
 
 def _is_no_gathering(primitive: Any, *_: Any, **params: Any) -> bool:
@@ -28,11 +32,18 @@ def _is_no_gathering(primitive: Any, *_: Any, **params: Any) -> bool:
 SAVED: dict[str, Callable[..., bool]] = {
     'full': jax.checkpoint_policies.nothing_saveable,
     'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    'offload': jax.checkpoint_policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=[],
+        names_which_can_be_offloaded=[INPUT],
+        offload_src='device',
+        offload_dst='pinned_host',
+    ),
     'gathered': _is_no_gathering,
 }
 """What each `model.remat` keeps for the backward pass; `dots` keeps the products with weights.
 
-`gathered` stands in for `none` where weights are gathered: all but these is kept.
+`offload` keeps a layer's input in the host's memory. `gathered` stands in for `none` where weights
+are gathered: all but these is kept.
 """
 
 
@@ -89,6 +100,10 @@ class Layer(nnx.Module):
         return norm(x_BTD + context.drop(sublayer(x_BTD), site))
 
 
+Step = Callable[[Layer, jax.Array, jax.Array], jax.Array]
+"""A layer, [B, T, D] and the layer's number, int32 -> [B, T, D]."""
+
+
 def stacked_layers(spec: TransformerSpec, rngs: nnx.Rngs, *, crosses: bool) -> Layer:
     """All layers as one `Layer` whose arrays have a leading axis L, each layer from its own key."""
     keys = jax.random.split(rngs.params(), spec.config.num_layers)
@@ -98,7 +113,7 @@ def stacked_layers(spec: TransformerSpec, rngs: nnx.Rngs, *, crosses: bool) -> L
 def run_layers(
     layers: Layer,
     x_BTD: HiddenBTD,
-    step: Callable[[Layer, jax.Array, jax.Array], jax.Array],
+    step: Step,
     *,
     num_layers: int,
     scan: bool,
@@ -110,13 +125,15 @@ def run_layers(
     Args:
       layers: arrays with a leading axis of `num_layers`.
       x_BTD: what the first layer reads.
-      step: one layer's work, [B, T, D] -> [B, T, D]; `index` is the layer's number, int32.
+      step: one layer's work.
       num_layers: L.
       scan: one `lax.scan` instead of L copies of the layer's code.
       remat: what the backward pass recomputes.
       gathers: weights are gathered for each layer; the backward pass gathers them anew.
     """
     saved = 'gathered' if gathers and remat == 'none' else remat
+    if saved == 'offload':
+        step = _naming_its_input(step)
     if saved != 'none':
         # A scan's body is compiled once, so nothing can be shared across the barrier anyway.
         step = jax.checkpoint(step, policy=SAVED[saved], prevent_cse=not scan)
@@ -128,6 +145,13 @@ def run_layers(
     for layer, index in zip(_unstack(layers, num_layers), indices, strict=True):
         x_BTD = step(layer, x_BTD, index)
     return x_BTD
+
+
+def _naming_its_input(step: Step) -> Step:
+    def named(layer: Layer, x_BTD: jax.Array, index: jax.Array) -> jax.Array:
+        return step(layer, checkpoint_name(x_BTD, INPUT), index)
+
+    return named
 
 
 def _unstack(layers: Layer, num_layers: int) -> list[Layer]:

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from lm.mesh.host_offload import is_in_host_memory, on_device
+
 
 def digests(tree: Any) -> dict[str, list[int]]:
     """Two 32-bit numbers a leaf, by the leaf's path; the same on every mesh.
@@ -18,13 +20,13 @@ def digests(tree: Any) -> dict[str, list[int]]:
     place, for changes that touch many. Integer sums do not depend on their order, so sharded
     arrays need no gathering. Orbax itself restores flipped bits without a word.
     """
-    found = _of_leaves(_digest, _on_all(tree))(tree)
+    found = _measured(_digest, tree)
     return {path: np.asarray(leaf).tolist() for path, leaf in by_path(found).items()}
 
 
 def not_finite(tree: Any) -> list[str]:
     """The paths of the leaves that hold a nan or an infinity."""
-    flags = jax.device_get(_of_leaves(_finite, _on_all(tree))(tree))
+    flags = jax.device_get(_measured(_finite, tree))
     return [path for path, finite in by_path(flags).items() if not finite]
 
 
@@ -46,12 +48,33 @@ def _on_all(tree: Any) -> NamedSharding | None:
     return None if mesh is None else NamedSharding(mesh, PartitionSpec())
 
 
+def _measured(measure: Callable[[jax.Array], jax.Array], tree: Any) -> Any:
+    """`measure` of each leaf. Leaves in the host's memory come to the device one after another."""
+    lies = _on_all(tree)
+    leaves, structure = jax.tree.flatten(tree)
+    off = [is_in_host_memory(leaf) for leaf in leaves]
+    together = _of_all(measure, lies)([x for x, away in zip(leaves, off, strict=True) if not away])
+    alone = _of_one_from_host(measure, lies)
+    found = iter(together)
+    measured = [
+        jax.block_until_ready(alone(x)) if away else next(found)
+        for x, away in zip(leaves, off, strict=True)
+    ]
+    return jax.tree.unflatten(structure, measured)
+
+
 @functools.cache
-def _of_leaves(
+def _of_all(
     measure: Callable[[jax.Array], jax.Array], lies: NamedSharding | None
-) -> Callable[[Any], Any]:
-    """Jitted: a tree with `measure` of each leaf."""
-    return jax.jit(lambda tree: jax.tree.map(measure, tree), out_shardings=lies)
+) -> Callable[[list[Any]], list[jax.Array]]:
+    return jax.jit(lambda leaves: [measure(x) for x in leaves], out_shardings=lies)
+
+
+@functools.cache
+def _of_one_from_host(
+    measure: Callable[[jax.Array], jax.Array], lies: NamedSharding | None
+) -> Callable[[Any], jax.Array]:
+    return jax.jit(lambda x: measure(on_device(x)), out_shardings=lies)
 
 
 def _finite(x: jax.Array) -> jax.Array:

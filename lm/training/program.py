@@ -12,15 +12,18 @@ import optax
 from lm import mesh as meshes
 from lm import registry
 from lm.batch import Batch, Row
-from lm.config import Config
+from lm.config import Config, require
 from lm.mesh.explicit import explicit_layout
+from lm.mesh.host_offload import require_host_memory
 from lm.mesh.mesh import MeshLayout
 from lm.mesh.placement import Placement, place
 from lm.models.functional import Functional, functional
 from lm.objectives._objective import Objective
 from lm.precision.policy import POLICIES, Policy, default_policy_name
+from lm.shapes import Dims
 from lm.training.explicit_step import build_explicit_step
 from lm.training.step import State, build_step
+from lm.training.streamed_update import streamed_update
 from lm.training.update import plain_update
 from lm.vocabulary import Vocabulary
 
@@ -121,21 +124,35 @@ def build_program(
     """
     policy = POLICIES[config.precision.policy]
     layout = meshes.build(config.mesh, config.train.batch_size, config.train.microbatches, devices)
+    if config.model.remat == 'offload':
+        require_host_memory('model.remat=offload', layout.mesh.devices.flat[0])
     model = functional(config.model, policy, layout)
     objective = build_objective(config, vocabulary)
-    placement = place(layout, model.dims, model.shapes)
+    offloads = config.mesh.offload == 'optimizer'
+    placement = place(layout, model.dims, model.shapes, offloads=offloads)
     schedule = build_schedule(config)
-    optimizer = registry.lookup('optimizers', config.optim.name, 'optim.name').build(
-        config.optim, schedule, model.dims
-    )
+    member = registry.lookup('optimizers', config.optim.name, 'optim.name')
+
+    def optimizer_of(dims: Dims) -> optax.GradientTransformation:
+        made: optax.GradientTransformation = member.build(config.optim, schedule, dims)
+        return made
+
+    optimizer = optimizer_of(model.dims)
+    update = plain_update(optimizer)
+    if offloads:
+        update = streamed_update(optimizer_of, placement, model.dims, config.optim.name)
     stepped, build = model, build_step
     if config.mesh.collectives == 'explicit':
         inside = explicit_layout(layout, model.dims, model.shapes)
         stepped, build = functional(config.model, policy, inside), build_explicit_step
+        require(
+            not offloads,
+            'mesh.offload=optimizer: is streamed by the compiler; set mesh.collectives=auto',
+        )
     step = build(
         stepped,
         objective,
-        plain_update(optimizer),
+        update,
         schedule,
         placement,
         microbatches=config.train.microbatches,

@@ -1,13 +1,18 @@
 """Tiny programs on meshes of emulated devices, batches for them, and how their states compare."""
 
+import dataclasses
 import functools
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 import lm
+from lm import registry
 from lm.batch import Batch, Row, stack
+from lm.config import OptimConfig
+from lm.fields import setting
 from lm.training.program import Program, build_program
 from lm.training.step import Metrics, State
 from lm.vocabulary import Vocabulary
@@ -20,7 +25,15 @@ VOCABULARY = Vocabulary(
 TOLERANCE = 2e-5
 SGD = {'optim.name': 'sgd', 'optim.peak_lr': 0.3, 'optim.clip_norm': None}
 ADAMW = {'optim.name': 'adamw', 'optim.peak_lr': 1e-3, 'optim.eps': 1e-6, 'optim.clip_norm': 0.5}
-OPTIMIZERS: dict[str, dict[str, Any]] = {'sgd': SGD, 'adamw': ADAMW}
+BY_LEAF = {'optim.name': 'sgd_by_leaf', 'optim.weight_decay': 0.0, 'optim.clip_norm': None}
+"""Plain SGD at which a step moves each leaf by about a hundredth of its RMS, by its gradient alone:
+with one rate for all, attention's matrices hardly move, and nothing would tell a wrong gradient."""
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    **{name: {**ADAMW, 'optim.name': name} for name in registry.names('optimizers')},
+    'sgd': SGD,
+    'sgd_by_leaf': BY_LEAF,
+}
+"""Settings of every optimizer there is, and of the one for tests."""
 QUICKLY = {'xla_backend_optimization_level': 0}
 """Compiles in half the time: what is compared here does not depend on LLVM's care."""
 
@@ -28,6 +41,9 @@ QUICKLY = {'xla_backend_optimization_level': 0}
 @functools.cache
 def program(family: str, devices: int, microbatches: int = 1, **overrides: Any) -> Program:
     """The step of a tiny model for 16 rows of 16, on the first `devices` devices."""
+    if overrides.get('optim.name') == 'sgd_by_leaf':
+        registry.register('optimizers', 'sgd_by_leaf', ByLeaf)
+        overrides['optim.options.family'] = family
     changes = {
         'model.vocab_size': VOCABULARY.size,
         'model.dropout': 0.0,
@@ -41,6 +57,46 @@ def program(family: str, devices: int, microbatches: int = 1, **overrides: Any) 
         **overrides,
     }
     return build_program(lm.load_config(f'{CONFIG}:{family}', **changes), VOCABULARY)
+
+
+class ByLeaf:
+    """A member of the registry: SGD with a rate for each leaf."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        family: str = setting('', 'whose rates')
+
+    @staticmethod
+    def build(config: OptimConfig, learning_rate: Any, dims: Any) -> optax.GradientTransformation:
+        del learning_rate
+        rates = leaf_rates(config.options.family)
+
+        def update(gradients: Any, state: Any, params: Any = None) -> Any:
+            return {path: -rates[path] * g for path, g in gradients.items()}, state
+
+        return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+@functools.cache
+def leaf_rates(family: str) -> dict[str, float]:
+    """Rates at which the first batch moves each leaf by a hundredth; 0 of key biases."""
+    made = program(family, 1, **SGD)
+    [batch] = batches(made, 1)
+
+    def loss(params: Any) -> Any:
+        sums = made.objective.loss(made.functional.apply(params, batch), batch)
+        return sums.loss / sums.weight
+
+    params = initial(family, 'sgd').params
+    gradients = jax.device_get(jax.jit(jax.grad(loss))(params))
+    return {
+        path: 0.0 if path.endswith('key_bias') else 0.01 * _rms(params[path]) / _rms(gradient)
+        for path, gradient in gradients.items()
+    }
+
+
+def _rms(x: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
 
 
 def batches(made_for: Program, count: int) -> list[Batch]:
@@ -80,11 +136,17 @@ def _row(made_for: Program, rng: np.random.Generator, filled: int) -> Row:
 
 @functools.cache
 def initial(family: str, optimizer: str) -> State:
-    """The state that all programs of a family begin with, on the host."""
+    """The state that all programs of a family begin with, on the host.
+
+    With noise on every parameter: as initialised, attention looks at all places alike and no bias
+    matters.
+    """
     made = program(family, 1, **OPTIMIZERS[optimizer])
     lowered = jax.jit(made.init_state).lower()
     state: State = jax.device_get(lowered.compile(compiler_options=QUICKLY)())
-    return state
+    rng = np.random.default_rng(1)
+    noise = {p: 0.1 * rng.standard_normal(x.shape, np.float32) for p, x in state.params.items()}
+    return state._replace(params={p: x + noise[p] for p, x in state.params.items()})
 
 
 @functools.cache

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import lm
+from lm.mesh.host_offload import is_in_host_memory
 from lm.shapes import is_matrix
 from lm.training.program import Program, build_program
 from tests.training.numerics import QUICKLY, VOCABULARY, _row
@@ -66,6 +67,8 @@ def test_bytes_at_rest(family: str, mesh: str) -> None:
     assert set(held(state.params).values()) == {params}
     counters = sum(x.nbytes for x in jax.tree.leaves(state.opt_state) if x.ndim == 0)
     assert set(held(state.opt_state).values()) == {moments + counters}
+    off = [x for x in jax.tree.leaves(state.opt_state) if is_in_host_memory(x)]
+    assert sum({*held(off).values()}) == (moments if program.placement.offloads else 0)
     # That is 12 P, 4 P + 8 P / n and 12 P / n, with the vectors whole.
     total, ways = sum(entries.values()), axes['fsdp']
     theory = [12 * total, 4 * total + 8 * total / ways, 4 * total + 8 * total / ways]

@@ -19,13 +19,13 @@ from tests.training.numerics import (
 )  # fmt: skip
 
 STEPS = 4
-PLAIN = [('gpt2', 'sgd'), ('gpt2', 'adamw'), ('bert', 'sgd'), ('t5', 'sgd')]
+PLAIN = [('gpt2', 'sgd_by_leaf'), ('gpt2', 'adamw'), ('bert', 'sgd_by_leaf'), ('t5', 'sgd_by_leaf')]
 LAID_OUT = [  # family, optimizer, devices, microbatches
-    ('gpt2', 'sgd', 8, 1),
-    ('gpt2', 'sgd', 1, 4),
+    ('gpt2', 'sgd_by_leaf', 8, 1),
+    ('gpt2', 'sgd_by_leaf', 1, 4),
     ('gpt2', 'adamw', 8, 2),
-    ('bert', 'sgd', 8, 2),
-    ('t5', 'sgd', 8, 2),
+    ('bert', 'sgd_by_leaf', 8, 2),
+    ('t5', 'sgd_by_leaf', 8, 2),
 ]
 
 

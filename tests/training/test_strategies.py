@@ -3,9 +3,11 @@
 import functools
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.training.numerics import OPTIMIZERS, assert_close, batches, program, steps
+from lm import registry
+from tests.training.numerics import OPTIMIZERS, assert_close, batches, initial, program, steps
 
 STEPS = 10
 MESHES: dict[str, dict[str, Any]] = {
@@ -31,6 +33,13 @@ MESHES: dict[str, dict[str, Any]] = {
         'mesh.context': 'ring',
     },
     'all': {'mesh.strategy': 'zero3', 'mesh.fsdp': 2, 'mesh.tensor': 2, 'mesh.seq': 2},
+    'offload': {'mesh.strategy': 'zero1', 'mesh.offload': 'optimizer'},
+    'offload_all': {
+        'mesh.strategy': 'zero3',
+        'mesh.tensor': 2,
+        'mesh.offload': 'optimizer',
+        'model.remat': 'offload',
+    },
 }
 FAMILIES = ['gpt2', 'llama', 'bert', 't5']
 
@@ -42,18 +51,26 @@ def plain(family: str, optimizer: str) -> Any:
     return steps(made, batches(made, STEPS))
 
 
-CASES = [  # family, optimizer, microbatches, mesh
+def everywhere(family: str, optimizer: str, microbatches: int, *marks: Any) -> list[Any]:
+    """A model under every mesh."""
+    return [pytest.param(family, optimizer, microbatches, mesh, marks=marks) for mesh in MESHES]
+
+
+CASES = [
+    *everywhere('gpt2', 'sgd_by_leaf', 1),
+    *everywhere('llama', 'sgd_by_leaf', 2),
+    *everywhere('bert', 'sgd_by_leaf', 1),
+    *everywhere('t5', 'adamw', 2),
     *(
-        (*case, mesh)
-        for case in (
-            ('gpt2', 'sgd', 1),
-            ('llama', 'sgd', 2),
-            ('bert', 'sgd', 1),
-            ('t5', 'adamw', 2),
-        )
-        for mesh in MESHES
+        pytest.param('gpt2', optimizer, 2, mesh)
+        for optimizer in registry.names('optimizers')
+        for mesh in ('zero1', 'zero2', 'zero3', 'zero3_explicit')
     ),
-    *(('gpt2', 'adamw', 2, mesh) for mesh in ('zero1', 'zero2', 'zero3', 'zero3_explicit')),
+    # The other optimizer of each: five minutes more.
+    *everywhere('gpt2', 'adamw', 4, pytest.mark.slow),
+    *everywhere('llama', 'adamw', 2, pytest.mark.slow),
+    *everywhere('bert', 'adamw', 2, pytest.mark.slow),
+    *everywhere('t5', 'sgd_by_leaf', 1, pytest.mark.slow),
 ]
 
 
@@ -66,3 +83,13 @@ def test_a_strategy_changes_no_number(
     assert_close(reference, result)
     for one, other in zip(result[1], reference[1], strict=True):
         assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-5)
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_gradients_alone_move_every_leaf_by_a_hundredth(family: str) -> None:
+    # Otherwise equality of parameters would say little of their gradients.
+    before = initial(family, 'sgd_by_leaf').params
+    for path, after in plain(family, 'sgd_by_leaf')[0].params.items():
+        if not path.endswith('key_bias'):
+            moved = np.sqrt(np.mean(np.square(after - before[path])))
+            assert moved > 0.01 * np.sqrt(np.mean(np.square(before[path]))), path

@@ -10,7 +10,7 @@ from lm.mesh import explicit
 from lm.objectives._objective import Sums
 from lm.training import explicit_step, program
 from tests.training import numerics
-from tests.training.numerics import SGD, assert_close, batches, steps
+from tests.training.numerics import BY_LEAF, assert_close, batches, steps
 from tests.training.test_strategies import MESHES, STEPS, plain
 
 Patch = pytest.MonkeyPatch
@@ -78,10 +78,10 @@ def means_averaged(patch: Patch) -> None:
     'fault', [one_sum_missing, one_gradient_times_devices, sum_for_mean, means_averaged]
 )
 def test_a_fault_is_seen(fault: Callable[[Patch], None], mesh: str, monkeypatch: Patch) -> None:
-    right = plain('gpt2', 'sgd')
+    right = plain('gpt2', 'sgd_by_leaf')
     numerics.program.cache_clear()
     fault(monkeypatch)
-    made = numerics.program('gpt2', 8, 2, **SGD, **MESHES[mesh])
+    made = numerics.program('gpt2', 8, 2, **BY_LEAF, **MESHES[mesh])
     state, _ = steps(made, batches(made, STEPS))
     with pytest.raises(AssertionError):  # by the parameters alone, whatever the metrics tell
         assert_close(right, (state, right[1]))
