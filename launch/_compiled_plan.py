@@ -28,7 +28,8 @@ def compiled_plan(
     Prints to stderr what the plan says of each before any is compiled.
 
     Raises:
-      UserError: no such devices here, or a config that the mesh or the objective refuses.
+      UserError: no such devices here, nothing to compile with, or a config that the mesh or the
+        objective refuses.
     """
     from lm.planning.compiled import compile_step
     from lm.planning.compiled_report import as_json, as_text
@@ -58,16 +59,22 @@ def for_platform(config: Config, topology: Topology | None) -> Config:
     """`config` with the precision policy that `lm train` would choose there."""
     from lm.training.program import resolve_policy
 
-    return resolve_policy(config, 'cpu' if topology is None else 'tpu')
+    return resolve_policy(config, 'cpu' if topology is None else topology.platform)
 
 
-def start_jax(devices: int) -> None:
+def start_jax(devices: int, quiet: bool = False) -> None:
     """Sets what jax reads when it starts: so many CPU devices alone, and no cache of programs.
 
     Those compiled for a described slice cannot be read back, and seconds should be the compiler's.
+
+    Args:
+      devices: how many of the CPU's.
+      quiet: XLA's warnings are left out: that there is no driver of a GPU, say.
     """
     if 'jax' in sys.modules:
         return
+    if quiet:
+        os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     os.environ['JAX_PLATFORMS'] = 'cpu'
     os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
     count = f'--xla_force_host_platform_device_count={devices}'

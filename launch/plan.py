@@ -7,7 +7,8 @@ and what is an estimate is marked so.
 
 With `--compile` a compiler is asked for the very step that `lm train` would run: on emulated CPU
 devices, or ahead of time for a TPU slice (`--topology=v5e:16x16`, with the extra `tpu` and without
-a TPU). A strategy that by the closed forms is far from fitting is said to be so and not compiled.
+a TPU) or for hosts with GPUs (`--topology=h100:8x8`, with the extra `cuda13` and without a GPU). A
+strategy that by the closed forms is far from fitting is said to be so and not compiled.
 """
 
 import json
@@ -38,8 +39,9 @@ def define_flags(flags: Flags) -> None:
     flags.define('devices', int, 1, 'how many devices')
     flags.define('device_kind', str, '', f'which: {", ".join(DEVICES)}; empty: no time, no verdict')
     flags.define(
-        'topology', str, '', 'a TPU slice, v5e:16x16 or v5p:8x8x8: its kind and number of devices'
-    )
+        'topology', str, '',
+        'a TPU slice, v5e:16x16 or v5p:8x8x8, or hosts x GPUs, h100:8x8: kind and devices',
+    )  # fmt: skip
     flags.define(
         'recipe', str, '',
         f"bytes a parameter: {', '.join(RECIPES)}; empty: the config's own, or bf16_mixed",
@@ -81,7 +83,8 @@ def _print_compiled(flags: Flags, found: Plan, topology: Topology | None) -> Non
     if found.config is None:
         raise UserError('params: a number of parameters has no step to compile; give --config')
     strategies = chosen(found, flags['strategy'])
-    start_jax(1 if topology else found.axes.devices)
+    quiet = topology is not None and topology.platform == 'gpu'
+    start_jax(1 if topology else found.axes.devices, quiet)
     config = for_platform(found.config, topology)
     if not flags['recipe']:
         found = Plan.of_config(config, recipe_of(config), found.axes, found.device)

@@ -129,7 +129,7 @@ def _computations(hlo: str) -> tuple[str, dict[str, list[str]]]:
 def _whole(result: str, kind: str, group: int, started: bool) -> tuple[int, int]:
     """Elements and bytes of the arrays that a collective's devices hold together."""
     arrays = _ARRAY.findall(result)
-    if started and kind == 'all-gather':  # the start of one holds its operands too
+    if started and (kind == 'all-gather' or result.startswith('((')):  # the operands are in it too
         arrays = arrays[len(arrays) // 2 :]
     if started and kind == 'collective-permute':
         arrays = arrays[1:2]

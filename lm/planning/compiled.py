@@ -6,12 +6,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lm.errors import UserError
 from lm.planning.collectives import Collective, collectives
 
 if TYPE_CHECKING:
     import jax
 
 _NEEDS = re.compile(r'Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm')
+_CUDA_TOOLS = ('libdevice', 'PTX compilation provider')
 _UNITS = {'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
 
 
@@ -69,13 +71,22 @@ class TooLarge:
 
 
 def compile_step(lowered: 'jax.stages.Lowered') -> CompiledStep | TooLarge:
-    """Compiles a step and reads its memory and collectives off it."""
+    """Compiles a step and reads its memory and collectives off it.
+
+    Raises:
+      UserError: the step is for a GPU, and what assembles programs for one is not installed.
+    """
     import jax
 
     begin = time.perf_counter()
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
+        if any(tool in str(error) for tool in _CUDA_TOOLS):
+            raise UserError(
+                "compile: needs CUDA's ptxas and libdevice, which are not installed: "
+                "pip install 'lm-lab[cuda13]'"
+            ) from error
         if 'RESOURCE_EXHAUSTED' not in str(error):
             raise
         seconds = time.perf_counter() - begin

@@ -166,6 +166,30 @@ def test_a_users_error_is_one_line_and_status_2(
     assert captured.err.count('\n') == 1
 
 
+def test_without_the_cuda_plugin_or_its_tools_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NotImplementedError('topology not implemented for cuda')
+
+    monkeypatch.setattr('jax.experimental.topologies.get_topology_desc', refuse)
+    assert main(['plan', *CONFIG, '--topology=h100:2x4', '--compile']) == 2
+    assert capsys.readouterr().err == (
+        'lm plan: --topology=h100:2x4: needs jax-cuda13-plugin, which is not installed: pip '
+        "install 'lm-lab[cuda13]'\n"
+    )
+
+    def lacking(*_: object) -> None:
+        raise jax.errors.JaxRuntimeError('INTERNAL: libdevice not found at ./libdevice.10.bc')
+
+    monkeypatch.setattr(jax.stages.Lowered, 'compile', lacking)
+    assert main(['plan', *CONFIG, '--compile', '--strategy=ddp']) == 2
+    assert capsys.readouterr().err == (
+        "lm plan: --compile: needs CUDA's ptxas and libdevice, which are not installed: pip "
+        "install 'lm-lab[cuda13]'\n"
+    )
+
+
 def test_without_libtpu_one_line_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
