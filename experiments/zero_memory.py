@@ -14,10 +14,8 @@ strategies, no machines.
 """
 
 import json
-import os
 import statistics
 import sys
-import time
 from typing import Any
 
 from absl import logging
@@ -25,6 +23,8 @@ from absl import logging
 from lm.config import Config, require
 from lm.errors import UserError
 from lm.flags import Flags
+
+from ._timed_steps import TimedSteps, emulate, with_vocabulary
 
 STRATEGIES: dict[str, dict[str, Any]] = {
     'ddp': {'mesh.strategy': 'ddp'},
@@ -59,56 +59,28 @@ def configs(name: str, devices: int, steps: int) -> dict[str, Config]:
 def measure(config: Config) -> dict[str, Any]:
     """One strategy: bytes a device, numbers moved, seconds a step, and the losses."""
     import jax
-    import numpy as np
 
-    from lm.batch import Row, stack
-    from lm.objectives._objective import Objective
     from lm.planning.collectives import collectives
-    from lm.training.program import build_program, resolve_policy
-    from lm.training.step import Metrics
-    from lm.vocabulary import Vocabulary
 
-    vocabulary = Vocabulary(config.model.tokens, 0, 1, 2, 3, 4, tuple(range(5, 105)), ())
-    program = build_program(resolve_policy(config), vocabulary)
-    objective: Objective = program.objective
-    rng = np.random.default_rng(0)
-
-    def row() -> Row:
-        size = objective.row_len
-        tokens = rng.integers(105, config.model.tokens, size).astype(np.int32)
-        return Row(tokens, np.ones(size, np.int32), np.arange(size, dtype=np.int32), tokens * 0)
-
-    batches = [
-        stack([objective.example(row(), rng) for _ in range(config.train.batch_size)])
-        for _ in range(config.train.steps)
-    ]
-    compiled = program.step.lower(program.abstract_state, program.abstract_batch(row())).compile()
-    memory = compiled.memory_analysis()
-    state = program.init_state()
+    steps = TimedSteps(config)
+    memory = steps.compiled.memory_analysis()
     moved: dict[str, int] = {}
-    for one in collectives(compiled.as_text()):
+    for one in collectives(steps.compiled.as_text()):
         moved[one.kind] = moved.get(one.kind, 0) + one.moved
     held = [
         sum(shard.data.nbytes for shard in leaf.addressable_shards if shard.device.id == 0)
-        for leaf in jax.tree.leaves(state)
+        for leaf in jax.tree.leaves(steps.state)
     ]
-    params = sum(int(np.prod(x.shape)) for x in program.functional.shapes.values())
-    seconds, losses = [], []
-    for batch in batches:
-        placed = program.layout.place(batch)
-        begin = time.perf_counter()
-        state, metrics = compiled(state, placed)
-        losses.append(Metrics.unpacked(metrics).loss)
-        jax.block_until_ready(state)
-        seconds.append(time.perf_counter() - begin)
+    for _ in range(config.train.steps):
+        steps.step()
     return {
-        'params': params,
+        'params': steps.params,
         'state_bytes': sum(held),
-        'state_bytes_per_param': sum(held) / params,
+        'state_bytes_per_param': sum(held) / steps.params,
         'temp_bytes': memory.temp_size_in_bytes,
-        'moved_per_param': {kind: elements / params for kind, elements in moved.items()},
-        'step_seconds': statistics.median(seconds[1:]),
-        'losses': losses,
+        'moved_per_param': {kind: elements / steps.params for kind, elements in moved.items()},
+        'step_seconds': statistics.median(steps.seconds[1:]),
+        'losses': steps.losses,
     }
 
 
@@ -172,20 +144,6 @@ def main() -> int:
         print(f'experiments.zero_memory: {error}', file=sys.stderr)
         return 2
     return 0
-
-
-def with_vocabulary(config: Config, size: int) -> Config:
-    """The config with so many tokens, where it leaves them open."""
-    from lm.config import override
-
-    require(size > 105, f'vocab_size={size}: give more than the 105 special ids')
-    return config if config.model.vocab_size else override(config, {'model.vocab_size': size})
-
-
-def emulate(devices: int) -> None:
-    """Asks XLA's CPU client for so many devices; to be called before jax is imported."""
-    flag = f'--xla_force_host_platform_device_count={devices}'
-    os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {flag}'.strip()
 
 
 if __name__ == '__main__':

@@ -7,7 +7,6 @@ printed rates. Arithmetic in 16 bit reaches 40 to 60 % of them in practice.
 from dataclasses import dataclass
 
 from lm.planning.activations import Work
-from lm.planning.axes import Axes
 from lm.planning.devices import Device
 from lm.planning.flops import FlopCount
 from lm.planning.memory import Held, Memory, Strategy
@@ -22,7 +21,8 @@ class Roofline:
     Attributes:
       compute: matrix products, those that rematerialisation repeats included, at the peak rate.
       memory: weights, state and activations written and read, at the memory's bandwidth.
-      links: collectives, at the bandwidth of the slowest link that each crosses.
+      links: collectives, over the links within a host and the network between hosts; the two are
+        taken to run beside each other.
       model_flops: FLOPs of a step over all devices, without those that are repeated.
     """
 
@@ -115,60 +115,90 @@ def _links(
     remat: str,
     microbatches: int,
 ) -> float:
-    """Seconds of all collectives of a step, by what each device sends.
+    """Seconds of all collectives of a step.
 
-    An all-reduce sends twice its size, an all-gather and a reduce-scatter once (Rajbhandari et
-    al. 2020, section 7). Microbatches each reduce their gradients, and gather under zero3, where a
-    weight passes as it is kept; a compiler may cast it first.
+    An all-reduce costs twice an all-gather or a reduce-scatter of its size (Rajbhandari et al.
+    2020, section 7). Microbatches each reduce their gradients, and gather under zero3: weights that
+    are cast already, those of layers once more in the backward pass, unless unrolled layers keep
+    them. Gradients pass as the matrix products make them; what zero1 and zero2 have updated is
+    gathered as it is kept.
     """
-    axes, state = work.axes, 0.0
-    gradients = microbatches * recipe.gradients * arrays.whole
-    weights = recipe.weights * arrays.whole
-    if strategy == 'zero3':
-        gathers = microbatches * (1 if remat == 'none' else 2)
-        state += (gradients + gathers * weights) * _share(axes.fsdp)
+    axes = work.axes
+    beside = axes.tensor * axes.seq
+    gradients = microbatches * min(recipe.compute, recipe.gradients) * arrays.whole
+    kept = recipe.weights * arrays.whole
+    # Neighbours share a host: seq lies innermost, then tensor, fsdp and replica (lm/mesh/axes.py).
+    over_fsdp = _Group(device, axes.fsdp, beside)
+    passed = _within_layers(model, work, device, microbatches)
+    if strategy in ('zero2', 'zero3'):
         # Between the groups of a hybrid only gradients pass, already split.
-        state += 2 * gradients / axes.fsdp * _share(axes.replica)
-    elif strategy == 'zero2':
-        state += (gradients + weights) * _share(axes.fsdp)
-        state += 2 * gradients / axes.fsdp * _share(axes.replica)
+        between = _Group(device, axes.replica, beside * axes.fsdp)
+        passed += [(over_fsdp, gradients), (between, 2 * gradients / axes.fsdp)]
     else:
-        state += 2 * gradients * _share(axes.rows)
-        state += weights * _share(axes.fsdp) * (strategy == 'zero1')
-    return state / _rate(device, axes, axes.devices) + microbatches * _within_layers(
-        model, work, device
+        passed.append((_Group(device, axes.rows, beside), 2 * gradients))
+    if strategy == 'zero3':
+        head = model.config.padded_vocab_size * model.config.d_model / axes.tensor
+        again = remat != 'none' or model.config.scan_layers
+        gathered = arrays.whole + (arrays.matrices - head) * again
+        cast = min(recipe.compute, recipe.weights)
+        passed.append((over_fsdp, microbatches * cast * gathered))
+    elif strategy != 'ddp':
+        passed.append((over_fsdp, kept))
+    return max(
+        sum(group.within_hosts(array) for group, array in passed),
+        sum(group.between_hosts(array) for group, array in passed),
     )
 
 
-def _within_layers(model: ModelShape, work: Work, device: Device) -> float:
-    """Seconds of what tensor and context parallelism pass within a microbatch's layers."""
-    axes, config, seconds = work.axes, model.config, 0.0
+def _within_layers(
+    model: ModelShape, work: Work, device: Device, microbatches: int
+) -> 'list[tuple[_Group, float]]':
+    """What tensor and context parallelism pass in a step's layers, in bytes, and among whom."""
+    axes, config = work.axes, model.config
+    over_seq, over_tensor = _Group(device, axes.seq), _Group(device, axes.tensor, axes.seq)
+    passed = []
     for side in work.lengths:
         attentions = 2 if side == 'decoder' and len(work.lengths) == 2 else 1
-        layers = config.num_layers
+        layers = microbatches * config.num_layers
         residual = work.compute * work.positions(side) * config.d_model
         # One all-reduce a sublayer and pass (Shoeybi et al. 2019, section 3).
-        reduced = 2 * 2 * (attentions + 1) * layers * residual * _share(axes.tensor)
-        seconds += reduced / _rate(device, axes, axes.tensor)
+        passed.append((over_tensor, 2 * 2 * (attentions + 1) * layers * residual))
         # Keys and values are gathered in both passes, their gradients scattered in one.
         width = 2 * config.kv_heads * config.head_width / axes.tensor
         keys = work.compute * work.rows * work.lengths[side] * width
-        seconds += (
-            3
-            * layers
-            * attentions
-            * keys
-            * _share(axes.seq)
-            / _rate(device, axes, axes.tensor * axes.seq)
-        )
-    return seconds
+        passed.append((over_seq, 3 * layers * attentions * keys))
+    return passed
 
 
-def _share(devices: int) -> float:
-    """What a device of a ring sends of an array that is gathered or scattered."""
-    return (devices - 1) / devices
+@dataclass(frozen=True)
+class _Group:
+    """Devices that gather an array together, or scatter the sum of theirs.
 
+    Those of one host share what comes from other hosts: each fetches a part of its own through its
+    network, and over the host's links they pass on what they have.
 
-def _rate(device: Device, axes: Axes, reach: int) -> float:
-    """Bytes/s of the slowest link among `reach` neighbouring devices."""
-    return device.link if min(reach, axes.devices) <= device.host else device.network
+    Attributes:
+      device: what they are.
+      size: how many.
+      stride: each is so many devices after the one before.
+    """
+
+    device: Device
+    size: int
+    stride: int = 1
+
+    @property
+    def neighbours(self) -> int:
+        """Those of one host; of TPUs, whose pod is one network, all."""
+        if self.device.network == self.device.link:
+            return self.size
+        return min(self.size, max(1, self.device.host // self.stride))
+
+    def within_hosts(self, array: float) -> float:
+        """Seconds on a host's links, of an array of so many bytes in all."""
+        return array * (1 - 1 / self.neighbours) / self.device.link
+
+    def between_hosts(self, array: float) -> float:
+        """Seconds on the network, of the part that a device fetches for its neighbours."""
+        part = array / self.neighbours
+        return part * (1 - self.neighbours / self.size) / self.device.network

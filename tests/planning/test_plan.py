@@ -12,7 +12,7 @@ from lm.planning.activations import REMATS
 from lm.planning.advice import advice
 from lm.planning.devices import DEVICES, PEAKS, find_device, peak_flops
 from lm.planning.flops import train_flops, train_flops_exact
-from lm.planning.memory import PARTS, STRATEGIES
+from lm.planning.memory import PARTS, STRATEGIES, Strategy
 from lm.planning.parameters import model_shape
 from lm.planning.plan import plan
 from lm.planning.plan_json import as_json
@@ -67,12 +67,34 @@ def test_times_follow_from_the_rates(seven: Config) -> None:
     again = repeated_flops(exact, 'full')
     assert again == (exact.row - exact.by_group['head']) // 3
     assert time.compute == pytest.approx(64 * (exact.row + again) / (8 * 989e12))
-    # Within a host an all-reduce of fp32 gradients sends 2 x 7/8 of them at 450 GB/s.
-    assert time.links == pytest.approx(2 * 7 / 8 * 4 * 6_738_415_616 / 450e9)
+    # Within a host an all-reduce of bf16 gradients sends 2 x 7/8 of them at 450 GB/s.
+    assert time.links == pytest.approx(2 * 7 / 8 * 2 * 6_738_415_616 / 450e9)
     assert time.model_flops == 64 * exact.row
     assert time.overlapped <= time.in_turn
     alone = plan(seven, device_kind='h100').strategy('ddp').time
     assert alone is not None and alone.links == 0
+
+
+def test_links_between_hosts(seven: Config) -> None:
+    def links(strategy: Strategy, kind: str = 'h100', **axes: int) -> float:
+        time = plan(seven, devices=64, device_kind=kind, **axes).strategy(strategy).time
+        assert time is not None
+        return time.links
+
+    params, table = 6_738_415_616, 32_000 * 4096
+    # Of 8 hosts each lacks 7/8 of a sum, and its 8 devices fetch an eighth of that each: 50 GB/s
+    # beside 450 GB/s for 7/8 of it within the host.
+    assert links('ddp') == pytest.approx(2 * 2 * params * 7 / 8 / 8 / 50e9, rel=1e-3)
+    # Layers are gathered twice, both tables once, all in bf16; gradients are scattered.
+    gathered = 2 * params - 2 * table
+    zero3 = 2 * (params + gathered) * 7 / 8 / 8 / 50e9
+    assert links('zero3') == pytest.approx(zero3, rel=1e-3)
+    # Within a host the same, between hosts only gradients, of which a device has an eighth.
+    hybrid = max(2 * (params + gathered) * 7 / 8 / 450e9, 2 * 2 * params / 8 * 7 / 8 / 50e9)
+    assert links('zero3', fsdp=8) == pytest.approx(hybrid, rel=1e-3)
+    assert links('zero3', fsdp=8) < links('zero3')
+    # A pod is one network: 63/64 at the rate of the chip's links.
+    assert links('ddp', 'v5p') == pytest.approx(2 * 2 * params * 63 / 64 / 600e9, rel=1e-3)
 
 
 def test_wider_axes_hold_less(seven: Config) -> None:
