@@ -34,3 +34,13 @@ def require_writable(flag: str, path: str) -> None:
         raise UserError(f'--{flag}={path}: is a folder; give a file')
     if not Path(path).parent.is_dir():
         raise UserError(f'--{flag}={path}: there is no folder {Path(path).parent}')
+
+
+def require_ending(flag: str, path: str, endings: tuple[str, ...]) -> None:
+    """Refuses a file that `--flag` names and whose kind, by its ending, is none of `endings`.
+
+    Raises:
+      UserError: it ends otherwise.
+    """
+    if Path(path).suffix.lower() not in endings:
+        raise UserError(f'--{flag}={path}: must end in {" or ".join(endings)}')

@@ -10,6 +10,7 @@ from lm.errors import UserError
 from lm.flags import Flags
 from lm.training.workdir import Workdir
 
+from ._files import require_ending, require_writable
 from ._processes import connect_processes, define_processes
 
 
@@ -17,6 +18,7 @@ def define_flags(flags: Flags) -> None:
     """The run's folder, its config, and how to go on."""
     flags.define('workdir', str, '', 'the folder of the run')
     flags.define('describe', bool, False, 'print what would run, and stop')
+    flags.define('picture', str, '', 'with --describe: FILE.svg or FILE.png, a picture of it')
     flags.define('strict', bool, False, 'stop where anything else would run than what was asked')
     flags.define('restretch', bool, False, 'let a schedule tied to its end stretch to a new end')
     flags.define('fork_from', str, '', 'WORKDIR@STEP: start from a checkpoint of another run')
@@ -31,6 +33,8 @@ def main(flags: Flags) -> None:
     config = flags.config()
     if flags['fork_from'] and '@' not in flags['fork_from']:
         raise UserError(f'--fork_from={flags["fork_from"]}: must be WORKDIR@STEP')
+    if flags['picture']:
+        _require_picture(flags)
     # Imported here, after the config is known to be good: jax takes seconds.
     connect_processes(flags)
     from lm.ending import ending_together
@@ -39,12 +43,19 @@ def main(flags: Flags) -> None:
         _run(flags, config)
 
 
+def _require_picture(flags: Flags) -> None:
+    if not flags['describe']:
+        raise UserError(f'--picture={flags["picture"]}: draws what --describe tells; give both')
+    require_ending('picture', flags['picture'], ('.svg', '.png'))
+    require_writable('picture', flags['picture'])
+
+
 def _run(flags: Flags, config: Config) -> None:
     from lm import processes
     from lm.training import run
 
     if flags['describe']:
-        described = run.describe(config)
+        described = run.describe(config, flags['picture'] or None)
         if processes.is_first():
             print(described)
         return

@@ -7,6 +7,7 @@ import numpy as np
 
 from lm.planning.counts import ParameterCount
 from lm.training.program import Program
+from lm.training.state_table import state_table
 
 
 def device_words() -> str:
@@ -33,7 +34,7 @@ def state_dtypes(program: Program) -> dict[str, str]:
 
 
 def banner(program: Program, count: ParameterCount) -> str:
-    """Devices, mesh, dtypes, attention kernel and the parameters by group."""
+    """Devices, mesh, dtypes, attention kernel, and the state by parameter."""
     config = program.config
     dtypes = ', '.join(f'{name} {dtype}' for name, dtype in state_dtypes(program).items())
     axes = program.layout.mesh.shape.items()
@@ -48,29 +49,9 @@ def banner(program: Program, count: ParameterCount) -> str:
         f'precision  {program.policy.name}: {dtypes}',
         f'attention  {program.layout.attention_kernel}',
         '',
-        *parameter_table(program),
+        *state_table(program),
     ]
     return '\n'.join(lines)
-
-
-def parameter_table(program: Program) -> list[str]:
-    """A line for each parameter: path, dims, shape, entries; on a mesh, axes and bytes a device."""
-    shapes, placement = program.functional.shapes, program.placement
-    width = max(map(len, shapes))
-    lines = []
-    for path, x in shapes.items():
-        dims, sharding = program.functional.dims[path], placement.params[path]
-        line = (
-            f'  {path:<{width}}  {dims:<6} {"x".join(map(str, x.shape)):>18} '
-            f'{np.prod(x.shape, dtype=np.int64):>14,}'
-        )
-        if program.layout.mesh.size > 1:
-            held = np.prod(sharding.shard_shape(x.shape), dtype=np.int64) * x.dtype.itemsize
-            split = zip(dims, sharding.spec, strict=False)
-            words = ', '.join(f'{letter} over {axis}' for letter, axis in split if axis)
-            line += f'  {held:>14,} bytes a device  {words or "whole"}'
-        lines.append(line)
-    return lines
 
 
 def fallbacks(program: Program) -> list[str]:

@@ -64,9 +64,22 @@ def train(
         return session.run()
 
 
-def describe(config: Config) -> str:
-    """What `train` would run: the banner, without training or a workdir."""
+def describe(config: Config, picture_file: str | Path | None = None) -> str:
+    """What `train` would run: the banner, without training or a workdir.
+
+    Args:
+      config: a resolved config, from `lm.load_config`.
+      picture_file: `.svg` or `.png`: where the state lies is drawn there; None: nowhere.
+
+    Raises:
+      UserError: the config, the data or the disk refuses.
+    """
     program, _ = _build(resolve(config), config.model.vocab_size)
+    if picture_file is not None and processes.is_first():
+        # Imported here: a run draws nothing before its end.
+        from lm.training.sharding_picture import picture
+
+        picture(program, picture_file)
     return banner(program, count_parameters(program.functional))
 
 
