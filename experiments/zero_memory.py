@@ -4,9 +4,9 @@ Command: python -m experiments.zero_memory [--config=NAME] [--devices=8] [--step
 Hardware: any devices; where there is one CPU, `--devices` are emulated.
 Time: two minutes on 2 CPU cores.
 Expected: on n devices and P parameters of 4 bytes the state at rest is 12 P, under zero1 and zero2
-    4 P + 8 P / n, under zero3 12 P / n; a step moves 2 P, 3 P, 2 P and 3 P numbers a device, with
-    one P more under zero2 and zero3 where the compiler has no reduce-scatter (CPU). `largest_gap`,
-    of losses to ddp's, is rounding.
+    4 P + 8 P / n, under zero3 12 P / n, of which offload has 8 P / n in the host's memory; a step
+    moves 2 P, 3 P, 2 P and 3 P numbers a device, with one P more under zero2 and zero3 where the
+    compiler has no reduce-scatter (CPU). `largest_gap`, of losses to ddp's, is rounding.
 
 Layers are scanned and recomputed in the backward pass, so that temporaries show the strategy.
 Batches are random tokens, the same for all. Emulated devices share two cores: their times compare
@@ -32,6 +32,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     'zero2': {'mesh.strategy': 'zero2'},
     'zero3': {'mesh.strategy': 'zero3'},
     'hybrid': {'mesh.strategy': 'zero3', 'mesh.replica': 2},
+    'offload': {'mesh.strategy': 'zero3', 'mesh.offload': 'optimizer'},
     'zero2 explicit': {'mesh.strategy': 'zero2', 'mesh.collectives': 'explicit'},
     'zero3 explicit': {'mesh.strategy': 'zero3', 'mesh.collectives': 'explicit'},
 }
@@ -60,6 +61,7 @@ def measure(config: Config) -> dict[str, Any]:
     """One strategy: bytes a device, numbers moved, seconds a step, and the losses."""
     import jax
 
+    from lm.mesh.host_offload import is_in_host_memory
     from lm.planning.collectives import collectives
 
     steps = TimedSteps(config)
@@ -67,16 +69,18 @@ def measure(config: Config) -> dict[str, Any]:
     moved: dict[str, int] = {}
     for one in collectives(steps.compiled.as_text()):
         moved[one.kind] = moved.get(one.kind, 0) + one.moved
-    held = [
-        sum(shard.data.nbytes for shard in leaf.addressable_shards if shard.device.id == 0)
-        for leaf in jax.tree.leaves(steps.state)
-    ]
+    held = {'device': 0, 'host': 0}
+    for leaf in jax.tree.leaves(steps.state):
+        held['host' if is_in_host_memory(leaf) else 'device'] += sum(
+            shard.data.nbytes for shard in leaf.addressable_shards if shard.device.id == 0
+        )
     for _ in range(config.train.steps):
         steps.step()
     return {
         'params': steps.params,
-        'state_bytes': sum(held),
-        'state_bytes_per_param': sum(held) / steps.params,
+        'state_bytes': held['device'],
+        'state_bytes_per_param': held['device'] / steps.params,
+        'host_bytes_per_param': held['host'] / steps.params,
         'temp_bytes': memory.temp_size_in_bytes,
         'moved_per_param': {kind: elements / steps.params for kind, elements in moved.items()},
         'step_seconds': statistics.median(steps.seconds[1:]),

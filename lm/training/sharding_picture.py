@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib
 
 from lm.errors import UserError
+from lm.mesh.host_offload import is_in_host_memory
 from lm.planning.counts import count_parameters
 from lm.training.pieces import Pieces, device_words, pieces
 from lm.training.program import Program
@@ -15,7 +16,6 @@ from lm.training.state_parts import (
     Share,
     StateParts,
     bytes_words,
-    in_host_memory,
     split_words,
     state_parts,
 )
@@ -81,7 +81,7 @@ def _drawn(program: Program) -> Sheet:
         for part in PARTS:
             share, box = parts.by_path[part][path], (_left(part), top, BOX_WIDTH, box_height)
             if share.arrays:
-                hosted = in_host_memory(share.arrays[0].sharding)
+                hosted = is_in_host_memory(share.arrays[0])
                 _draw_pieces(sheet, cuts[part, path], box, colours, hosted)
             _draw_caption(sheet, dims[path], share, box)
     if program.layout.mesh.size > 1:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
+from lm.mesh.host_offload import is_in_host_memory
 from lm.training.program import Program
 
 PARTS = ('parameters', 'gradients', 'optimizer state')
@@ -31,12 +32,12 @@ class Share:
     @property
     def device_bytes(self) -> int:
         """In the memory of each device: shards of an array are of one size."""
-        return sum(_shard_bytes(x) for x in self.arrays if not in_host_memory(x.sharding))
+        return sum(_shard_bytes(x) for x in self.arrays if not is_in_host_memory(x))
 
     @property
     def host_bytes(self) -> int:
         """In the memory of the host, for each device."""
-        return sum(_shard_bytes(x) for x in self.arrays if in_host_memory(x.sharding))
+        return sum(_shard_bytes(x) for x in self.arrays if is_in_host_memory(x))
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def state_parts(program: Program) -> StateParts:
     kept: dict[str, list[jax.ShapeDtypeStruct]] = {path: [] for path in placement.shapes}
     counters = [state.step]
     for keys, leaf in jax.tree_util.tree_leaves_with_path(state.opt_state):
-        owner = _owner(keys, kept)
+        owner = placement.owner(keys)
         (counters if owner is None else kept[owner]).append(leaf)
     gradients = {
         path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placement.gradients[path])
@@ -80,11 +81,6 @@ def state_parts(program: Program) -> StateParts:
         'optimizer state': {path: Share(tuple(leaves)) for path, leaves in kept.items()},
     }
     return StateParts(by_path, Share(tuple(counters)))
-
-
-def in_host_memory(sharding: Any) -> bool:
-    """Whether an array lies with the host, and not on the device."""
-    return bool(sharding.memory_kind == 'pinned_host')
 
 
 def split_words(dims: str, sharding: NamedSharding) -> str:
@@ -105,12 +101,6 @@ def bytes_words(size: int) -> str:
             break
         value, unit = value / 1000, larger
     return f'{value:.3g} {unit}'
-
-
-def _owner(keys: Iterable[Any], paths: Iterable[str]) -> str | None:
-    """The parameter whose path is among the keys of a leaf of optimizer state."""
-    names = [getattr(key, 'key', None) for key in keys]
-    return next((path for path in paths if path in names), None)
 
 
 def _joined(shares: Iterable[Share]) -> Share:

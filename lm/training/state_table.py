@@ -16,18 +16,15 @@ def state_table(program: Program) -> list[str]:
     for path, x in functional.shapes.items():
         shares = [parts.by_path[part][path] for part in PARTS]
         shape = 'x'.join(map(str, x.shape))
-        words = []
-        if on_mesh:
-            # As it is updated: of the three no other is split more.
-            words.append(split_words(functional.dims[path], program.placement.updated[path]))
-        if shares[-1].host_bytes:
-            words.append('optimizer state in host memory')
-        rows.append([path, functional.dims[path], shape, *map(_held, shares), '; '.join(words)])
+        # As it is updated: of the three no other is split more.
+        split = split_words(functional.dims[path], program.placement.updated[path])
+        row = [path, functional.dims[path], shape, *map(_held, shares), split if on_mesh else '']
+        rows.append(row)
     return [*_notes(program), *_aligned([*rows, *_totals(parts)])]
 
 
 def _notes(program: Program) -> list[str]:
-    """A line for each axis that splits some of the parts only, as a stage of ZeRO does."""
+    """What differs by part: an axis that splits some only, as a stage of ZeRO does; the memory."""
     placement = program.placement
     trees = (placement.params, placement.gradients, placement.updated)
     lines = []
@@ -39,6 +36,8 @@ def _notes(program: Program) -> list[str]:
         ]
         if 0 < len(split) < len(PARTS):
             lines.append(f'{axis} splits {" and ".join(split)} only')
+    if placement.offloads:
+        lines.append('optimizer state is in host memory, but for the counters')
     return lines
 
 

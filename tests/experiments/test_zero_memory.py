@@ -16,7 +16,10 @@ def test_the_table_of_strategies(
     monkeypatch.setattr(
         zero_memory,
         'STRATEGIES',
-        {name: zero_memory.STRATEGIES[name] for name in ('ddp', 'zero2', 'zero3 explicit')},
+        {
+            name: zero_memory.STRATEGIES[name]
+            for name in ('ddp', 'zero2', 'offload', 'zero3 explicit')
+        },
     )
     words = [f'--config={CONFIG}:llama', '--steps=3', f'--plot={tmp_path}/a.png']
     monkeypatch.setattr('sys.argv', ['zero_memory', *words])
@@ -25,6 +28,8 @@ def test_the_table_of_strategies(
     assert rows['ddp']['state_bytes_per_param'] == pytest.approx(12, rel=0.01)
     assert rows['zero2']['state_bytes_per_param'] == pytest.approx(5, rel=0.02)
     assert rows['zero3 explicit']['state_bytes_per_param'] == pytest.approx(1.5, rel=0.06)
+    assert rows['offload']['state_bytes_per_param'] == pytest.approx(0.5, rel=0.1)
+    assert rows['offload']['host_bytes_per_param'] == pytest.approx(1, rel=0.1)
     assert rows['ddp']['moved_per_param_in_all'] == pytest.approx(2, rel=0.05)
     for row in rows.values():
         assert row['largest_gap'] < 1e-4 and row['step_seconds'] > 0

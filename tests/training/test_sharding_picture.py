@@ -15,7 +15,7 @@ from lm.training.pieces import Pieces, device_words, pieces
 from lm.training.sharding_picture import picture
 from tests.training.runs import CONFIG, Runs
 from tests.training.test_state_bytes import made
-from tests.training.test_state_table import hosted
+from tests.training.test_state_table import OFFLOAD
 from tests.training.test_strategies import MESHES
 
 
@@ -105,7 +105,7 @@ def test_one_device_without_optimizer_state(tmp_path: Path) -> None:
 
 
 def test_host_memory_is_told(tmp_path: Path) -> None:
-    program = hosted(made('llama', **MESHES['zero3']))
+    program = made('llama', **MESHES['zero3'], **OFFLOAD)
     picture(program, tmp_path / 'x.svg')
     said = texts(tmp_path / 'x.svg')
     rows = len(program.functional.shapes)
