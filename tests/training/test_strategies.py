@@ -67,7 +67,7 @@ CASES = [
         for mesh in ('zero1', 'zero2', 'zero3', 'zero3_explicit')
     ),
     # The other optimizer of each: five minutes more.
-    *everywhere('gpt2', 'adamw', 4, pytest.mark.slow),
+    *everywhere('gpt2', 'adamw', 2, pytest.mark.slow),
     *everywhere('llama', 'adamw', 2, pytest.mark.slow),
     *everywhere('bert', 'adamw', 2, pytest.mark.slow),
     *everywhere('t5', 'sgd_by_leaf', 1, pytest.mark.slow),
