@@ -2,8 +2,8 @@
 
 The terms are the arrays that JAX saves of `lm.models.layers.Layer`, `stack` and `embedding` with
 attention by XLA, whose scores and probabilities are arrays. `tests/planning/test_activations.py`
-compares them with the residuals of `jax.vjp`. They are still estimates of memory: a compiler may
-fuse some away, and a fused attention kernel keeps no scores.
+compares them with the residuals of `jax.vjp`. They are still estimates of memory: a fused attention
+kernel keeps no scores, and which arrays a compiler holds its `Compiler` says.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from typing import Literal
 
 from lm.models.spec import TransformerSpec
 from lm.planning.axes import Axes
+from lm.planning.compilers import AS_SAVED, Compiler
 from lm.planning.parameters import ModelShape, sides
 
 FP32 = 4
@@ -19,6 +20,10 @@ Remat = Literal['none', 'dots', 'full']
 
 REMATS: tuple[Remat, ...] = ('none', 'dots', 'full')
 """Values of `model.remat`, from most memory to least."""
+
+STREAMS_AT_WORK = 6
+"""Arrays [B, T, D] that live beside scores and hidden states in a fused layer's backward pass:
+queries, keys, values, what attention gives, the layer's input and the gradient that comes in."""
 
 ACTIVATION_ARRAYS = {'silu': 4, 'gelu': 4, 'gelu_tanh': 6}
 """Arrays [B, T, F] kept of an ungated feed-forward layer: hidden states and what the derivative
@@ -34,12 +39,14 @@ class Work:
       lengths: positions of each side, of the whole row.
       axes: of them `tensor` and `seq` split a row's arrays.
       compute: bytes of a number in the dtype of the computation.
+      compiler: whose program it is.
     """
 
     rows: int
     lengths: Mapping[str, int]
     axes: Axes
     compute: int
+    compiler: Compiler = AS_SAVED
 
     def positions(self, side: str) -> float:
         """Positions of a side on this device, over its rows."""
@@ -55,42 +62,60 @@ class Activations:
       logits: the logits and their gradient, fp32.
       layer: of the one layer that the backward pass works on: what it recomputes, and the
         gradients of its scores and hidden states.
+      resting: of the logits, what is left when the layers' turn comes.
+      packing: as `Compiler.packing` says.
     """
 
     saved: float
     logits: float
     layer: float
+    resting: float
+    packing: float = 1.0
 
     @property
     def peak(self) -> float:
-        """Bytes at the fullest moment: the logits are gone when the layers' turn comes."""
-        return self.saved + max(self.logits, self.logits / 2 + self.layer)
+        """Bytes at the fullest moment: with all logits, or with a layer at work."""
+        return self.packing * (self.saved + max(self.logits, self.resting + self.layer))
 
 
 def activations(model: ModelShape, work: Work, remat: str) -> Activations:
     """Activations of one microbatch under a value of `model.remat`."""
-    spec, layers = model.spec, model.config.num_layers
+    spec, layers, compiler = model.spec, model.config.num_layers, work.compiler
     saved = layer = 0.0
     for side in sides(model.family):
         crosses = len(work.lengths) == 2 and side == 'decoder'
         sources = [side, 'encoder'] if crosses else [side]
         kept = _layer(spec, work, side, sources, remat)
-        everything = _layer(spec, work, side, sources, 'none')
         saved += layers * kept + _ends_of_stack(spec, work, side)
-        if remat == 'none':
+        if remat == 'none' and compiler.head_masks:
             patterns = 1 if model.config.scan_layers else layers
             saved += patterns * sum((1 + FP32) * _scores(spec, work, side, s) for s in sources)
-        again = 0.0 if remat == 'none' else everything
+        again = 0.0 if remat == 'none' else _again(spec, work, side, sources)
         gradients = sum(FP32 * _scores(spec, work, side, source) for source in sources)
         gradients += 2 * work.compute * _hidden(spec, work, side)
-        layer = max(layer, again + gradients)
+        # Fused, gradients take the place of what they are computed from.
+        fused = compiler.fuses_layers and remat != 'none'
+        layer = max(layer, again if fused else again + gradients)
     reading = sides(model.family)[-1]
     saved += _head(model, work, reading)
     logits = 0.0
     if spec.head or model.family != 'encoder':
         vocabulary = model.config.padded_vocab_size / work.axes.tensor
-        logits = 2 * FP32 * work.positions(reading) * vocabulary
-    return Activations(saved, logits, layer)
+        logits = compiler.logits * FP32 * work.positions(reading) * vocabulary
+    resting = logits * (compiler.logits - 1) / compiler.logits
+    return Activations(saved, logits, layer, resting, compiler.packing[remat])
+
+
+def _again(spec: TransformerSpec, work: Work, side: str, sources: list[str]) -> float:
+    """Bytes of a layer that is recomputed while the backward pass works on it."""
+    if not work.compiler.fuses_layers:
+        return _layer(spec, work, side, sources, 'none')
+    # Scores in fp32 and probabilities, of one attention at a time; hidden states before and after
+    # the activation, or their gradients.
+    scores = max((FP32 + work.compute) * _scores(spec, work, side, s) for s in sources)
+    hidden = (2 + 2 * spec.gated) * _hidden(spec, work, side)
+    streams = STREAMS_AT_WORK * work.positions(side) * spec.config.d_model
+    return scores + work.compute * (hidden + streams)
 
 
 def _layer(spec: TransformerSpec, work: Work, side: str, sources: list[str], remat: str) -> float:
@@ -114,7 +139,8 @@ def _layer(spec: TransformerSpec, work: Work, side: str, sources: list[str], rem
         return c * (streams * residual + heads + (1 + spec.gated) * hidden)
     sublayers = len(sources) + 1
     # A norm keeps three fp32 arrays, and what it makes is kept in the dtype of the computation.
-    total = sublayers * residual * (3 * FP32 + c)
+    stacks_norms = spec.config.scan_layers or not work.compiler.fuses_layers
+    total = sublayers * residual * (3 * FP32 * stacks_norms + c)
     for source, k in zip(sources, keys, strict=True):
         total += c * (2 * queries + 2 * k) + (FP32 + c) * _scores(spec, work, side, source)
         total += 3 * FP32 * (queries + k) * spec.qk_norm
