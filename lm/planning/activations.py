@@ -25,6 +25,10 @@ STREAMS_AT_WORK = 6
 """Arrays [B, T, D] that live beside scores and hidden states in a fused layer's backward pass:
 queries, keys, values, what attention gives, the layer's input and the gradient that comes in."""
 
+WIDE_HEAD = 128
+"""Width of a head from which on libtpu writes the gradient of its scores in fp32: narrower ones it
+casts in the operation that makes it. 128 is the side of a TPU's matrix unit."""
+
 ACTIVATION_ARRAYS = {'silu': 4, 'gelu': 4, 'gelu_tanh': 6}
 """Arrays [B, T, F] kept of an ungated feed-forward layer: hidden states and what the derivative
 of the activation reads. A gate adds two."""
@@ -61,7 +65,8 @@ class Activations:
       saved: kept from the forward pass to the backward pass, over all layers and both ends.
       logits: the logits and their gradient, fp32.
       layer: of the one layer that the backward pass works on: what it recomputes, and the
-        gradients of its scores and hidden states.
+        gradients of its scores and hidden states. Of unrolled layers that a compiler fuses, where
+        nothing is recomputed: the probabilities in fp32, which one operation makes for all.
       resting: of the logits, what is left when the layers' turn comes.
       packing: as `Compiler.packing` says.
     """
@@ -81,7 +86,7 @@ class Activations:
 def activations(model: ModelShape, work: Work, remat: str) -> Activations:
     """Activations of one microbatch under a value of `model.remat`."""
     spec, layers, compiler = model.spec, model.config.num_layers, work.compiler
-    saved = layer = 0.0
+    saved = layer = unrolled = 0.0
     for side in sides(model.family):
         crosses = len(work.lengths) == 2 and side == 'decoder'
         sources = [side, 'encoder'] if crosses else [side]
@@ -96,6 +101,8 @@ def activations(model: ModelShape, work: Work, remat: str) -> Activations:
         # Fused, gradients take the place of what they are computed from.
         fused = compiler.fuses_layers and remat != 'none'
         layer = max(layer, again if fused else again + gradients)
+        if compiler.fuses_layers and remat == 'none' and not model.config.scan_layers:
+            unrolled += layers * sum(FP32 * _scores(spec, work, side, s) for s in sources)
     reading = sides(model.family)[-1]
     saved += _head(model, work, reading)
     logits = 0.0
@@ -103,16 +110,17 @@ def activations(model: ModelShape, work: Work, remat: str) -> Activations:
         vocabulary = model.config.padded_vocab_size / work.axes.tensor
         logits = compiler.logits * FP32 * work.positions(reading) * vocabulary
     resting = logits * (compiler.logits - 1) / compiler.logits
-    return Activations(saved, logits, layer, resting, compiler.packing[remat])
+    return Activations(saved, logits, max(layer, unrolled), resting, compiler.packing[remat])
 
 
 def _again(spec: TransformerSpec, work: Work, side: str, sources: list[str]) -> float:
     """Bytes of a layer that is recomputed while the backward pass works on it."""
     if not work.compiler.fuses_layers:
         return _layer(spec, work, side, sources, 'none')
-    # Scores in fp32 and probabilities, of one attention at a time; hidden states before and after
-    # the activation, or their gradients.
-    scores = max((FP32 + work.compute) * _scores(spec, work, side, s) for s in sources)
+    # Probabilities in fp32 and the gradient of the scores, of one attention at a time; hidden
+    # states before and after the activation, or their gradients.
+    gradient = FP32 if spec.config.head_width >= WIDE_HEAD else work.compute
+    scores = max((FP32 + gradient) * _scores(spec, work, side, s) for s in sources)
     hidden = (2 + 2 * spec.gated) * _hidden(spec, work, side)
     streams = STREAMS_AT_WORK * work.positions(side) * spec.config.d_model
     return scores + work.compute * (hidden + streams)
@@ -164,7 +172,8 @@ def _scores(spec: TransformerSpec, work: Work, side: str, source: str) -> float:
 def _ends_of_stack(spec: TransformerSpec, work: Work, side: str) -> float:
     """Bytes kept of norms and dropout round the layers, and of the relative bias."""
     residual = work.positions(side) * spec.config.d_model
-    total = (spec.embedding_norm + spec.norm_first) * residual * 3 * FP32
+    # Outside the loop over layers a compiler that fuses need not keep what a norm computes.
+    total = (spec.embedding_norm + spec.norm_first) * residual * _norm_bytes(work)
     total += spec.norm_first * residual * work.compute
     if spec.config.dropout:
         total += (1 + spec.dropout_inside) * residual * (1 + work.compute)
@@ -178,4 +187,10 @@ def _head(model: ModelShape, work: Work, side: str) -> float:
     if not model.spec.head_transform or not model.spec.head:
         return 0.0
     residual = work.positions(side) * model.config.d_model
-    return residual * (3 * FP32 + (1 + ACTIVATION_ARRAYS[model.spec.activation]) * work.compute)
+    arrays = 1 + ACTIVATION_ARRAYS[model.spec.activation]
+    return residual * (_norm_bytes(work) + arrays * work.compute)
+
+
+def _norm_bytes(work: Work) -> int:
+    """Bytes a number that a norm outside the layers keeps: three fp32 arrays, or none."""
+    return 0 if work.compiler.fuses_layers else 3 * FP32

@@ -1,4 +1,8 @@
-"""Steps compiled ahead of time for a described TPU slice: what GSPMD makes of them there."""
+"""Steps compiled ahead of time for a described TPU slice: what GSPMD makes of them there.
+
+A process of its own compiles each, since libtpu must not be loaded beside the CPU devices of the
+other tests. `python -m tests.planning.tpu_cases SEED COUNT` draws other cases.
+"""
 
 import json
 import os
@@ -10,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.planning.tpu_cases import CASES, Case, measured, planned
 
 ROOT = Path(__file__).parent.parent.parent
 SIZES = {
@@ -70,3 +76,15 @@ def test_layers_count_as_often_as_the_loops_run() -> None:
     gathered = found()['zero3']['collectives']['all-gather']
     assert gathered['times'] == 2 * 4 * 7 + 2
     assert gathered['count'] == 2 * 7 + 2
+
+
+@pytest.mark.parametrize('case', CASES, ids=str)
+def test_plan_is_within_15_percent(case: Case) -> None:
+    found = measured(case)
+    print(found)
+    assert found.planned == pytest.approx(found.compiled, rel=0.15)
+
+
+def test_some_cases_are_mostly_activations() -> None:
+    shares = [planned(case).share for case in CASES]
+    assert len(CASES) >= 12 and sum(share > 0.5 for share in shares) >= 4
