@@ -12,7 +12,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lm.config import Config, load_config
 from lm.planning.memory import Memory, Strategy
