@@ -26,8 +26,8 @@ STREAMS_AT_WORK = 6
 queries, keys, values, what attention gives, the layer's input and the gradient that comes in."""
 
 WIDE_HEAD = 128
-"""Width of a head from which on libtpu writes the gradient of its scores in fp32: narrower ones it
-casts in the operation that makes it. 128 is the side of a TPU's matrix unit."""
+"""Width of a head from which on libtpu writes the gradient of its scores in fp32, where heads share
+no keys: otherwise it casts it in the operation that makes it. A TPU's matrix unit is 128 wide."""
 
 ACTIVATION_ARRAYS = {'silu': 4, 'gelu': 4, 'gelu_tanh': 6}
 """Arrays [B, T, F] kept of an ungated feed-forward layer: hidden states and what the derivative
@@ -119,7 +119,9 @@ def _again(spec: TransformerSpec, work: Work, side: str, sources: list[str]) -> 
         return _layer(spec, work, side, sources, 'none')
     # Probabilities in fp32 and the gradient of the scores, of one attention at a time; hidden
     # states before and after the activation, or their gradients.
-    gradient = FP32 if spec.config.head_width >= WIDE_HEAD else work.compute
+    config = spec.config
+    wide = config.head_width >= WIDE_HEAD and config.kv_heads == config.num_heads
+    gradient = FP32 if wide else work.compute
     scores = max((FP32 + gradient) * _scores(spec, work, side, s) for s in sources)
     hidden = (2 + 2 * spec.gated) * _hidden(spec, work, side)
     streams = STREAMS_AT_WORK * work.positions(side) * spec.config.d_model

@@ -181,8 +181,24 @@ def drawn(generator: random.Random) -> Case:
     )
 
 
-CASES: tuple[Case, ...] = ()
-"""Drawn across architectures, strategies, `remat` and slices."""
+CASES = (
+    Case('gpt2', 'v5p:2x2x1', 'zero3', 16, 512),
+    Case('gpt2', 'v5p:2x2x1', 'zero3', 16, 512, remat='none'),
+    Case('gpt2', 'v5p:2x2x1', 'zero3', 16, 512, remat='dots'),
+    Case('gpt2', 'v5e:4x4', 'zero3', 8, 1024, layers=12, vocabulary=50_257),
+    Case('gpt2', 'v5e:2x4', 'zero2', 4, 1024, remat='none', scanned=False),
+    Case('gpt2', 'v5e:2x4', 'zero3', 4, 1024, layers=4, remat='none', tensor=2),
+    Case('llama', 'v5p:2x2x1', 'zero3', 16, 512, vocabulary=8192, remat='none'),
+    Case('llama', 'v5p:2x2x1', 'zero1', 16, 512, vocabulary=8192),
+    Case('llama', 'v5p:2x2x1', 'zero3', 4, 512, microbatches=4),
+    Case('llama', 'v5e:4x4', 'zero3', 4, 2048, seq=2),
+    Case('llama', 'v5e:8x8', 'zero3', 4, 2048, layers=16, width=2048, heads=16),
+    Case('bert', 'v5p:2x2x1', 'zero3', 16, 512),
+    Case('bert', 'v5e:2x4', 'zero1', 8, 512, layers=12, remat='none', dropout=0.1),
+    Case('t5', 'v5e:4x4', 'ddp', 16, 512, layers=8, remat='dots'),
+    Case('t5', 'v5p:2x2x2', 'zero2', 16, 512, layers=3, remat='none', scanned=False),
+)
+"""Across architectures, strategies, `remat` and slices; the model was made on these and others."""
 
 
 def main(words: list[str]) -> None:
