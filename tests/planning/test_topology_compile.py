@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.planning.tpu_cases import CASES, Case, measured, planned
+from tests.planning.tpu_cases import CASES, Case, activation_share, measured, planned
 
 ROOT = Path(__file__).parent.parent.parent
 SIZES = {
@@ -82,9 +82,9 @@ def test_layers_count_as_often_as_the_loops_run() -> None:
 def test_plan_is_within_15_percent(case: Case) -> None:
     found = measured(case)
     print(found)
-    assert found.planned == pytest.approx(found.compiled, rel=0.15)
+    assert found.ratio == pytest.approx(1, abs=0.15)
 
 
 def test_some_cases_are_mostly_activations() -> None:
-    shares = [planned(case).share for case in CASES]
+    shares = [activation_share(planned(case)) for case in CASES]
     assert len(CASES) >= 12 and sum(share > 0.5 for share in shares) >= 4
