@@ -2,8 +2,8 @@
 
 The terms are the arrays that JAX saves of `lm.models.layers.Layer`, `stack` and `embedding` with
 attention by XLA, whose scores and probabilities are arrays. `tests/planning/test_activations.py`
-compares them with the residuals of `jax.vjp`. They are still estimates of memory: a compiler may
-fuse some away, and a fused attention kernel keeps no scores.
+compares them with the residuals of `jax.vjp`. They are still estimates of memory: a fused attention
+kernel keeps no scores, and which arrays a compiler holds its `Compiler` says.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from typing import Literal
 
 from lm.models.spec import TransformerSpec
 from lm.planning.axes import Axes
+from lm.planning.compilers import AS_SAVED, Compiler
 from lm.planning.parameters import ModelShape, sides
 
 FP32 = 4
@@ -19,6 +20,14 @@ Remat = Literal['none', 'dots', 'full']
 
 REMATS: tuple[Remat, ...] = ('none', 'dots', 'full')
 """Values of `model.remat`, from most memory to least."""
+
+STREAMS_AT_WORK = 6
+"""Arrays [B, T, D] that live beside scores and hidden states in a fused layer's backward pass:
+queries, keys, values, what attention gives, the layer's input and the gradient that comes in."""
+
+WIDE_HEAD = 128
+"""Width of a head from which on libtpu writes the gradient of its scores in fp32, where heads share
+no keys: otherwise it casts it in the operation that makes it. A TPU's matrix unit is 128 wide."""
 
 ACTIVATION_ARRAYS = {'silu': 4, 'gelu': 4, 'gelu_tanh': 6}
 """Arrays [B, T, F] kept of an ungated feed-forward layer: hidden states and what the derivative
@@ -34,12 +43,14 @@ class Work:
       lengths: positions of each side, of the whole row.
       axes: of them `tensor` and `seq` split a row's arrays.
       compute: bytes of a number in the dtype of the computation.
+      compiler: whose program it is.
     """
 
     rows: int
     lengths: Mapping[str, int]
     axes: Axes
     compute: int
+    compiler: Compiler = AS_SAVED
 
     def positions(self, side: str) -> float:
         """Positions of a side on this device, over its rows."""
@@ -54,43 +65,67 @@ class Activations:
       saved: kept from the forward pass to the backward pass, over all layers and both ends.
       logits: the logits and their gradient, fp32.
       layer: of the one layer that the backward pass works on: what it recomputes, and the
-        gradients of its scores and hidden states.
+        gradients of its scores and hidden states. Of unrolled layers that a compiler fuses, where
+        nothing is recomputed: the probabilities in fp32, which one operation makes for all.
+      resting: of the logits, what is left when the layers' turn comes.
+      packing: as `Compiler.packing` says.
     """
 
     saved: float
     logits: float
     layer: float
+    resting: float
+    packing: float = 1.0
 
     @property
     def peak(self) -> float:
-        """Bytes at the fullest moment: the logits are gone when the layers' turn comes."""
-        return self.saved + max(self.logits, self.logits / 2 + self.layer)
+        """Bytes at the fullest moment: with all logits, or with a layer at work."""
+        return self.packing * (self.saved + max(self.logits, self.resting + self.layer))
 
 
 def activations(model: ModelShape, work: Work, remat: str) -> Activations:
     """Activations of one microbatch under a value of `model.remat`."""
-    spec, layers = model.spec, model.config.num_layers
-    saved = layer = 0.0
+    spec, layers, compiler = model.spec, model.config.num_layers, work.compiler
+    saved = layer = unrolled = 0.0
     for side in sides(model.family):
         crosses = len(work.lengths) == 2 and side == 'decoder'
         sources = [side, 'encoder'] if crosses else [side]
         kept = _layer(spec, work, side, sources, remat)
-        everything = _layer(spec, work, side, sources, 'none')
         saved += layers * kept + _ends_of_stack(spec, work, side)
-        if remat == 'none':
+        if remat == 'none' and compiler.head_masks:
             patterns = 1 if model.config.scan_layers else layers
             saved += patterns * sum((1 + FP32) * _scores(spec, work, side, s) for s in sources)
-        again = 0.0 if remat == 'none' else everything
+        again = 0.0 if remat == 'none' else _again(spec, work, side, sources)
         gradients = sum(FP32 * _scores(spec, work, side, source) for source in sources)
         gradients += 2 * work.compute * _hidden(spec, work, side)
-        layer = max(layer, again + gradients)
+        # Fused, gradients take the place of what they are computed from.
+        fused = compiler.fuses_layers and remat != 'none'
+        layer = max(layer, again if fused else again + gradients)
+        if compiler.fuses_layers and remat == 'none' and not model.config.scan_layers:
+            unrolled += layers * sum(FP32 * _scores(spec, work, side, s) for s in sources)
     reading = sides(model.family)[-1]
     saved += _head(model, work, reading)
     logits = 0.0
     if spec.head or model.family != 'encoder':
         vocabulary = model.config.padded_vocab_size / work.axes.tensor
-        logits = 2 * FP32 * work.positions(reading) * vocabulary
-    return Activations(saved, logits, layer)
+        logits = compiler.logits * FP32 * work.positions(reading) * vocabulary
+    resting = logits * (compiler.logits - 1) / compiler.logits
+    return Activations(saved, logits, max(layer, unrolled), resting, compiler.packing[remat])
+
+
+def _again(spec: TransformerSpec, work: Work, side: str, sources: list[str]) -> float:
+    """Bytes of a layer that is recomputed while the backward pass works on it."""
+    if not work.compiler.fuses_layers:
+        return _layer(spec, work, side, sources, 'none')
+    # Probabilities in fp32 and the gradient of the scores, of one attention at a time; hidden
+    # states before and after the activation, or their gradients.
+    config = spec.config
+    wide = config.head_width >= WIDE_HEAD and config.kv_heads == config.num_heads
+    gradient = FP32 if wide else work.compute
+    scores = max((FP32 + gradient) * _scores(spec, work, side, s) for s in sources)
+    hidden = (2 + 2 * spec.gated) * _hidden(spec, work, side)
+    streams = STREAMS_AT_WORK * work.positions(side) * spec.config.d_model
+    return scores + work.compute * (hidden + streams)
 
 
 def _layer(spec: TransformerSpec, work: Work, side: str, sources: list[str], remat: str) -> float:
@@ -114,7 +149,8 @@ def _layer(spec: TransformerSpec, work: Work, side: str, sources: list[str], rem
         return c * (streams * residual + heads + (1 + spec.gated) * hidden)
     sublayers = len(sources) + 1
     # A norm keeps three fp32 arrays, and what it makes is kept in the dtype of the computation.
-    total = sublayers * residual * (3 * FP32 + c)
+    stacks_norms = spec.config.scan_layers or not work.compiler.fuses_layers
+    total = sublayers * residual * (3 * FP32 * stacks_norms + c)
     for source, k in zip(sources, keys, strict=True):
         total += c * (2 * queries + 2 * k) + (FP32 + c) * _scores(spec, work, side, source)
         total += 3 * FP32 * (queries + k) * spec.qk_norm
@@ -138,7 +174,8 @@ def _scores(spec: TransformerSpec, work: Work, side: str, source: str) -> float:
 def _ends_of_stack(spec: TransformerSpec, work: Work, side: str) -> float:
     """Bytes kept of norms and dropout round the layers, and of the relative bias."""
     residual = work.positions(side) * spec.config.d_model
-    total = (spec.embedding_norm + spec.norm_first) * residual * 3 * FP32
+    # Outside the loop over layers a compiler that fuses need not keep what a norm computes.
+    total = (spec.embedding_norm + spec.norm_first) * residual * _norm_bytes(work)
     total += spec.norm_first * residual * work.compute
     if spec.config.dropout:
         total += (1 + spec.dropout_inside) * residual * (1 + work.compute)
@@ -152,4 +189,10 @@ def _head(model: ModelShape, work: Work, side: str) -> float:
     if not model.spec.head_transform or not model.spec.head:
         return 0.0
     residual = work.positions(side) * model.config.d_model
-    return residual * (3 * FP32 + (1 + ACTIVATION_ARRAYS[model.spec.activation]) * work.compute)
+    arrays = 1 + ACTIVATION_ARRAYS[model.spec.activation]
+    return residual * (_norm_bytes(work) + arrays * work.compute)
+
+
+def _norm_bytes(work: Work) -> int:
+    """Bytes a number that a norm outside the layers keeps: three fp32 arrays, or none."""
+    return 0 if work.compiler.fuses_layers else 3 * FP32

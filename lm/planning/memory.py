@@ -36,20 +36,22 @@ class Held:
     Attributes:
       whole: where `tensor` alone splits them.
       split: where `fsdp` splits the matrices too, each along a dimension that it divides.
-      matrices: of `whole`, the layers' matrices, and the output matrix.
+      matrices: of `whole`, the layers' matrices.
+      head: the output matrix.
       layer: of `whole`, the matrices of the largest layer.
     """
 
     whole: float
     split: float
     matrices: float
+    head: float
     layer: float
 
     @classmethod
     def evenly(cls, params: float, axes: Axes) -> 'Held':
         """Of a model of which only the size is known: every number is split."""
         whole = params / axes.tensor
-        return cls(whole, whole / axes.fsdp, whole, 0)
+        return cls(whole, whole / axes.fsdp, whole, 0, 0)
 
 
 def held(model: ModelShape, axes: Axes) -> Held:
@@ -72,7 +74,7 @@ def held(model: ModelShape, axes: Axes) -> Held:
             matrices += own
             per_layer[path.partition('/')[0]] += own / model.config.num_layers
     head = model.config.padded_vocab_size * model.config.d_model / axes.tensor
-    return Held(whole, split, matrices + head, max(per_layer.values()))
+    return Held(whole, split, matrices, head, max(per_layer.values()))
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class Memory:
       temporaries: activations and all else by a recipe's rule of thumb.
       activations: kept for the backward pass.
       logits: logits and their gradient.
-      workspace: of the backward pass of one layer, beyond what the logits leave free.
+      workspace: of the backward pass of one layer, beyond what the logits leave free, and what the
+        compiler leaves unused between arrays.
     """
 
     parameters: float
@@ -144,7 +147,7 @@ def step_memory(
         state.gradients,
         state.optimizer,
         accumulator=state.gradients if microbatches > 1 else 0,
-        compute_weights=_compute_weights(arrays, recipe, strategy, model, remat, work.axes),
+        compute_weights=_compute_weights(arrays, recipe, strategy, model, remat, work),
         activations=kept.saved,
         logits=kept.logits,
         workspace=_workspace(kept),
@@ -152,21 +155,29 @@ def step_memory(
 
 
 def _compute_weights(
-    arrays: Held, recipe: Recipe, strategy: Strategy, model: ModelShape, remat: str, axes: Axes
+    arrays: Held, recipe: Recipe, strategy: Strategy, model: ModelShape, remat: str, work: Work
 ) -> float:
-    """Bytes of weights that are not those at rest.
+    """Bytes of weights that are not those at rest, and of whole gradients of split ones.
 
     Without remat every layer's cast, or gathered weight, is kept for the backward pass; with it
     those of the layer at work, and of the one that is gathered ahead. Unrolled layers are gathered
     all at once. A weight is cast before it is gathered.
     """
+    axes, compiler = work.axes, work.compiler
     gathered = strategy == 'zero3' and axes.fsdp > 1
-    if not gathered and not recipe.cast:
-        return 0
-    all_layers = remat == 'none' or (gathered and not model.config.scan_layers)
-    outside = arrays.matrices if all_layers else 0
-    at_work = (recipe.compute if gathered else recipe.cast) * arrays.layer
-    return recipe.compute * outside + at_work * (1 + gathered)
+    layer = (recipe.compute if gathered else recipe.cast) * arrays.layer * (1 + gathered)
+    if compiler.casts_ahead and model.config.scan_layers:
+        layers = recipe.cast * arrays.matrices / (axes.fsdp if gathered else 1)
+    else:
+        all_layers = remat == 'none' or (gathered and not model.config.scan_layers)
+        layers = recipe.compute * arrays.matrices * all_layers
+    table = 0.0
+    if compiler.table:
+        splits = STRATEGIES[strategy] >= 2 and axes.fsdp > 1
+        table = (recipe.compute + recipe.gradients * splits) * arrays.head
+    elif layers:
+        table = recipe.compute * arrays.head
+    return layers + layer + table if gathered or recipe.cast else 0
 
 
 def _workspace(kept: Activations) -> float:
