@@ -16,9 +16,9 @@ from lm.planning.compilers import AS_SAVED, Compiler
 from lm.planning.parameters import ModelShape, sides
 
 FP32 = 4
-Remat = Literal['none', 'dots', 'full']
+Remat = Literal['none', 'dots', 'full', 'offload']
 
-REMATS: tuple[Remat, ...] = ('none', 'dots', 'full')
+REMATS: tuple[Remat, ...] = ('none', 'dots', 'full', 'offload')
 """Values of `model.remat`, from most memory to least."""
 
 STREAMS_AT_WORK = 6
@@ -64,9 +64,11 @@ class Activations:
     Attributes:
       saved: kept from the forward pass to the backward pass, over all layers and both ends.
       logits: the logits and their gradient, fp32.
-      layer: of the one layer that the backward pass works on: what it recomputes, and the
-        gradients of its scores and hidden states. Of unrolled layers that a compiler fuses, where
-        nothing is recomputed: the probabilities in fp32, which one operation makes for all.
+      layer: of the one layer that the backward pass works on: what it recomputes, the gradients
+        of its scores and hidden states, and inputs of layers on their way from the host. Of
+        unrolled layers that a compiler fuses, where nothing is recomputed: the probabilities in
+        fp32, which one operation makes for all.
+      host: in the memory of the host: every layer's input, where `remat` offloads it.
       resting: of the logits, what is left when the layers' turn comes.
       packing: as `Compiler.packing` says.
     """
@@ -75,6 +77,7 @@ class Activations:
     logits: float
     layer: float
     resting: float
+    host: float = 0.0
     packing: float = 1.0
 
     @property
@@ -86,12 +89,14 @@ class Activations:
 def activations(model: ModelShape, work: Work, remat: str) -> Activations:
     """Activations of one microbatch under a value of `model.remat`."""
     spec, layers, compiler = model.spec, model.config.num_layers, work.compiler
-    saved = layer = unrolled = 0.0
+    saved = layer = unrolled = host = 0.0
     for side in sides(model.family):
         crosses = len(work.lengths) == 2 and side == 'decoder'
         sources = [side, 'encoder'] if crosses else [side]
         kept = _layer(spec, work, side, sources, remat)
         saved += layers * kept + _ends_of_stack(spec, work, side)
+        inputs = work.compute * work.positions(side) * model.config.d_model
+        host += layers * inputs * (remat == 'offload')
         if remat == 'none' and compiler.head_masks:
             patterns = 1 if model.config.scan_layers else layers
             saved += patterns * sum((1 + FP32) * _scores(spec, work, side, s) for s in sources)
@@ -100,7 +105,8 @@ def activations(model: ModelShape, work: Work, remat: str) -> Activations:
         gradients += 2 * work.compute * _hidden(spec, work, side)
         # Fused, gradients take the place of what they are computed from.
         fused = compiler.fuses_layers and remat != 'none'
-        layer = max(layer, again if fused else again + gradients)
+        on_the_way = 2 * inputs * (remat == 'offload')
+        layer = max(layer, on_the_way + (again if fused else again + gradients))
         if compiler.fuses_layers and remat == 'none' and not model.config.scan_layers:
             unrolled += layers * sum(FP32 * _scores(spec, work, side, s) for s in sources)
     reading = sides(model.family)[-1]
@@ -110,7 +116,8 @@ def activations(model: ModelShape, work: Work, remat: str) -> Activations:
         vocabulary = model.config.padded_vocab_size / work.axes.tensor
         logits = compiler.logits * FP32 * work.positions(reading) * vocabulary
     resting = logits * (compiler.logits - 1) / compiler.logits
-    return Activations(saved, logits, max(layer, unrolled), resting, compiler.packing[remat])
+    at_work = max(layer, unrolled)
+    return Activations(saved, logits, at_work, resting, host, compiler.packing[remat])
 
 
 def _again(spec: TransformerSpec, work: Work, side: str, sources: list[str]) -> float:
@@ -131,8 +138,8 @@ def _again(spec: TransformerSpec, work: Work, side: str, sources: list[str]) -> 
 def _layer(spec: TransformerSpec, work: Work, side: str, sources: list[str], remat: str) -> float:
     """Bytes kept of one layer; `sources` are the sides that its attentions read."""
     c, residual = work.compute, work.positions(side) * spec.config.d_model
-    if remat == 'full':
-        return c * residual
+    if remat in ('full', 'offload'):
+        return c * residual * (remat == 'full')
     tensor = work.axes.tensor
     queries = work.positions(side) * spec.config.num_heads * spec.config.head_width / tensor
     # Keys and values are gathered along `seq`: each device holds those of the whole row.

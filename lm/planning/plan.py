@@ -142,6 +142,7 @@ class Plan:
             strategy,
             self.config.model.remat,
             self.config.train.microbatches,
+            offloads=self.config.mesh.offload == 'optimizer',
         )
 
     def _by_remat(self) -> dict[str, float]:
@@ -182,7 +183,7 @@ def plan(
     """What a run needs before it exists: `.strategies()` side by side, `.flops()` of a row.
 
     Args:
-      config: the run; its `mesh` is not read.
+      config: the run; of its `mesh` only `offload` is read.
       params: a number of parameters, instead of `config`.
       devices: how many.
       device_kind: which, of `lm.planning.devices.DEVICES`; empty: no time, no verdict.
