@@ -68,6 +68,7 @@ class Activations:
         gradients of its scores and hidden states. Of unrolled layers that a compiler fuses, where
         nothing is recomputed: the probabilities in fp32, which one operation makes for all.
       resting: of the logits, what is left when the layers' turn comes.
+      rooms: times that the larger of logits and layer is counted, `Compiler.beside_stacks`.
       packing: as `Compiler.packing` says.
     """
 
@@ -75,12 +76,14 @@ class Activations:
     logits: float
     layer: float
     resting: float
-    packing: float = 1.0
+    rooms: int
+    packing: float
 
     @property
     def peak(self) -> float:
         """Bytes at the fullest moment: with all logits, or with a layer at work."""
-        return self.packing * (self.saved + max(self.logits, self.resting + self.layer))
+        beside = max(self.logits, self.resting + self.layer)
+        return self.packing * (self.saved + self.rooms * beside)
 
 
 def activations(model: ModelShape, work: Work, remat: str) -> Activations:
@@ -110,7 +113,15 @@ def activations(model: ModelShape, work: Work, remat: str) -> Activations:
         vocabulary = model.config.padded_vocab_size / work.axes.tensor
         logits = compiler.logits * FP32 * work.positions(reading) * vocabulary
     resting = logits * (compiler.logits - 1) / compiler.logits
-    return Activations(saved, logits, max(layer, unrolled), resting, compiler.packing[remat])
+    stacks = remat == 'none' and model.config.scan_layers
+    return Activations(
+        saved,
+        logits,
+        max(layer, unrolled),
+        resting,
+        rooms=compiler.beside_stacks if stacks else 1,
+        packing=compiler.packing[remat],
+    )
 
 
 def _again(spec: TransformerSpec, work: Work, side: str, sources: list[str]) -> float:
