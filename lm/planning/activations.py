@@ -70,6 +70,7 @@ class Activations:
         fp32, which one operation makes for all.
       host: in the memory of the host: every layer's input, where `remat` offloads it.
       resting: of the logits, what is left when the layers' turn comes.
+      rooms: times that the larger of logits and layer is counted, `Compiler.beside_stacks`.
       packing: as `Compiler.packing` says.
     """
 
@@ -77,13 +78,19 @@ class Activations:
     logits: float
     layer: float
     resting: float
+<<<<<<< HEAD
     host: float = 0.0
     packing: float = 1.0
+=======
+    rooms: int
+    packing: float
+>>>>>>> plan
 
     @property
     def peak(self) -> float:
         """Bytes at the fullest moment: with all logits, or with a layer at work."""
-        return self.packing * (self.saved + max(self.logits, self.resting + self.layer))
+        beside = max(self.logits, self.resting + self.layer)
+        return self.packing * (self.saved + self.rooms * beside)
 
 
 def activations(model: ModelShape, work: Work, remat: str) -> Activations:
@@ -116,8 +123,20 @@ def activations(model: ModelShape, work: Work, remat: str) -> Activations:
         vocabulary = model.config.padded_vocab_size / work.axes.tensor
         logits = compiler.logits * FP32 * work.positions(reading) * vocabulary
     resting = logits * (compiler.logits - 1) / compiler.logits
+<<<<<<< HEAD
     at_work = max(layer, unrolled)
     return Activations(saved, logits, at_work, resting, host, compiler.packing[remat])
+=======
+    stacks = remat == 'none' and model.config.scan_layers
+    return Activations(
+        saved,
+        logits,
+        max(layer, unrolled),
+        resting,
+        rooms=compiler.beside_stacks if stacks else 1,
+        packing=compiler.packing[remat],
+    )
+>>>>>>> plan
 
 
 def _again(spec: TransformerSpec, work: Work, side: str, sources: list[str]) -> float:
