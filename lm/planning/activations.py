@@ -78,13 +78,9 @@ class Activations:
     logits: float
     layer: float
     resting: float
-<<<<<<< HEAD
-    host: float = 0.0
-    packing: float = 1.0
-=======
     rooms: int
     packing: float
->>>>>>> plan
+    host: float
 
     @property
     def peak(self) -> float:
@@ -123,10 +119,6 @@ def activations(model: ModelShape, work: Work, remat: str) -> Activations:
         vocabulary = model.config.padded_vocab_size / work.axes.tensor
         logits = compiler.logits * FP32 * work.positions(reading) * vocabulary
     resting = logits * (compiler.logits - 1) / compiler.logits
-<<<<<<< HEAD
-    at_work = max(layer, unrolled)
-    return Activations(saved, logits, at_work, resting, host, compiler.packing[remat])
-=======
     stacks = remat == 'none' and model.config.scan_layers
     return Activations(
         saved,
@@ -135,8 +127,8 @@ def activations(model: ModelShape, work: Work, remat: str) -> Activations:
         resting,
         rooms=compiler.beside_stacks if stacks else 1,
         packing=compiler.packing[remat],
+        host=host,
     )
->>>>>>> plan
 
 
 def _again(spec: TransformerSpec, work: Work, side: str, sources: list[str]) -> float:
