@@ -59,8 +59,8 @@ TPU = Compiler(
     fuses_layers=True,
     casts_ahead=True,
     table=True,
-    # The forward loop, the head and the backward loop share no addresses there, though what each
-    # holds beside the stacks is gone when the next begins: the largest counts twice.
+    # Inferred from sizes, seen in no HLO: as if what the forward loop or the head held were not
+    # given back before the next needs as much.
     beside_stacks=2,
     # Fits, by which the plan's largest error is least. The temporaries of `dots` vary most.
     packing={'none': 1.05, 'dots': 1.28, 'full': 1.15, 'offload': 1.15},
