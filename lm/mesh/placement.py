@@ -17,7 +17,7 @@ FIELDS = {
     'H': 'model.num_heads',
     'G': 'model.num_kv_heads',
     'F': 'model.d_ff',
-    'V': 'the vocabulary padded to model.vocab_multiple',
+    'V': 'the padded vocabulary',
 }
 """What sets the size of each dimension that `tensor` splits."""
 

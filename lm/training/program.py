@@ -147,7 +147,7 @@ def build_program(
         stepped, build = functional(config.model, policy, inside), build_explicit_step
         require(
             not offloads,
-            'mesh.offload=optimizer: is streamed by the compiler; set mesh.collectives=auto',
+            'mesh.offload=optimizer: not with mesh.collectives=explicit; set that to auto',
         )
     step = build(
         stepped,

@@ -126,7 +126,7 @@ def test_a_device_without_host_memory_is_refused() -> None:
 
 
 def test_explicit_collectives_are_refused() -> None:
-    with pytest.raises(UserError, match=r'mesh.offload=optimizer: .*set mesh.collectives=auto'):
+    with pytest.raises(UserError, match=r'mesh.offload=optimizer: .*set that to auto'):
         program(
             'llama', 8, **OFFLOAD,
             **{'mesh.strategy': 'zero2', 'mesh.collectives': 'explicit'},
