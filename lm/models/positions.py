@@ -15,10 +15,14 @@ from lm.shapes import HiddenBTD
 
 
 class LearnedPositions(nnx.Module):
-    """One vector a place, added to the token's embedding (Devlin et al. 2018, section 3)."""
+    """One vector a place, added to the token's embedding (Devlin et al. 2018, section 3).
+
+    Place p has row p + offset of the table.
+    """
 
     def __init__(self, spec: TransformerSpec, rngs: nnx.Rngs):
-        shape = (spec.config.max_positions, spec.config.d_model)
+        shape = (spec.position_rows, spec.config.d_model)
+        self.offset = spec.positions.offset
         self.table = nnx.Param(spec.init.positions(rngs.params(), shape, jnp.float32), dims='PD')
 
     def __call__(self, positions_BT: Int[jax.Array, 'B T'], context: Context) -> HiddenBTD:
@@ -27,12 +31,13 @@ class LearnedPositions(nnx.Module):
         Raises:
           UserError: rows longer than the table.
         """
-        rows, length = self.table.shape[-2], positions_BT.shape[1]
+        rows, length = self.table.shape[-2] - self.offset, positions_BT.shape[1]
         require(
             length <= rows,
             f'model.max_positions={rows}: rows of {length} tokens are longer; raise it or cut them',
         )
-        return jnp.take(context.table(self.table), positions_BT, axis=0).astype(context.dtype)
+        row_BT = positions_BT + self.offset
+        return jnp.take(context.table(self.table), row_BT, axis=0).astype(context.dtype)
 
 
 class RelativePositions(nnx.Module):

@@ -93,12 +93,14 @@ class Positions:
       kind: `learned` adds a row of a table to each token's embedding (Devlin et al. 2018);
         `rope` rotates queries and keys (Su et al. 2021); `relative` adds a bias to the scores
         by the distance between query and key (Raffel et al. 2020, section 2.1).
+      offset: rows of the learned table that come before the first place's and are never read.
       rope_theta: base of the rotation's wavelengths.
       rope_scaling: how they are stretched for longer rows.
       buckets, max_distance: of the relative bias; larger distances share the last bucket.
     """
 
     kind: PositionKind
+    offset: int = 0
     rope_theta: float = 10_000.0
     rope_scaling: RopeScaling = RopeScaling()
     buckets: int = 32
@@ -161,6 +163,11 @@ class TransformerSpec:
             self.positions.kind != 'rope' or self.config.head_width % 2 == 0,
             f'model.head_dim={self.config.head_width}: rope turns pairs; choose an even width',
         )
+
+    @property
+    def position_rows(self) -> int:
+        """P, rows of the learned table."""
+        return self.config.max_positions + self.positions.offset
 
     @property
     def feed_forward_width(self) -> int:

@@ -40,6 +40,16 @@ SIZES: dict[str, dict[str, Any]] = {
         'max_position_embeddings': 48,
         'pad_token_id': None,  # its embedding's gradient would be left out
     },
+    'roberta': {
+        'vocab_size': VOCABULARY,
+        'hidden_size': 32,
+        'num_hidden_layers': 2,
+        'num_attention_heads': 4,
+        'intermediate_size': 56,
+        'max_position_embeddings': 49,
+        'type_vocab_size': 1,
+        'pad_token_id': PAD,
+    },
     'gpt2': {
         'vocab_size': VOCABULARY,
         'n_embd': 32,
@@ -87,6 +97,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 CLASSES = {
     'bert': 'BertForMaskedLM',
+    'roberta': 'RobertaForMaskedLM',
     'gpt2': 'GPT2LMHeadModel',
     't5': 'T5ForConditionalGeneration',
     'llama': 'LlamaForCausalLM',
@@ -94,16 +105,20 @@ CLASSES = {
     'qwen2': 'Qwen2ForCausalLM',
     'qwen3': 'Qwen3ForCausalLM',
 }
-DECODERS = [name for name in SIZES if name not in ('bert', 't5')]
+
+
+def model_class(name: str) -> Any:
+    """The class of a model of `SIZES`: that of the longest name which its own begins with."""
+    known = max((key for key in CLASSES if name.startswith(key)), key=len)
+    return getattr(transformers, CLASSES[known])
 
 
 def peer(name: str, seed: int = 0, noise: float = 0.1, **changes: Any) -> Any:
     """A model of `SIZES`, in fp32, for evaluation, with noise on every parameter."""
-    model_class = getattr(transformers, CLASSES[name.split('_')[0]])
     torch.manual_seed(seed)
-    config = model_class.config_class(**{**SIZES[name], **changes})
+    config = model_class(name).config_class(**{**SIZES[name], **changes})
     config._attn_implementation = 'eager'
-    model = model_class(config).eval()
+    model = model_class(name)(config).eval()
     if name == 't5':
         # Recent versions tie the head to the embedding, T5 1.1's is its own.
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone() * 0.1)

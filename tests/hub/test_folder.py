@@ -77,6 +77,7 @@ def refusal(folder: Path) -> str:
         ('llama', {'is_encoder_decoder': True}, 'is_encoder_decoder=True is not supported'),
         ('mistral', {'sliding_window': 0}, 'sliding_window=0 is not supported'),
         ('bert', {'hidden_dropout_prob': 1.0}, 'hidden_dropout_prob=1.0 is not supported'),
+        ('roberta', {'pad_token_id': 48}, 'pad_token_id=48 is not supported, only an id from 0'),
         ('llama', {'quantization_config': {'bits': 4}}, "quantization_config={'bits': 4} is an op"),
         ('llama', {'mystery': 1}, 'mystery=1 is an option that this converter does not know'),
         (

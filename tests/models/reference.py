@@ -117,16 +117,38 @@ def below(params: Tree, prefix: str, layer: int | None = None) -> Tree:
 
 def bert(params: Tree, config: ModelConfig, tokens: Array) -> Array:
     """Devlin et al. 2018: [T] -> [T, V]."""
-    eps, scale = 1e-12, config.head_width**-0.5
     x = params['embedding/tokens'][tokens] + params['encoder/token_types'][0]
     x = x + params['encoder/learned_positions/table'][: len(tokens)]
-    x = layer_norm(x, below(params, 'encoder/embedding_norm'), eps)
+    return masked_head(params, post_norm(params, config, 'encoder', x, 1e-12), 1e-12)
+
+
+def roberta(params: Tree, config: ModelConfig, tokens: Array) -> Array:
+    """Liu et al. 2019, whose padding id is 0 here: [T] -> [T, V]."""
+    x = params['embedding/tokens'][tokens]
+    x = x + params['encoder/learned_positions/table'][1 : 1 + len(tokens)]
+    return masked_head(params, post_norm(params, config, 'encoder', x, 1e-5), 1e-5)
+
+
+def post_norm(
+    params: Tree, config: ModelConfig, side: str, x: Array, eps: float, memory: Array | None = None
+) -> Array:
+    """A norm on the embedding, then layers that norm each sum; a decoder reads `memory`."""
+    scale, causal = config.head_width**-0.5, side == 'decoder'
+    x = layer_norm(x, below(params, f'{side}/embedding_norm'), eps)
     for layer in range(config.num_layers):
-        p = below(params, 'encoder/layers', layer)
-        x = x + attention(x, x, below(p, 'attention'), causal=False, scale=scale)
+        p = below(params, f'{side}/layers', layer)
+        x = x + attention(x, x, below(p, 'attention'), causal=causal, scale=scale)
         x = layer_norm(x, below(p, 'attention_norm'), eps)
+        if memory is not None:
+            x = x + attention(x, memory, below(p, 'cross_attention'), causal=False, scale=scale)
+            x = layer_norm(x, below(p, 'cross_attention_norm'), eps)
         x = x + feed_forward(x, below(p, 'feed_forward'), gelu)
         x = layer_norm(x, below(p, 'feed_forward_norm'), eps)
+    return x
+
+
+def masked_head(params: Tree, x: Array, eps: float) -> Array:
+    """BERT's head for masked tokens: [T, D] -> [T, V]."""
     x = gelu(x @ params['head/transform/weight'] + params['head/transform/bias'])
     x = layer_norm(x, below(params, 'head/transform/norm'), eps)
     return x @ params['embedding/tokens'].T + params['head/bias']

@@ -46,6 +46,24 @@ def test_bert_truncates_at_two_deviations() -> None:
         assert np.std(params[path]) > 0.015
 
 
+def test_roberta_begins_normal() -> None:
+    got = deviations('roberta')
+    for path, deviation in got.items():
+        begins = 0.0 if 'norm' in path or path.endswith('bias') else 0.02
+        assert deviation == pytest.approx(begins, rel=0.05), path
+
+
+def test_a_position_has_the_row_that_the_offset_names() -> None:
+    model = tiny('roberta', options={'position_offset': 3})
+    params = perturbed(model)
+    batch = Batch(*side([18], 18, np.arange(18)))
+    assert params['encoder/learned_positions/table'].shape[0] == 21
+    rows = {path: jnp.asarray(array) for path, array in params.items()}
+    rows['encoder/learned_positions/table'] = rows['encoder/learned_positions/table'][3:]
+    plain = tiny('roberta', options={'position_offset': 0})
+    assert (compiled(model.apply)(params, batch) == compiled(plain.apply)(rows, batch)).all()
+
+
 def test_t5_begins_as_mesh_tensorflow() -> None:
     got = deviations('t5')
     d, h, k, f = 96, 4, 24, 128

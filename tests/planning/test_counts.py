@@ -79,6 +79,12 @@ def test_counts_of_released_weights(config_name: str, total: int) -> None:
     assert count_parameters(functional(config, POLICIES['fp32'])).total == total
 
 
+def test_roberta_base_differs_from_the_published_count_by_token_types() -> None:
+    # 124,697,433 is Hugging Face's RobertaForMaskedLM of roberta-base, with one row of them.
+    got = count_parameters(functional(load_config('roberta_base').model, POLICIES['fp32']))
+    assert got.total + 768 == 124_697_433
+
+
 def test_bert_base_differs_from_the_published_encoder_by_its_head_and_the_pooler() -> None:
     # 109,482,240 is Hugging Face's BertModel of bert-base-uncased: no masked-language-model
     # head, but a pooler (a dense layer on the first position), which is not built here.

@@ -22,6 +22,12 @@ CHOICES: dict[str, dict[str, list[Any]]] = {
         'tie_embeddings': [True, False],
         'positions': ['none', 'learned', 'rope', 'relative'],
     },
+    'roberta': {
+        'head': [True, False],
+        'position_offset': [0, 2],
+        'positions': ['none', 'learned', 'rope', 'relative'],
+        'token_types': [0, 1],
+    },
     't5': {
         'positions': ['none', 'learned', 'rope', 'relative'],
         'relative_buckets': [8, 32],
