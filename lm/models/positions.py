@@ -1,4 +1,4 @@
-"""Ways to know the order of tokens: a learned table, rotation, a relative bias."""
+"""Ways to know the order of tokens: a learned table, rotation, a bias by distance."""
 
 import math
 
@@ -87,6 +87,28 @@ def distance_bucket(
     ratio = np.log(np.maximum(distance, exact) / exact) / math.log(max_distance / exact)
     far = exact + (ratio * (buckets - exact)).astype(distance.dtype)
     return side + np.where(distance < exact, distance, np.minimum(far, buckets - 1))
+
+
+def linear_bias(heads: int, length: int) -> Float[jax.Array, 'H T T']:
+    """ALiBi for rows of `length` tokens: minus slope times distance, fp32 [H, T, S].
+
+    Press et al. 2022, section 3. As with `RelativePositions`, the distance is that between places
+    in the row. Seen from both sides, which the paper does not do, it has no sign.
+    """
+    place = jnp.arange(length, dtype=jnp.float32)
+    distance_TS = jnp.abs(place[None, :] - place[:, None])
+    return -jnp.asarray(slopes(heads), jnp.float32)[:, None, None] * distance_TS
+
+
+def slopes(heads: int) -> Float[np.ndarray, ' H']:
+    """A slope a head: 2^(-8 h / H) for the h-th of H heads, from 1, where H is a power of two.
+
+    Of another number, as in the paper's code (`get_slopes`): those of the power of two below, then
+    every second one of the power of two above.
+    """
+    below: int = 2 ** int(math.log2(heads))
+    first = 2.0 ** (-8 / below * np.arange(1, below + 1))
+    return np.concatenate([first, 2.0 ** (-4 / below * np.arange(1, 2 * below, 2))])[:heads]
 
 
 Rotation = tuple[jax.Array, jax.Array]

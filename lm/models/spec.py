@@ -31,7 +31,7 @@ class Initializer:
         return make(self.deviation)(key, shape, dtype)
 
 
-PositionKind: TypeAlias = Literal['none', 'learned', 'rope', 'relative']
+PositionKind: TypeAlias = Literal['none', 'learned', 'rope', 'relative', 'alibi']
 
 RopeScalingKind: TypeAlias = Literal['none', 'linear', 'llama3']
 
@@ -92,7 +92,8 @@ class Positions:
     Attributes:
       kind: `learned` adds a row of a table to each token's embedding (Devlin et al. 2018);
         `rope` rotates queries and keys (Su et al. 2021); `relative` adds a bias to the scores
-        by the distance between query and key (Raffel et al. 2020, section 2.1).
+        by the distance between query and key (Raffel et al. 2020, section 2.1); `alibi` takes
+        from them that distance times a slope of the head's (Press et al. 2022, section 3).
       offset: rows of the learned table that come before the first place's and are never read.
       rope_theta: base of the rotation's wavelengths.
       rope_scaling: how they are stretched for longer rows.

@@ -10,7 +10,7 @@ from lm.models.attention import Pattern
 from lm.models.context import Context
 from lm.models.layers import Layer, run_layers, stacked_layers
 from lm.models.norms import Norm
-from lm.models.positions import LearnedPositions, RelativePositions, rotation
+from lm.models.positions import LearnedPositions, RelativePositions, linear_bias, rotation
 from lm.models.spec import TransformerSpec
 from lm.shapes import HiddenBTD, TokensBT
 
@@ -99,6 +99,8 @@ class Stack(nnx.Module):
         bias_HTS, turn = None, None
         if self.relative_positions is not None:
             bias_HTS = self.relative_positions(segments_BT.shape[1])
+        if self.spec.positions.kind == 'alibi':
+            bias_HTS = linear_bias(self.spec.config.num_heads, segments_BT.shape[1])
         if self.spec.positions.kind == 'rope':
             head_width = self.spec.config.head_width
             turn = rotation(positions_BT, head_width, self.spec.positions)

@@ -136,13 +136,13 @@ def _scores(spec: TransformerSpec, work: Work, side: str, source: str) -> float:
 
 
 def _ends_of_stack(spec: TransformerSpec, work: Work, side: str) -> float:
-    """Bytes kept of norms and dropout round the layers, and of the relative bias."""
+    """Bytes kept of norms and dropout round the layers, and of the bias by distance."""
     residual = work.positions(side) * spec.config.d_model
     total = (spec.embedding_norm + spec.norm_first) * residual * 3 * FP32
     total += spec.norm_first * residual * work.compute
     if spec.config.dropout:
         total += (1 + spec.dropout_inside) * residual * (1 + work.compute)
-    if spec.positions.kind == 'relative':
+    if spec.positions.kind in ('relative', 'alibi'):
         total += FP32 * _scores(spec, work, side, side) / work.rows
     return total
 

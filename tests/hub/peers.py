@@ -60,6 +60,7 @@ SIZES: dict[str, dict[str, Any]] = {
         'bos_token_id': 1,
         'eos_token_id': 1,
     },
+    'bloom': {'vocab_size': VOCABULARY, 'hidden_size': 36, 'n_layer': 2, 'n_head': 6},
     't5': {
         'vocab_size': VOCABULARY,
         'd_model': 32,
@@ -99,6 +100,7 @@ CLASSES = {
     'bert': 'BertForMaskedLM',
     'roberta': 'RobertaForMaskedLM',
     'gpt2': 'GPT2LMHeadModel',
+    'bloom': 'BloomForCausalLM',
     't5': 'T5ForConditionalGeneration',
     'llama': 'LlamaForCausalLM',
     'mistral': 'MistralForCausalLM',

@@ -132,6 +132,12 @@ def refusal(folder: Path) -> str:
         ('bert', {'type_vocab_size': 3}, 'type_vocab_size=3 is not supported, only 2'),
         ('bert', {'position_embedding_type': 'relative_key'}, 'only'),
         ('bert', {'is_decoder': True}, 'is_decoder=True is not supported'),
+        ('bloom', {'n_inner': 100}, 'n_inner=100 is not supported, only 144'),
+        (
+            'bloom',
+            {'apply_residual_connection_post_layernorm': True},
+            'apply_residual_connection_post_layernorm=True is not supported',
+        ),
         ('gpt2', {'activation_function': 'relu'}, "activation_function='relu' is not"),
         ('gpt2', {'scale_attn_by_inverse_layer_idx': True}, 'scale_attn_by_inverse_layer_idx'),
         ('gpt2', {'scale_attn_weights': False}, 'scale_attn_weights=False'),
@@ -199,6 +205,18 @@ def test_tensors_that_do_not_fit(
     folder = changed(name, keys, tensors)
     message = refusal(folder)
     assert words in message and str(folder) in message
+
+
+def test_bloom_by_the_keys_of_its_release(changed: Callable[..., Path]) -> None:
+    keys = {
+        'n_embed': 36, 'hidden_size': None, 'num_attention_heads': 6, 'n_head': None,
+        'n_inner': None, 'seq_length': 1024, 'offset_alibi': 100, 'skip_bias_add': True,
+        'skip_bias_add_qkv': False, 'masked_softmax_fusion': True, 'bias_dropout_fusion': True,
+        'attention_softmax_in_fp32': True, 'unk_token_id': 0,
+    }  # fmt: skip
+    config = open_folder(changed('bloom', keys)).config
+    assert (config.num_layers, config.d_model, config.num_heads) == (2, 36, 6)
+    assert config.max_positions == 1024
 
 
 def test_no_folder_and_no_config(tmp_path: Path) -> None:

@@ -169,6 +169,36 @@ def gpt2(params: Tree, config: ModelConfig, tokens: Array) -> Array:
     return x @ params['embedding/tokens'].T
 
 
+def alibi(heads: int, length: int) -> Array:
+    """Press et al. 2022, section 3, and the recursion of its code: [H, T, S]."""
+
+    def slopes(n: int) -> list[float]:
+        if math.log2(n).is_integer():
+            start = 2 ** (-(2 ** -(math.log2(n) - 3)))
+            return [start * start**i for i in range(n)]
+        closest = 2 ** math.floor(math.log2(n))
+        return slopes(closest) + slopes(2 * closest)[0::2][: n - closest]
+
+    far = [[-abs(s - t) for s in range(length)] for t in range(length)]
+    return np.array([[[m * d for d in row] for row in far] for m in slopes(heads)])
+
+
+def bloom(params: Tree, config: ModelConfig, tokens: Array) -> Array:
+    """Scao et al. 2022: [T] -> [T, V]."""
+    eps, scale = 1e-5, config.head_width**-0.5
+    bias = alibi(config.num_heads, len(tokens))
+    x = params['embedding/tokens'][tokens]
+    x = layer_norm(x, below(params, 'decoder/embedding_norm'), eps)
+    for layer in range(config.num_layers):
+        p = below(params, 'decoder/layers', layer)
+        h = layer_norm(x, below(p, 'attention_norm'), eps)
+        x = x + attention(h, h, below(p, 'attention'), causal=True, scale=scale, bias=bias)
+        h = layer_norm(x, below(p, 'feed_forward_norm'), eps)
+        x = x + feed_forward(h, below(p, 'feed_forward'), gelu_tanh)
+    x = layer_norm(x, below(params, 'decoder/final_norm'), eps)
+    return x @ params['embedding/tokens'].T
+
+
 def llama(params: Tree, config: ModelConfig, tokens: Array) -> Array:
     """Touvron et al. 2023: [T] -> [T, V]."""
     eps, scale = 1e-5, config.head_width**-0.5

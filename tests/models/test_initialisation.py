@@ -9,7 +9,9 @@ from lm.batch import Batch
 from lm.errors import UserError
 from lm.layout import Layout
 from lm.models.context import Context
+from lm.models.positions import slopes
 from lm.models.spec import gated_width
+from tests.models.reference import alibi
 from tests.models.tiny import compiled, perturbed, side, tiny
 
 
@@ -29,8 +31,9 @@ def deviations(name: str) -> dict[str, float]:
     return {path: float(np.std(array)) for path, array in params.items()}
 
 
-def test_gpt2_scales_what_writes_to_the_residual_stream() -> None:
-    got = deviations('gpt2')
+@pytest.mark.parametrize('name', ['gpt2', 'bloom'])
+def test_what_writes_to_the_residual_stream_begins_smaller(name: str) -> None:
+    got = deviations(name)
     for path in ('attention/query', 'attention/key', 'attention/value', 'feed_forward/up'):
         assert got[f'decoder/layers/{path}'] == pytest.approx(0.02, rel=0.05)
     for path in ('attention/output', 'feed_forward/down'):
@@ -83,6 +86,13 @@ def test_llama_begins_normal_with_small_residual_projections() -> None:
         to_residual = path.endswith(('attention/output', 'feed_forward/down'))
         expected = 0.02 / np.sqrt(8) if to_residual else 0.02
         assert deviation == pytest.approx(0.0 if 'norm' in path else expected, rel=0.05), path
+
+
+def test_slopes_are_those_of_the_papers_code() -> None:
+    np.testing.assert_allclose(slopes(8), 0.5 ** np.arange(1, 9))
+    np.testing.assert_allclose(slopes(6), [0.25, 0.0625, 0.015625, 0.00390625, 0.5, 0.125])
+    for heads in (1, 3, 12, 16, 25, 112):
+        np.testing.assert_allclose(slopes(heads), -alibi(heads, 2)[:, 0, 1])
 
 
 def test_gated_width_is_the_published_one() -> None:

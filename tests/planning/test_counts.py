@@ -72,6 +72,8 @@ def test_published_counts_of_the_shared_table() -> None:
         ('llama_70b', 68_976_648_192),
         # Hugging Face's BertForMaskedLM of bert-base-uncased.
         ('bert_base', 109_514_298),
+        # Scao et al. 2022, table 3: 559M; Hugging Face's bloom-560m.
+        ('bloom_560m', 559_214_592),
     ],
 )
 def test_counts_of_released_weights(config_name: str, total: int) -> None:

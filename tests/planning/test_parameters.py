@@ -1,6 +1,7 @@
 """Parameters in closed form: equal to the built tree, whatever the sizes and options."""
 
 import random
+import typing
 from typing import Any
 
 import pytest
@@ -9,27 +10,30 @@ from lm import registry
 from lm.config import ModelConfig, load_config
 from lm.errors import UserError
 from lm.models.functional import functional
+from lm.models.spec import PositionKind
 from lm.planning.counts import count_parameters
 from lm.planning.parameters import model_shape
 from lm.precision.policy import POLICIES
 
+POSITIONS = [*typing.get_args(PositionKind)]
 CHOICES: dict[str, dict[str, list[Any]]] = {
-    'bert': {'head': [True, False], 'positions': ['none', 'learned', 'rope', 'relative']},
-    'gpt2': {'positions': ['none', 'learned', 'rope', 'relative']},
+    'bert': {'head': [True, False], 'positions': POSITIONS},
+    'gpt2': {'positions': POSITIONS},
     'llama': {
         'qkv_bias': [True, False],
         'qk_norm': [True, False],
         'tie_embeddings': [True, False],
-        'positions': ['none', 'learned', 'rope', 'relative'],
+        'positions': POSITIONS,
     },
     'roberta': {
         'head': [True, False],
         'position_offset': [0, 2],
-        'positions': ['none', 'learned', 'rope', 'relative'],
+        'positions': POSITIONS,
         'token_types': [0, 1],
     },
+    'bloom': {'positions': POSITIONS},
     't5': {
-        'positions': ['none', 'learned', 'rope', 'relative'],
+        'positions': POSITIONS,
         'relative_buckets': [8, 32],
     },
 }

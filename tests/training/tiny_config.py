@@ -12,7 +12,7 @@ from lm.config import (
     TrainConfig,
 )
 
-OBJECTIVES = {'llama': 'clm', 'gpt2': 'clm', 'bert': 'mlm', 't5': 'span_corruption'}
+OBJECTIVES = {'llama': 'clm', 'gpt2': 'clm', 'bloom': 'clm', 'bert': 'mlm', 't5': 'span_corruption'}
 
 
 def config(preset: str = '') -> Config:
