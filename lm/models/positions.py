@@ -112,24 +112,22 @@ def slopes(heads: int) -> Float[np.ndarray, ' H']:
 
 
 Rotation = tuple[jax.Array, jax.Array]
-"""Cosines and sines of each position's angles, both fp32 [B, T, 1, K / 2]."""
+"""Cosines and sines of each position's angles, both fp32 [B, T, 1, pairs]."""
 
 
-def rotation(
-    positions_BT: Int[jax.Array, 'B T'], head_width: int, positions: Positions
-) -> Rotation:
+def rotation(positions_BT: Int[jax.Array, 'B T'], width: int, positions: Positions) -> Rotation:
     """The angles of rotary embedding: position * frequency of each pair."""
-    frequency = jnp.asarray(frequencies(head_width, positions), jnp.float32)
+    frequency = jnp.asarray(frequencies(width, positions), jnp.float32)
     angle = positions_BT[:, :, None, None].astype(jnp.float32) * frequency
     return jnp.cos(angle), jnp.sin(angle)
 
 
-def frequencies(head_width: int, positions: Positions) -> Float[np.ndarray, ' N']:
-    """theta^(-2i / K) for pair i (Su et al. 2021, section 3.4.2), scaled; float64 [K / 2].
+def frequencies(width: int, positions: Positions) -> Float[np.ndarray, ' N']:
+    """theta^(-2i / width) for pair i (Su et al. 2021, section 3.4.2), scaled; float64.
 
     On the host: devices raise to a power each in their own way.
     """
-    exact = positions.rope_theta ** (-np.arange(0, head_width, 2, dtype=np.float64) / head_width)
+    exact = positions.rope_theta ** (-np.arange(0, width, 2, dtype=np.float64) / width)
     scaling = positions.rope_scaling
     if scaling.kind == 'none':
         return exact
@@ -144,12 +142,13 @@ def frequencies(head_width: int, positions: Positions) -> Float[np.ndarray, ' N'
 
 
 def rotate(x_BTHK: Float[jax.Array, 'B T H K'], turn: Rotation) -> Float[jax.Array, 'B T H K']:
-    """Turns each pair of a head's entries by its position's angle.
+    """Turns each pair of a head's entries by its position's angle; the rest behind them stays.
 
-    Pair i is (x[i], x[i + K/2]), as in the released LLaMA weights for `transformers`; the paper
+    Pair i of n is (x[i], x[i + n]), as in the released LLaMA weights for `transformers`; the paper
     pairs (x[2i], x[2i + 1]), which is the same up to an order of the rows of W_q and W_k.
     """
     cos, sin = turn
-    first, second = jnp.split(x_BTHK.astype(jnp.float32), 2, axis=-1)
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return turned.astype(x_BTHK.dtype)
+    pairs = cos.shape[-1]
+    first, second, rest = jnp.split(x_BTHK.astype(jnp.float32), (pairs, 2 * pairs), axis=-1)
+    parts = [first * cos - second * sin, second * cos + first * sin, rest]
+    return jnp.concatenate(parts, axis=-1).astype(x_BTHK.dtype)

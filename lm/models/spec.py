@@ -96,6 +96,7 @@ class Positions:
         from them that distance times a slope of the head's (Press et al. 2022, section 3).
       offset: rows of the learned table that come before the first place's and are never read.
       rope_theta: base of the rotation's wavelengths.
+      rope_share: share of each head that is turned, from its beginning.
       rope_scaling: how they are stretched for longer rows.
       buckets, max_distance: of the relative bias; larger distances share the last bucket.
     """
@@ -103,6 +104,7 @@ class Positions:
     kind: PositionKind
     offset: int = 0
     rope_theta: float = 10_000.0
+    rope_share: float = 1.0
     rope_scaling: RopeScaling = RopeScaling()
     buckets: int = 32
     max_distance: int = 128
@@ -120,6 +122,8 @@ class TransformerSpec:
       norm_eps: added to the variance.
       norm_first: a sublayer reads a normed stream, and a norm closes the stack (pre-norm);
         otherwise the norm follows each residual sum (post-norm).
+      parallel: attention and feed-forward read the same stream, each by its own norm, and both
+        are added to it (Wang and Komatsuzaki 2021); of pre-norm layers without cross-attention.
       embedding_norm: the embedding is normed.
       activation: of the feed-forward layer and of the head's transform; `gelu` is exact (erf),
         `gelu_tanh` its tanh approximation (Hendrycks and Gimpel 2016).
@@ -147,6 +151,7 @@ class TransformerSpec:
     gated: bool
     biases: bool
     tied: bool
+    parallel: bool = False
     embedding_norm: bool = False
     qkv_biases: bool = False
     qk_norm: bool = False
@@ -164,6 +169,11 @@ class TransformerSpec:
             self.positions.kind != 'rope' or self.config.head_width % 2 == 0,
             f'model.head_dim={self.config.head_width}: rope turns pairs; choose an even width',
         )
+
+    @property
+    def rotary_width(self) -> int:
+        """Entries of a head that are turned: its share of them, in pairs, and at least one."""
+        return max(2, int(self.config.head_width * self.positions.rope_share) // 2 * 2)
 
     @property
     def position_rows(self) -> int:

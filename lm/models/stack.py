@@ -102,8 +102,7 @@ class Stack(nnx.Module):
         if self.spec.positions.kind == 'alibi':
             bias_HTS = linear_bias(self.spec.config.num_heads, segments_BT.shape[1])
         if self.spec.positions.kind == 'rope':
-            head_width = self.spec.config.head_width
-            turn = rotation(positions_BT, head_width, self.spec.positions)
+            turn = rotation(positions_BT, self.spec.rotary_width, self.spec.positions)
         window = self.spec.attention_window
         return Pattern(segments_BT, segments_BT, self.causal, bias_HTS, turn, window)
 

@@ -108,8 +108,9 @@ def _layer(spec: TransformerSpec, work: Work, side: str, sources: list[str], rem
     hidden = _hidden(spec, work, side)
     if remat == 'dots':
         # The layer's input and the products with weights; of those that write to the residual
-        # stream the last is not read again where the norm comes first.
-        streams = 1 + len(sources) + (not spec.norm_first)
+        # stream the last is not read again where the norm comes first, and none where they are
+        # computed side by side.
+        streams = 1 if spec.parallel else 1 + len(sources) + (not spec.norm_first)
         heads = sum(queries + 2 * k for k in keys)
         return c * (streams * residual + heads + (1 + spec.gated) * hidden)
     sublayers = len(sources) + 1

@@ -30,6 +30,14 @@ LLAMA = {
     'max_position_embeddings': 128,
     'pad_token_id': PAD,
 }
+GPT_NEOX = {
+    'vocab_size': VOCABULARY,
+    'hidden_size': 32,
+    'num_hidden_layers': 2,
+    'num_attention_heads': 4,
+    'intermediate_size': 56,
+    'max_position_embeddings': 128,
+}
 SIZES: dict[str, dict[str, Any]] = {
     'bert': {
         'vocab_size': VOCABULARY,
@@ -61,6 +69,18 @@ SIZES: dict[str, dict[str, Any]] = {
         'eos_token_id': 1,
     },
     'bloom': {'vocab_size': VOCABULARY, 'hidden_size': 36, 'n_layer': 2, 'n_head': 6},
+    'gpt_neox': GPT_NEOX,
+    'gpt_neox_in_turn': {
+        **GPT_NEOX,
+        'use_parallel_residual': False,
+        'hidden_act': 'gelu_new',
+        'rope_parameters': {
+            'rope_type': 'default',
+            'partial_rotary_factor': 1.0,
+            'rope_theta': 500.0,
+        },
+        'tie_word_embeddings': True,
+    },
     't5': {
         'vocab_size': VOCABULARY,
         'd_model': 32,
@@ -101,6 +121,7 @@ CLASSES = {
     'roberta': 'RobertaForMaskedLM',
     'gpt2': 'GPT2LMHeadModel',
     'bloom': 'BloomForCausalLM',
+    'gpt_neox': 'GPTNeoXForCausalLM',
     't5': 'T5ForConditionalGeneration',
     'llama': 'LlamaForCausalLM',
     'mistral': 'MistralForCausalLM',

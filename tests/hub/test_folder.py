@@ -138,6 +138,18 @@ def refusal(folder: Path) -> str:
             {'apply_residual_connection_post_layernorm': True},
             'apply_residual_connection_post_layernorm=True is not supported',
         ),
+        ('gpt_neox', {'attention_bias': False}, 'attention_bias=False is not supported'),
+        ('gpt_neox', {'hidden_act': 'relu'}, "hidden_act='relu' is not supported"),
+        (
+            'gpt_neox',
+            {'rope_parameters': None, 'rotary_pct': 0.2},
+            'rotary_pct=0.2 is not supported, only a share that turns pairs of the 8 entries',
+        ),
+        (
+            'gpt_neox',
+            {'rope_parameters': {'rope_type': 'yarn', 'factor': 2.0}},
+            "rope_parameters.rope_type='yarn' is not supported",
+        ),
         ('gpt2', {'activation_function': 'relu'}, "activation_function='relu' is not"),
         ('gpt2', {'scale_attn_by_inverse_layer_idx': True}, 'scale_attn_by_inverse_layer_idx'),
         ('gpt2', {'scale_attn_weights': False}, 'scale_attn_weights=False'),

@@ -61,6 +61,7 @@ def attention(
     scale: float,
     bias: Array | None = None,
     rope_theta: float | None = None,
+    turned: int | None = None,
 ) -> Array:
     """Vaswani et al. 2017, section 3.2, a head and a query at a time."""
     heads, groups = p['query'].shape[1], p['key'].shape[1]
@@ -71,7 +72,10 @@ def attention(
         if 'query_bias' in p:
             q, k, v = q + p['query_bias'][h], k + p['key_bias'][g], v + p['value_bias'][g]
         if rope_theta is not None:
-            q, k = turn(q, rope_theta), turn(k, rope_theta)
+            q, k = (
+                np.concatenate([turn(x[:, :turned], rope_theta), x[:, turned or len(x[0]) :]], 1)
+                for x in (q, k)
+            )
         for t in range(len(x)):
             end = t + 1 if causal else len(source)
             score = scale * (k[:end] @ q[t])
@@ -212,6 +216,21 @@ def llama(params: Tree, config: ModelConfig, tokens: Array) -> Array:
         h = rms_norm(x, below(p, 'feed_forward_norm'), eps)
         x = x + feed_forward(h, below(p, 'feed_forward'), silu)
     return rms_norm(x, below(params, 'decoder/final_norm'), eps) @ params['head/output']
+
+
+def gpt_neox(params: Tree, config: ModelConfig, tokens: Array) -> Array:
+    """Black et al. 2022: [T] -> [T, V]."""
+    eps, scale = 1e-5, config.head_width**-0.5
+    turned = max(2, config.head_width // 4)
+    x = params['embedding/tokens'][tokens]
+    for layer in range(config.num_layers):
+        p = below(params, 'decoder/layers', layer)
+        h = layer_norm(x, below(p, 'attention_norm'), eps)
+        a = below(p, 'attention')
+        seen = attention(h, h, a, causal=True, scale=scale, rope_theta=10_000.0, turned=turned)
+        h = layer_norm(x, below(p, 'feed_forward_norm'), eps)
+        x = x + seen + feed_forward(h, below(p, 'feed_forward'), gelu)
+    return layer_norm(x, below(params, 'decoder/final_norm'), eps) @ params['head/output']
 
 
 def t5_side(

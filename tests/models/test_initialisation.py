@@ -95,6 +95,15 @@ def test_slopes_are_those_of_the_papers_code() -> None:
         np.testing.assert_allclose(slopes(heads), -alibi(heads, 2)[:, 0, 1])
 
 
+def test_gpt_neox_begins_small() -> None:
+    got = deviations('gpt_neox')
+    for path, deviation in got.items():
+        to_residual = path.endswith(('attention/output', 'feed_forward/down'))
+        begins = 2 / (4 * np.sqrt(96)) if to_residual else np.sqrt(2 / (5 * 96))
+        empty = 'norm' in path or path.endswith('bias')
+        assert deviation == pytest.approx(0.0 if empty else begins, rel=0.05), path
+
+
 def test_gated_width_is_the_published_one() -> None:
     assert gated_width(4096) == 11_008  # LLaMA 7B
     assert gated_width(5120) == 13_824  # LLaMA 13B

@@ -70,6 +70,8 @@ def test_published_counts_of_the_shared_table() -> None:
         ('tinyllama_1b', 1_100_048_384),
         # Touvron et al. 2023 (b): 70B; the count of the released weights.
         ('llama_70b', 68_976_648_192),
+        # Biderman et al. 2023, table 1: 85,056,000 without 2 x 50,304 x 768 of embeddings.
+        ('pythia_160m', 162_322_944),
         # Hugging Face's BertForMaskedLM of bert-base-uncased.
         ('bert_base', 109_514_298),
         # Scao et al. 2022, table 3: 559M; Hugging Face's bloom-560m.

@@ -19,6 +19,7 @@ POSITIONS = [*typing.get_args(PositionKind)]
 CHOICES: dict[str, dict[str, list[Any]]] = {
     'bert': {'head': [True, False], 'positions': POSITIONS},
     'gpt2': {'positions': POSITIONS},
+    'gpt_neox': {'positions': POSITIONS, 'tie_embeddings': [True, False]},
     'llama': {
         'qkv_bias': [True, False],
         'qk_norm': [True, False],
@@ -89,9 +90,10 @@ def test_drawn_models(name: str, seed: int) -> None:
 def test_every_option_that_decides_parameters_is_drawn(name: str) -> None:
     # A new option would slip past `drawn`: it must be listed here as deciding them, or not.
     indifferent = {
-        'attention_window', 'init_std', 'norm_eps', 'relative_max_distance', 'rope_factor',
-        'rope_high_freq_factor', 'rope_low_freq_factor', 'rope_original_positions',
-        'rope_scaling', 'rope_theta', 'scale_residual_init',
+        'activation', 'attention_window', 'init_std', 'norm_eps', 'parallel',
+        'relative_max_distance', 'rope_factor', 'rope_high_freq_factor', 'rope_low_freq_factor',
+        'rope_original_positions', 'rope_scaling', 'rope_share', 'rope_theta',
+        'scale_residual_init',
     }  # fmt: skip
     fields = registry.lookup('models', name, 'model.name').Options.__dataclass_fields__
     assert set(fields) - indifferent == set(CHOICES.get(name, {}))
