@@ -138,6 +138,7 @@ class TransformerSpec:
       head: logits come out; otherwise the model ends at its hidden states.
       head_transform: a dense layer, activation and norm come before the output matrix.
       head_bias: the logits have a bias.
+      head_scale: factor on what the output matrix reads.
       dropout_inside: dropout also inside the feed-forward layer and after the last norm.
     """
 
@@ -147,7 +148,7 @@ class TransformerSpec:
     norm: Literal['layer', 'rms']
     norm_eps: float
     norm_first: bool
-    activation: Literal['gelu', 'gelu_tanh', 'silu']
+    activation: Literal['gelu', 'gelu_tanh', 'relu', 'silu']
     gated: bool
     biases: bool
     tied: bool
@@ -161,6 +162,7 @@ class TransformerSpec:
     head: bool = True
     head_transform: bool = False
     head_bias: bool = False
+    head_scale: float = 1.0
     dropout_inside: bool = False
 
     def __post_init__(self) -> None:

@@ -20,9 +20,9 @@ Remat = Literal['none', 'dots', 'full']
 REMATS: tuple[Remat, ...] = ('none', 'dots', 'full')
 """Values of `model.remat`, from most memory to least."""
 
-ACTIVATION_ARRAYS = {'silu': 4, 'gelu': 4, 'gelu_tanh': 6}
+ACTIVATION_ARRAYS = {'silu': 4, 'gelu': 4, 'gelu_tanh': 6, 'relu': 1}
 """Arrays [B, T, F] kept of an ungated feed-forward layer: hidden states and what the derivative
-of the activation reads. A gate adds two."""
+of the activation reads. A gate adds two, and ReLU a mask of bytes."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,7 @@ def _layer(spec: TransformerSpec, work: Work, side: str, sources: list[str], rem
         total += c * (2 * queries + 2 * k) + (FP32 + c) * _scores(spec, work, side, source)
         total += 3 * FP32 * (queries + k) * spec.qk_norm
     total += c * (ACTIVATION_ARRAYS[spec.activation] + 2 * spec.gated) * hidden
+    total += hidden * (spec.activation == 'relu')
     if spec.config.dropout:
         total += sublayers * residual + spec.dropout_inside * hidden
     return total

@@ -38,6 +38,15 @@ GPT_NEOX = {
     'intermediate_size': 56,
     'max_position_embeddings': 128,
 }
+T5 = {
+    'vocab_size': VOCABULARY,
+    'd_model': 32,
+    'num_layers': 2,
+    'num_heads': 4,
+    'd_kv': 6,
+    'd_ff': 56,
+    'decoder_start_token_id': PAD,
+}
 SIZES: dict[str, dict[str, Any]] = {
     'bert': {
         'vocab_size': VOCABULARY,
@@ -81,17 +90,8 @@ SIZES: dict[str, dict[str, Any]] = {
         },
         'tie_word_embeddings': True,
     },
-    't5': {
-        'vocab_size': VOCABULARY,
-        'd_model': 32,
-        'num_layers': 2,
-        'num_heads': 4,
-        'd_kv': 6,
-        'd_ff': 56,
-        'feed_forward_proj': 'gated-gelu',
-        'tie_word_embeddings': False,
-        'decoder_start_token_id': PAD,
-    },
+    't5': {**T5, 'feed_forward_proj': 'gated-gelu', 'tie_word_embeddings': False},
+    't5_1_0': T5,
     'llama': LLAMA,
     'llama_3_1': {
         **LLAMA,

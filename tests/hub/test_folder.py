@@ -154,10 +154,9 @@ def refusal(folder: Path) -> str:
         ('gpt2', {'scale_attn_by_inverse_layer_idx': True}, 'scale_attn_by_inverse_layer_idx'),
         ('gpt2', {'scale_attn_weights': False}, 'scale_attn_weights=False'),
         ('gpt2', {'add_cross_attention': True}, 'add_cross_attention=True'),
-        ('t5', {'feed_forward_proj': 'relu'}, "feed_forward_proj='relu' is not supported"),
-        ('t5', {'feed_forward_proj': None}, "feed_forward_proj='relu' is not supported"),
+        ('t5', {'feed_forward_proj': 'gated-silu'}, "feed_forward_proj='gated-silu' is not"),
+        ('t5', {'feed_forward_proj': 'relu'}, "dense_act_fn='gelu_new' is not supported"),
         ('t5', {'num_decoder_layers': 3}, 'num_decoder_layers=3 is not supported, only 2'),
-        ('t5', {'scale_decoder_outputs': True}, 'scale_decoder_outputs=True is not supported'),
     ],
 )
 def test_options_that_are_not_supported(
@@ -199,6 +198,7 @@ Q = 'model.layers.1.self_attn.q_proj.weight'
             'cls.predictions.decoder.bias differs from cls.predictions.bias',
         ),
         ('bert', {}, {'classifier.weight': torch.zeros(2, 32)}, 'classifier.weight unexpected'),
+        ('t5_1_0', {}, {'lm_head.weight': torch.zeros(97, 32)}, 'lm_head.weight differs from'),
         (
             't5',
             {},
@@ -342,6 +342,18 @@ def test_a_t5_whose_head_is_tied(
     params = open_folder(changed('t5', keys, {'lm_head.weight': None})).params()
     assert np.array_equal(params['head/output'].T, params['embedding/tokens'])
     assert 'lm_head.weight begins as a copy of shared.weight' in capsys.readouterr().err
+
+
+def test_a_t5_1_0_by_the_keys_and_tensors_of_its_release(changed: Callable[..., Path]) -> None:
+    # Its config says nothing of activation and head, and one tensor is never read.
+    unsaid = dict.fromkeys((
+        'feed_forward_proj', 'dense_act_fn', 'is_gated_act', 'tie_word_embeddings',
+        'scale_decoder_outputs',
+    ))  # fmt: skip
+    unread = 'decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight'
+    weights = open_folder(changed('t5_1_0', unsaid, {unread: torch.ones(32, 4)}))
+    assert weights.config.options.tie_embeddings and not weights.config.options.gated
+    assert 'head/output' not in weights.params()
 
 
 def test_old_and_new_words_for_the_rotation(changed: Callable[..., Path]) -> None:

@@ -25,6 +25,11 @@ def gelu_tanh(x: Array) -> Array:
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
+def relu(x: Array) -> Array:
+    """x where it is positive, else 0."""
+    return np.maximum(x, 0)
+
+
 def silu(x: Array) -> Array:
     """x sigmoid(x)."""
     return x / (1 + np.exp(-x))
@@ -236,7 +241,7 @@ def gpt_neox(params: Tree, config: ModelConfig, tokens: Array) -> Array:
 def t5_side(
     params: Tree, config: ModelConfig, side: str, tokens: Array, memory: Array | None
 ) -> Array:
-    """One side of T5 1.1, whose attention is not scaled; the decoder reads `memory`."""
+    """One side of T5, whose attention is not scaled; the decoder reads `memory`."""
     eps, causal = 1e-6, side == 'decoder'
     bias = relative_bias(params[f'{side}/relative_positions/table'], len(tokens), causal=causal)
     x = params['embedding/tokens'][tokens]
@@ -248,12 +253,15 @@ def t5_side(
             h = rms_norm(x, below(p, 'cross_attention_norm'), eps)
             x = x + attention(h, memory, below(p, 'cross_attention'), causal=False, scale=1)
         h = rms_norm(x, below(p, 'feed_forward_norm'), eps)
-        x = x + feed_forward(h, below(p, 'feed_forward'), gelu_tanh)
+        plain = 'feed_forward/gate' not in p
+        x = x + feed_forward(h, below(p, 'feed_forward'), relu if plain else gelu_tanh)
     return rms_norm(x, below(params, f'{side}/final_norm'), eps)
 
 
 def t5(params: Tree, config: ModelConfig, tokens: Array, decoder_tokens: Array) -> Array:
-    """Raffel et al. 2020, release 1.1: [S], [T] -> [T, V]."""
+    """Raffel et al. 2020, release 1.1 or, of a tied model, 1.0: [S], [T] -> [T, V]."""
     memory = t5_side(params, config, 'encoder', tokens, None)
     x = t5_side(params, config, 'decoder', decoder_tokens, memory)
+    if 'head/output' not in params:
+        return x / math.sqrt(config.d_model) @ params['embedding/tokens'].T
     return x @ params['head/output']

@@ -36,6 +36,8 @@ CHOICES: dict[str, dict[str, list[Any]]] = {
     't5': {
         'positions': POSITIONS,
         'relative_buckets': [8, 32],
+        'gated': [True, False],
+        'tie_embeddings': [True, False],
     },
 }
 """The options that decide which parameters there are."""
