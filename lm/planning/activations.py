@@ -141,7 +141,8 @@ def _ends_of_stack(spec: TransformerSpec, work: Work, side: str) -> float:
     """Bytes kept of norms and dropout round the layers, and of the bias by distance."""
     residual = work.positions(side) * spec.config.d_model
     total = (spec.embedding_norm + spec.norm_first) * residual * 3 * FP32
-    total += spec.norm_first * residual * work.compute
+    # What is handed on: to the decoder, or to a head, whose transform's input `_head` counts.
+    total += (not spec.head_transform) * residual * work.compute
     if spec.config.dropout:
         total += (1 + spec.dropout_inside) * residual * (1 + work.compute)
     if spec.positions.kind in ('relative', 'alibi'):

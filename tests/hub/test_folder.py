@@ -154,6 +154,9 @@ def refusal(folder: Path) -> str:
         ('gpt2', {'scale_attn_by_inverse_layer_idx': True}, 'scale_attn_by_inverse_layer_idx'),
         ('gpt2', {'scale_attn_weights': False}, 'scale_attn_weights=False'),
         ('gpt2', {'add_cross_attention': True}, 'add_cross_attention=True'),
+        ('bart', {'scale_embedding': True}, 'scale_embedding=True is not supported'),
+        ('bart', {'decoder_layers': 3}, 'decoder_layers=3 is not supported, only 2'),
+        ('bart', {'normalize_before': True}, 'normalize_before=True is not supported'),
         ('t5', {'feed_forward_proj': 'gated-silu'}, "feed_forward_proj='gated-silu' is not"),
         ('t5', {'feed_forward_proj': 'relu'}, "dense_act_fn='gelu_new' is not supported"),
         ('t5', {'num_decoder_layers': 3}, 'num_decoder_layers=3 is not supported, only 2'),
@@ -198,6 +201,18 @@ Q = 'model.layers.1.self_attn.q_proj.weight'
             'cls.predictions.decoder.bias differs from cls.predictions.bias',
         ),
         ('bert', {}, {'classifier.weight': torch.zeros(2, 32)}, 'classifier.weight unexpected'),
+        (
+            'bart',
+            {},
+            {'final_logits_bias': torch.ones(1, 97)},
+            'final_logits_bias is not zero, and bart here has none',
+        ),
+        (
+            'bart',
+            {},
+            {'final_logits_bias': torch.zeros(1, 96)},
+            'final_logits_bias is [1, 96], by config.json [1, 97]',
+        ),
         ('t5_1_0', {}, {'lm_head.weight': torch.zeros(97, 32)}, 'lm_head.weight differs from'),
         (
             't5',
@@ -229,6 +244,21 @@ def test_bloom_by_the_keys_of_its_release(changed: Callable[..., Path]) -> None:
     config = open_folder(changed('bloom', keys)).config
     assert (config.num_layers, config.d_model, config.num_heads) == (2, 36, 6)
     assert config.max_positions == 1024
+
+
+def test_bart_by_the_keys_and_tensors_of_its_release(changed: Callable[..., Path]) -> None:
+    keys = {
+        'add_bias_logits': False, 'add_final_layer_norm': False, 'classif_dropout': 0.1,
+        'normalize_before': False, 'normalize_embedding': True, 'num_hidden_layers': 2,
+        'gradient_checkpointing': False, 'no_repeat_ngram_size': 3, 'early_stopping': True,
+    }  # fmt: skip
+    folder = changed('bart', keys, {'final_logits_bias': None})
+    held = safetensors_torch.load_file(folder / 'model.safetensors')
+    bare = {name.removeprefix('model.'): tensor for name, tensor in held.items()}
+    safetensors_torch.save_file(bare, folder / 'model.safetensors')
+    weights = open_folder(folder)
+    table = weights.params()['decoder/learned_positions/table']
+    assert weights.config.max_positions == 48 and table.shape == (50, 32)
 
 
 def test_no_folder_and_no_config(tmp_path: Path) -> None:

@@ -238,6 +238,18 @@ def gpt_neox(params: Tree, config: ModelConfig, tokens: Array) -> Array:
     return layer_norm(x, below(params, 'decoder/final_norm'), eps) @ params['head/output']
 
 
+def bart(params: Tree, config: ModelConfig, tokens: Array, decoder_tokens: Array) -> Array:
+    """Lewis et al. 2020: [S], [T] -> [T, V]."""
+
+    def side(name: str, tokens: Array, memory: Array | None) -> Array:
+        x = params['embedding/tokens'][tokens]
+        x = x + params[f'{name}/learned_positions/table'][2 : 2 + len(tokens)]
+        return post_norm(params, config, name, x, 1e-5, memory)
+
+    memory = side('encoder', tokens, None)
+    return side('decoder', decoder_tokens, memory) @ params['embedding/tokens'].T
+
+
 def t5_side(
     params: Tree, config: ModelConfig, side: str, tokens: Array, memory: Array | None
 ) -> Array:

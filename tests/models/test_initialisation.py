@@ -49,8 +49,9 @@ def test_bert_truncates_at_two_deviations() -> None:
         assert np.std(params[path]) > 0.015
 
 
-def test_roberta_begins_normal() -> None:
-    got = deviations('roberta')
+@pytest.mark.parametrize('name', ['roberta', 'bart'])
+def test_roberta_and_bart_begin_normal(name: str) -> None:
+    got = deviations(name)
     for path, deviation in got.items():
         begins = 0.0 if 'norm' in path or path.endswith('bias') else 0.02
         assert deviation == pytest.approx(begins, rel=0.05), path

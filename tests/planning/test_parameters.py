@@ -32,6 +32,7 @@ CHOICES: dict[str, dict[str, list[Any]]] = {
         'positions': POSITIONS,
         'token_types': [0, 1],
     },
+    'bart': {'positions': POSITIONS},
     'bloom': {'positions': POSITIONS},
     't5': {
         'positions': POSITIONS,

@@ -68,7 +68,7 @@ CASES = [
         for mesh in ('zero1', 'zero2', 'zero3', 'zero3_explicit')
     ),
     *(pytest.param('bloom', 'sgd_by_leaf', 1, mesh) for mesh in WITH_ALIBI),
-    pytest.param('gpt_neox', 'sgd_by_leaf', 1, 'all'),
+    *(pytest.param(family, 'sgd_by_leaf', 1, 'all') for family in ('gpt_neox', 'bart')),
     # The other optimizer of each: five minutes more.
     *everywhere('gpt2', 'adamw', 4, pytest.mark.slow),
     *everywhere('llama', 'adamw', 2, pytest.mark.slow),

@@ -15,7 +15,7 @@ from lm.config import (
 OBJECTIVES = {
     **dict.fromkeys(('llama', 'gpt2', 'bloom', 'gpt_neox'), 'clm'),
     'bert': 'mlm',
-    't5': 'span_corruption',
+    **dict.fromkeys(('t5', 'bart'), 'span_corruption'),
 }
 
 
