@@ -1,4 +1,4 @@
-"""Ways to know the order of tokens: a learned table, rotation, a bias by distance."""
+"""Ways to know the order of tokens: a learned table, waves, rotation, a bias by distance."""
 
 import math
 
@@ -38,6 +38,16 @@ class LearnedPositions(nnx.Module):
         )
         row_BT = positions_BT + self.offset
         return jnp.take(context.table(self.table), row_BT, axis=0).astype(context.dtype)
+
+
+def sinusoids(positions_BT: Int[jax.Array, 'B T'], width: int) -> HiddenBTD:
+    """Sine and cosine of place / 10000^(2i / D) at 2i and 2i + 1, fp32 [B, T, D].
+
+    Vaswani et al. 2017, section 3.5.
+    """
+    angle = _angles(positions_BT, frequencies(width, Positions('sinusoidal')))
+    pairs = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+    return pairs.reshape(*positions_BT.shape, width)
 
 
 class RelativePositions(nnx.Module):
@@ -117,9 +127,12 @@ Rotation = tuple[jax.Array, jax.Array]
 
 def rotation(positions_BT: Int[jax.Array, 'B T'], width: int, positions: Positions) -> Rotation:
     """The angles of rotary embedding: position * frequency of each pair."""
-    frequency = jnp.asarray(frequencies(width, positions), jnp.float32)
-    angle = positions_BT[:, :, None, None].astype(jnp.float32) * frequency
+    angle = _angles(positions_BT, frequencies(width, positions))[:, :, None]
     return jnp.cos(angle), jnp.sin(angle)
+
+
+def _angles(positions_BT: jax.Array, frequency: np.ndarray) -> jax.Array:
+    return positions_BT[:, :, None].astype(jnp.float32) * jnp.asarray(frequency, jnp.float32)
 
 
 def frequencies(width: int, positions: Positions) -> Float[np.ndarray, ' N']:

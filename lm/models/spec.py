@@ -31,7 +31,7 @@ class Initializer:
         return make(self.deviation)(key, shape, dtype)
 
 
-PositionKind: TypeAlias = Literal['none', 'learned', 'rope', 'relative', 'alibi']
+PositionKind: TypeAlias = Literal['none', 'learned', 'sinusoidal', 'rope', 'relative', 'alibi']
 
 RopeScalingKind: TypeAlias = Literal['none', 'linear', 'llama3']
 
@@ -91,6 +91,8 @@ class Positions:
 
     Attributes:
       kind: `learned` adds a row of a table to each token's embedding (Devlin et al. 2018);
+        `sinusoidal` adds waves of amplitude 1 instead (Vaswani et al. 2017, section 3.5), beside
+        which an embedding of small deviation, not normed, begins faint;
         `rope` rotates queries and keys (Su et al. 2021); `relative` adds a bias to the scores
         by the distance between query and key (Raffel et al. 2020, section 2.1); `alibi` takes
         from them that distance times a slope of the head's (Press et al. 2022, section 3).
@@ -170,6 +172,10 @@ class TransformerSpec:
         require(
             self.positions.kind != 'rope' or self.config.head_width % 2 == 0,
             f'model.head_dim={self.config.head_width}: rope turns pairs; choose an even width',
+        )
+        require(
+            self.positions.kind != 'sinusoidal' or self.config.d_model % 2 == 0,
+            f'model.d_model={self.config.d_model}: sinusoidal positions are pairs; make it even',
         )
 
     @property

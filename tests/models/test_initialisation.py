@@ -9,7 +9,7 @@ from lm.batch import Batch
 from lm.errors import UserError
 from lm.layout import Layout
 from lm.models.context import Context
-from lm.models.positions import slopes
+from lm.models.positions import sinusoids, slopes
 from lm.models.spec import gated_width
 from tests.models.reference import alibi
 from tests.models.tiny import compiled, perturbed, side, tiny
@@ -87,6 +87,21 @@ def test_llama_begins_normal_with_small_residual_projections() -> None:
         to_residual = path.endswith(('attention/output', 'feed_forward/down'))
         expected = 0.02 / np.sqrt(8) if to_residual else 0.02
         assert deviation == pytest.approx(0.0 if 'norm' in path else expected, rel=0.05), path
+
+
+def test_sinusoids_are_the_papers() -> None:
+    positions = np.array([[0, 1, 7, 500]], np.int32)
+    got = np.asarray(sinusoids(jnp.asarray(positions), 6))
+    for place, position in enumerate(positions[0]):
+        for i in range(3):
+            angle = position / 10_000 ** (2 * i / 6)
+            assert got[0, place, 2 * i] == pytest.approx(np.sin(angle), abs=1e-4)
+            assert got[0, place, 2 * i + 1] == pytest.approx(np.cos(angle), abs=1e-4)
+
+
+def test_sinusoids_of_an_odd_width_are_refused() -> None:
+    with pytest.raises(UserError, match=r'model.d_model=15: sinusoidal positions are pairs'):
+        tiny('gpt2', d_model=15, options={'positions': 'sinusoidal'})
 
 
 def test_slopes_are_those_of_the_papers_code() -> None:
