@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -50,12 +51,20 @@ def write_model(
     model = functional(config, POLICIES['fp32'])
     written = converter.write_config(config)
     dtypes = {np.dtype(array.dtype) for array in params.values()}
-    written['torch_dtype'] = str(max(dtypes, key=lambda d: d.itemsize))
+    widest = max(dtypes, key=lambda d: d.itemsize)
+    written['torch_dtype'] = str(widest)
     ids = special_ids(vocabulary, model.family, config.tokens)
+    padding = written.get('pad_token_id')
+    if padding is not None and ids.get('pad_token_id', padding) != padding:
+        raise UserError(
+            f"model.name={config.name}: in Hugging Face's format its positions are counted from "
+            f'pad_token_id={padding}, and the padding id of the tokenizer is {ids["pad_token_id"]}'
+        )
     _write_json(folder / NAME, {**written, **ids})
     if model.family != 'encoder':
         _write_json(folder / 'generation_config.json', ids)
-    planned = list(_planned(converter.table(config).tensors, model, params))
+    table = converter.table(config)
+    planned = [*_planned(table.tensors, model, params), *_zeros(table.zeros, model, widest)]
     write_tensors(folder, planned, shard_bytes)
 
 
@@ -96,6 +105,13 @@ def _planned(tensors: tuple[Tensor, ...], model: Functional, params: Params) -> 
 
             name = tensor.name if layer is None else tensor.name.format(layer)
             yield Planned(name, dtype, tensor.shape(sizes), make)
+
+
+def _zeros(tensors: tuple[Tensor, ...], model: Functional, dtype: np.dtype) -> Iterator[Planned]:
+    sizes = letter_sizes(model)
+    for tensor in tensors:
+        shape = tensor.shape(sizes)
+        yield Planned(tensor.name, dtype, shape, partial(np.zeros, shape, dtype))
 
 
 def _write_json(path: Path, tree: Mapping[str, object]) -> None:

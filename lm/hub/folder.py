@@ -26,7 +26,7 @@ from lm.precision.policy import POLICIES
 from lm.shapes import Params
 
 _SHOWN = 3
-_CHUNK = 1 << 18  # entries of two tied tensors compared at once
+_CHUNK = 1 << 18  # entries of a tensor that is only looked at, read at once
 
 
 def converters() -> dict[str, Any]:
@@ -171,17 +171,18 @@ def checked(config: ModelConfig, table: Table, files: Mapping[str, Stored], word
         if name not in found and tensor.instead in found:
             found[name] = found[tensor.instead]
             print(f'note: {name} begins as a copy of {tensor.instead}', file=sys.stderr)
+    zeros = {tensor.name: tensor for tensor in table.zeros if tensor.name in found}
     missing = [name for name in expected if name not in found]
     if missing:
         raise UserError(f'{words}: lacks {_listed(missing)}')
-    extra = [name for name in found if name not in expected]
+    extra = [name for name in found if name not in expected and name not in zeros]
     unknown = [name for name in extra if not _accounted(name, table)]
     if unknown:
         raise UserError(
             f'{words}: {_listed(unknown)} unexpected: {config.name} of this config.json has no '
             'such tensor'
         )
-    for name, tensor in expected.items():
+    for name, tensor in (expected | zeros).items():
         stored, shape = found[name], tensor.shape(sizes)
         if stored.shape != shape:
             raise UserError(
@@ -197,6 +198,9 @@ def checked(config: ModelConfig, table: Table, files: Mapping[str, Stored], word
             raise UserError(
                 f'{words}: {name} differs from {original}, to which {config.name} ties it'
             )
+    for name in zeros:
+        if not _is_zero(found[name]):
+            raise UserError(f'{words}: {name} is not zero, and {config.name} here has none')
     for pattern, why in table.left_out.items():
         gone = [name for name in extra if re.fullmatch(pattern, name)]
         if gone:
@@ -218,6 +222,11 @@ def _accounted(name: str, table: Table) -> bool:
     """Whether a tensor that is no parameter of ours may be there."""
     patterns = [*table.left_out, *([table.buffers] if table.buffers else [])]
     return name in table.copies or any(re.fullmatch(pattern, name) for pattern in patterns)
+
+
+def _is_zero(stored: Stored) -> bool:
+    total = int(np.prod(stored.shape))
+    return not any(np.any(stored.read(i, min(i + _CHUNK, total))) for i in range(0, total, _CHUNK))
 
 
 def _equal(a: Stored, b: Stored) -> bool:

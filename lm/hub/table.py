@@ -1,10 +1,11 @@
 """How a foreign checkpoint's tensors stand for our parameters.
 
 A foreign tensor's axes are written in the letters of `lm.shapes`, those that it joins into one in
-brackets: `(HK)D` is a PyTorch Linear's weight from D to heads. Three more letters:
+brackets: `(HK)D` is a PyTorch Linear's weight from D to heads. More letters:
 
 N: several parameters of one shape in one tensor, as GPT-2's query, key and value in `D(NHK)`.
 E: D once more, where a parameter has it twice.
+1: an axis of one entry.
 C, J: K as 2 x K/2, for rotations that pair neighbours (2i, 2i + 1) where ours pairs halves.
 """
 
@@ -29,7 +30,7 @@ class Tensor:
     Attributes:
       name: in the foreign file; `{}` is the layer's number.
       axes: its axes, as this module's docstring says.
-      paths: the parameters it holds; several only with N among the axes.
+      paths: the parameters it holds; several only with N among the axes, none of zeros.
       dims: letters of the parameters' axes where they are not the parameters' own (E, C, J; G
         for H, where there are as many).
       instead: a tensor of the same shape that is read where a file lacks this one.
@@ -116,6 +117,8 @@ class Table:
       copies: tied tensors that a file may hold twice, by name; each must equal the tensor named.
       buffers: a pattern of tensors that hold no parameters (masks, frequencies).
       left_out: patterns of parameters that our model does not have, and why; told of.
+      zeros: tensors of no parameters, which add nothing while they are all zeros: they may be
+        missing, must be zero where they are there, and are written.
     """
 
     tensors: tuple[Tensor, ...]
@@ -124,6 +127,7 @@ class Table:
     copies: Mapping[str, str] = field(default_factory=dict)
     buffers: str | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
+    zeros: tuple[Tensor, ...] = ()
 
 
 def letter_sizes(functional: Functional) -> dict[str, int]:
@@ -133,4 +137,4 @@ def letter_sizes(functional: Functional) -> dict[str, int]:
         sizes.update(zip(dims, functional.shapes[path].shape, strict=True))
     sizes['V'] = functional.config.tokens
     head_width = functional.config.head_width
-    return {**sizes, 'E': sizes['D'], 'C': 2, 'J': head_width // 2}
+    return {**sizes, '1': 1, 'E': sizes['D'], 'C': 2, 'J': head_width // 2}

@@ -50,12 +50,15 @@ class Head(nnx.Module):
         self.output = None if spec.tied else _output(spec, rngs)
         bias_V = jnp.zeros((config.padded_vocab_size,))
         self.bias = nnx.Param(bias_V, dims='V') if spec.head_bias else None
+        self.scale = spec.head_scale
         self.tokens = config.tokens
 
     def __call__(self, x_BTD: HiddenBTD, embedding: Embedding, context: Context) -> LogitsBTV:
         """[B, T, D] -> fp32 [B, T, V]; logits of the vocabulary's padding are -inf."""
         if self.transform is not None:
             x_BTD = self.transform(x_BTD, context)
+        if self.scale != 1:
+            x_BTD *= self.scale
         weight_DV = context.cast(embedding.tokens).T
         if self.output is not None:
             weight_DV = context.cast(self.output)

@@ -14,6 +14,7 @@ from lm.shapes import HiddenBTD
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     'gelu': functools.partial(jax.nn.gelu, approximate=False),
     'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
+    'relu': jax.nn.relu,
     'silu': jax.nn.silu,
 }
 

@@ -58,6 +58,7 @@ class Layer(nnx.Module):
         self.feed_forward = FeedForward(spec, rngs)
         self.feed_forward_norm = Norm(spec)
         self.norm_first = spec.norm_first
+        self.parallel = spec.parallel
 
     def __call__(
         self,
@@ -80,6 +81,10 @@ class Layer(nnx.Module):
         def feed(h_BTD: jax.Array) -> jax.Array:
             return self.feed_forward(h_BTD, context)
 
+        if self.parallel:
+            seen_BTD = context.drop(attend(self.attention_norm(x_BTD)), 0)
+            fed_BTD = context.drop(feed(self.feed_forward_norm(x_BTD)), 2)
+            return context.layout.constrain(x_BTD + seen_BTD + fed_BTD, 'BTD')
         x_BTD = self._residual(x_BTD, self.attention_norm, attend, context, site=0)
         if self.cross_attention_norm is not None:
             x_BTD = self._residual(x_BTD, self.cross_attention_norm, cross, context, site=1)

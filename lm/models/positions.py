@@ -1,4 +1,4 @@
-"""Ways to know the order of tokens: a learned table, rotation, a relative bias."""
+"""Ways to know the order of tokens: a learned table, waves, rotation, a bias by distance."""
 
 import math
 
@@ -15,10 +15,14 @@ from lm.shapes import HiddenBTD
 
 
 class LearnedPositions(nnx.Module):
-    """One vector a place, added to the token's embedding (Devlin et al. 2018, section 3)."""
+    """One vector a place, added to the token's embedding (Devlin et al. 2018, section 3).
+
+    Place p has row p + offset of the table.
+    """
 
     def __init__(self, spec: TransformerSpec, rngs: nnx.Rngs):
-        shape = (spec.config.max_positions, spec.config.d_model)
+        shape = (spec.position_rows, spec.config.d_model)
+        self.offset = spec.positions.offset
         self.table = nnx.Param(spec.init.positions(rngs.params(), shape, jnp.float32), dims='PD')
 
     def __call__(self, positions_BT: Int[jax.Array, 'B T'], context: Context) -> HiddenBTD:
@@ -27,12 +31,23 @@ class LearnedPositions(nnx.Module):
         Raises:
           UserError: rows longer than the table.
         """
-        rows, length = self.table.shape[-2], positions_BT.shape[1]
+        rows, length = self.table.shape[-2] - self.offset, positions_BT.shape[1]
         require(
             length <= rows,
             f'model.max_positions={rows}: rows of {length} tokens are longer; raise it or cut them',
         )
-        return jnp.take(context.table(self.table), positions_BT, axis=0).astype(context.dtype)
+        row_BT = positions_BT + self.offset
+        return jnp.take(context.table(self.table), row_BT, axis=0).astype(context.dtype)
+
+
+def sinusoids(positions_BT: Int[jax.Array, 'B T'], width: int) -> HiddenBTD:
+    """Sine and cosine of place / 10000^(2i / D) at 2i and 2i + 1, fp32 [B, T, D].
+
+    Vaswani et al. 2017, section 3.5.
+    """
+    angle = _angles(positions_BT, frequencies(width, Positions('sinusoidal')))
+    pairs = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+    return pairs.reshape(*positions_BT.shape, width)
 
 
 class RelativePositions(nnx.Module):
@@ -84,25 +99,48 @@ def distance_bucket(
     return side + np.where(distance < exact, distance, np.minimum(far, buckets - 1))
 
 
+def linear_bias(heads: int, length: int) -> Float[jax.Array, 'H T T']:
+    """ALiBi for rows of `length` tokens: minus slope times distance, fp32 [H, T, S].
+
+    Press et al. 2022, section 3. As with `RelativePositions`, the distance is that between places
+    in the row. Seen from both sides, which the paper does not do, it has no sign.
+    """
+    place = jnp.arange(length, dtype=jnp.float32)
+    distance_TS = jnp.abs(place[None, :] - place[:, None])
+    return -jnp.asarray(slopes(heads), jnp.float32)[:, None, None] * distance_TS
+
+
+def slopes(heads: int) -> Float[np.ndarray, ' H']:
+    """A slope a head: 2^(-8 h / H) for the h-th of H heads, from 1, where H is a power of two.
+
+    Of another number, as in the paper's code (`get_slopes`): those of the power of two below, then
+    every second one of the power of two above.
+    """
+    below: int = 2 ** int(math.log2(heads))
+    first = 2.0 ** (-8 / below * np.arange(1, below + 1))
+    return np.concatenate([first, 2.0 ** (-4 / below * np.arange(1, 2 * below, 2))])[:heads]
+
+
 Rotation = tuple[jax.Array, jax.Array]
-"""Cosines and sines of each position's angles, both fp32 [B, T, 1, K / 2]."""
+"""Cosines and sines of each position's angles, both fp32 [B, T, 1, pairs]."""
 
 
-def rotation(
-    positions_BT: Int[jax.Array, 'B T'], head_width: int, positions: Positions
-) -> Rotation:
+def rotation(positions_BT: Int[jax.Array, 'B T'], width: int, positions: Positions) -> Rotation:
     """The angles of rotary embedding: position * frequency of each pair."""
-    frequency = jnp.asarray(frequencies(head_width, positions), jnp.float32)
-    angle = positions_BT[:, :, None, None].astype(jnp.float32) * frequency
+    angle = _angles(positions_BT, frequencies(width, positions))[:, :, None]
     return jnp.cos(angle), jnp.sin(angle)
 
 
-def frequencies(head_width: int, positions: Positions) -> Float[np.ndarray, ' N']:
-    """theta^(-2i / K) for pair i (Su et al. 2021, section 3.4.2), scaled; float64 [K / 2].
+def _angles(positions_BT: jax.Array, frequency: np.ndarray) -> jax.Array:
+    return positions_BT[:, :, None].astype(jnp.float32) * jnp.asarray(frequency, jnp.float32)
+
+
+def frequencies(width: int, positions: Positions) -> Float[np.ndarray, ' N']:
+    """theta^(-2i / width) for pair i (Su et al. 2021, section 3.4.2), scaled; float64.
 
     On the host: devices raise to a power each in their own way.
     """
-    exact = positions.rope_theta ** (-np.arange(0, head_width, 2, dtype=np.float64) / head_width)
+    exact = positions.rope_theta ** (-np.arange(0, width, 2, dtype=np.float64) / width)
     scaling = positions.rope_scaling
     if scaling.kind == 'none':
         return exact
@@ -117,12 +155,13 @@ def frequencies(head_width: int, positions: Positions) -> Float[np.ndarray, ' N'
 
 
 def rotate(x_BTHK: Float[jax.Array, 'B T H K'], turn: Rotation) -> Float[jax.Array, 'B T H K']:
-    """Turns each pair of a head's entries by its position's angle.
+    """Turns each pair of a head's entries by its position's angle; the rest behind them stays.
 
-    Pair i is (x[i], x[i + K/2]), as in the released LLaMA weights for `transformers`; the paper
+    Pair i of n is (x[i], x[i + n]), as in the released LLaMA weights for `transformers`; the paper
     pairs (x[2i], x[2i + 1]), which is the same up to an order of the rows of W_q and W_k.
     """
     cos, sin = turn
-    first, second = jnp.split(x_BTHK.astype(jnp.float32), 2, axis=-1)
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return turned.astype(x_BTHK.dtype)
+    pairs = cos.shape[-1]
+    first, second, rest = jnp.split(x_BTHK.astype(jnp.float32), (pairs, 2 * pairs), axis=-1)
+    parts = [first * cos - second * sin, second * cos + first * sin, rest]
+    return jnp.concatenate(parts, axis=-1).astype(x_BTHK.dtype)

@@ -31,7 +31,7 @@ class Initializer:
         return make(self.deviation)(key, shape, dtype)
 
 
-PositionKind: TypeAlias = Literal['none', 'learned', 'rope', 'relative']
+PositionKind: TypeAlias = Literal['none', 'learned', 'sinusoidal', 'rope', 'relative', 'alibi']
 
 RopeScalingKind: TypeAlias = Literal['none', 'linear', 'llama3']
 
@@ -91,15 +91,22 @@ class Positions:
 
     Attributes:
       kind: `learned` adds a row of a table to each token's embedding (Devlin et al. 2018);
+        `sinusoidal` adds waves of amplitude 1 instead (Vaswani et al. 2017, section 3.5), beside
+        which an embedding of small deviation, not normed, begins faint;
         `rope` rotates queries and keys (Su et al. 2021); `relative` adds a bias to the scores
-        by the distance between query and key (Raffel et al. 2020, section 2.1).
+        by the distance between query and key (Raffel et al. 2020, section 2.1); `alibi` takes
+        from them that distance times a slope of the head's (Press et al. 2022, section 3).
+      offset: rows of the learned table that come before the first place's and are never read.
       rope_theta: base of the rotation's wavelengths.
+      rope_share: share of each head that is turned, from its beginning.
       rope_scaling: how they are stretched for longer rows.
       buckets, max_distance: of the relative bias; larger distances share the last bucket.
     """
 
     kind: PositionKind
+    offset: int = 0
     rope_theta: float = 10_000.0
+    rope_share: float = 1.0
     rope_scaling: RopeScaling = RopeScaling()
     buckets: int = 32
     max_distance: int = 128
@@ -117,6 +124,8 @@ class TransformerSpec:
       norm_eps: added to the variance.
       norm_first: a sublayer reads a normed stream, and a norm closes the stack (pre-norm);
         otherwise the norm follows each residual sum (post-norm).
+      parallel: attention and feed-forward read the same stream, each by its own norm, and both
+        are added to it (Wang and Komatsuzaki 2021); of pre-norm layers without cross-attention.
       embedding_norm: the embedding is normed.
       activation: of the feed-forward layer and of the head's transform; `gelu` is exact (erf),
         `gelu_tanh` its tanh approximation (Hendrycks and Gimpel 2016).
@@ -131,6 +140,7 @@ class TransformerSpec:
       head: logits come out; otherwise the model ends at its hidden states.
       head_transform: a dense layer, activation and norm come before the output matrix.
       head_bias: the logits have a bias.
+      head_scale: factor on what the output matrix reads.
       dropout_inside: dropout also inside the feed-forward layer and after the last norm.
     """
 
@@ -140,10 +150,11 @@ class TransformerSpec:
     norm: Literal['layer', 'rms']
     norm_eps: float
     norm_first: bool
-    activation: Literal['gelu', 'gelu_tanh', 'silu']
+    activation: Literal['gelu', 'gelu_tanh', 'relu', 'silu']
     gated: bool
     biases: bool
     tied: bool
+    parallel: bool = False
     embedding_norm: bool = False
     qkv_biases: bool = False
     qk_norm: bool = False
@@ -153,6 +164,7 @@ class TransformerSpec:
     head: bool = True
     head_transform: bool = False
     head_bias: bool = False
+    head_scale: float = 1.0
     dropout_inside: bool = False
 
     def __post_init__(self) -> None:
@@ -161,6 +173,20 @@ class TransformerSpec:
             self.positions.kind != 'rope' or self.config.head_width % 2 == 0,
             f'model.head_dim={self.config.head_width}: rope turns pairs; choose an even width',
         )
+        require(
+            self.positions.kind != 'sinusoidal' or self.config.d_model % 2 == 0,
+            f'model.d_model={self.config.d_model}: sinusoidal positions are pairs; make it even',
+        )
+
+    @property
+    def rotary_width(self) -> int:
+        """Entries of a head that are turned: its share of them, in pairs, and at least one."""
+        return max(2, int(self.config.head_width * self.positions.rope_share) // 2 * 2)
+
+    @property
+    def position_rows(self) -> int:
+        """P, rows of the learned table."""
+        return self.config.max_positions + self.positions.offset
 
     @property
     def feed_forward_width(self) -> int:

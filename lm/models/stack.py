@@ -10,7 +10,13 @@ from lm.models.attention import Pattern
 from lm.models.context import Context
 from lm.models.layers import Layer, run_layers, stacked_layers
 from lm.models.norms import Norm
-from lm.models.positions import LearnedPositions, RelativePositions, rotation
+from lm.models.positions import (
+    LearnedPositions,
+    RelativePositions,
+    linear_bias,
+    rotation,
+    sinusoids,
+)
 from lm.models.spec import TransformerSpec
 from lm.shapes import HiddenBTD, TokensBT
 
@@ -89,6 +95,8 @@ class Stack(nnx.Module):
     def _embed(self, x_BTD: jax.Array, positions_BT: jax.Array, context: Context) -> jax.Array:
         if self.learned_positions is not None:
             x_BTD += self.learned_positions(positions_BT, context)
+        if self.spec.positions.kind == 'sinusoidal':
+            x_BTD += sinusoids(positions_BT, x_BTD.shape[-1]).astype(context.dtype)
         if self.token_types is not None:
             x_BTD += context.cast(self.token_types)[0]
         if self.embedding_norm is not None:
@@ -99,9 +107,10 @@ class Stack(nnx.Module):
         bias_HTS, turn = None, None
         if self.relative_positions is not None:
             bias_HTS = self.relative_positions(segments_BT.shape[1])
+        if self.spec.positions.kind == 'alibi':
+            bias_HTS = linear_bias(self.spec.config.num_heads, segments_BT.shape[1])
         if self.spec.positions.kind == 'rope':
-            head_width = self.spec.config.head_width
-            turn = rotation(positions_BT, head_width, self.spec.positions)
+            turn = rotation(positions_BT, self.spec.rotary_width, self.spec.positions)
         window = self.spec.attention_window
         return Pattern(segments_BT, segments_BT, self.causal, bias_HTS, turn, window)
 

@@ -29,9 +29,9 @@ WIDE_HEAD = 128
 """Width of a head from which on libtpu writes the gradient of its scores in fp32, where heads share
 no keys: otherwise it casts it in the operation that makes it. A TPU's matrix unit is 128 wide."""
 
-ACTIVATION_ARRAYS = {'silu': 4, 'gelu': 4, 'gelu_tanh': 6}
+ACTIVATION_ARRAYS = {'silu': 4, 'gelu': 4, 'gelu_tanh': 6, 'relu': 1}
 """Arrays [B, T, F] kept of an ungated feed-forward layer: hidden states and what the derivative
-of the activation reads. A gate adds two."""
+of the activation reads. A gate adds two, and ReLU a mask of bytes."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,9 @@ def _layer(spec: TransformerSpec, work: Work, side: str, sources: list[str], rem
     hidden = _hidden(spec, work, side)
     if remat == 'dots':
         # The layer's input and the products with weights; of those that write to the residual
-        # stream the last is not read again where the norm comes first.
-        streams = 1 + len(sources) + (not spec.norm_first)
+        # stream the last is not read again where the norm comes first, and none where they are
+        # computed side by side.
+        streams = 1 if spec.parallel else 1 + len(sources) + (not spec.norm_first)
         heads = sum(queries + 2 * k for k in keys)
         return c * (streams * residual + heads + (1 + spec.gated) * hidden)
     sublayers = len(sources) + 1
@@ -173,6 +174,7 @@ def _layer(spec: TransformerSpec, work: Work, side: str, sources: list[str], rem
         total += c * (2 * queries + 2 * k) + (FP32 + c) * _scores(spec, work, side, source)
         total += 3 * FP32 * (queries + k) * spec.qk_norm
     total += c * (ACTIVATION_ARRAYS[spec.activation] + 2 * spec.gated) * hidden
+    total += hidden * (spec.activation == 'relu')
     if spec.config.dropout:
         total += sublayers * residual + spec.dropout_inside * hidden
     return total
@@ -190,14 +192,15 @@ def _scores(spec: TransformerSpec, work: Work, side: str, source: str) -> float:
 
 
 def _ends_of_stack(spec: TransformerSpec, work: Work, side: str) -> float:
-    """Bytes kept of norms and dropout round the layers, and of the relative bias."""
+    """Bytes kept of norms and dropout round the layers, and of the bias by distance."""
     residual = work.positions(side) * spec.config.d_model
     # Outside the loop over layers a compiler that fuses need not keep what a norm computes.
     total = (spec.embedding_norm + spec.norm_first) * residual * _norm_bytes(work)
-    total += spec.norm_first * residual * work.compute
+    # What is handed on: to the decoder, or to a head, whose transform's input `_head` counts.
+    total += (not spec.head_transform) * residual * work.compute
     if spec.config.dropout:
         total += (1 + spec.dropout_inside) * residual * (1 + work.compute)
-    if spec.positions.kind == 'relative':
+    if spec.positions.kind in ('relative', 'alibi'):
         total += FP32 * _scores(spec, work, side, side) / work.rows
     return total
 

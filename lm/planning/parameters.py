@@ -95,7 +95,7 @@ def _sizes(spec: TransformerSpec) -> dict[str, int]:
         'H': config.num_heads,
         'K': config.head_width,
         'L': config.num_layers,
-        'P': config.max_positions,
+        'P': spec.position_rows,
         'R': spec.positions.buckets,
         'V': config.padded_vocab_size,
         'Y': spec.token_types,

@@ -30,6 +30,23 @@ LLAMA = {
     'max_position_embeddings': 128,
     'pad_token_id': PAD,
 }
+GPT_NEOX = {
+    'vocab_size': VOCABULARY,
+    'hidden_size': 32,
+    'num_hidden_layers': 2,
+    'num_attention_heads': 4,
+    'intermediate_size': 56,
+    'max_position_embeddings': 128,
+}
+T5 = {
+    'vocab_size': VOCABULARY,
+    'd_model': 32,
+    'num_layers': 2,
+    'num_heads': 4,
+    'd_kv': 6,
+    'd_ff': 56,
+    'decoder_start_token_id': PAD,
+}
 SIZES: dict[str, dict[str, Any]] = {
     'bert': {
         'vocab_size': VOCABULARY,
@@ -39,6 +56,16 @@ SIZES: dict[str, dict[str, Any]] = {
         'intermediate_size': 56,
         'max_position_embeddings': 48,
         'pad_token_id': None,  # its embedding's gradient would be left out
+    },
+    'roberta': {
+        'vocab_size': VOCABULARY,
+        'hidden_size': 32,
+        'num_hidden_layers': 2,
+        'num_attention_heads': 4,
+        'intermediate_size': 56,
+        'max_position_embeddings': 49,
+        'type_vocab_size': 1,
+        'pad_token_id': PAD,
     },
     'gpt2': {
         'vocab_size': VOCABULARY,
@@ -50,17 +77,33 @@ SIZES: dict[str, dict[str, Any]] = {
         'bos_token_id': 1,
         'eos_token_id': 1,
     },
-    't5': {
+    'bloom': {'vocab_size': VOCABULARY, 'hidden_size': 36, 'n_layer': 2, 'n_head': 6},
+    'gpt_neox': GPT_NEOX,
+    'gpt_neox_in_turn': {
+        **GPT_NEOX,
+        'use_parallel_residual': False,
+        'hidden_act': 'gelu_new',
+        'rope_parameters': {
+            'rope_type': 'default',
+            'partial_rotary_factor': 1.0,
+            'rope_theta': 500.0,
+        },
+        'tie_word_embeddings': True,
+    },
+    'bart': {
         'vocab_size': VOCABULARY,
         'd_model': 32,
-        'num_layers': 2,
-        'num_heads': 4,
-        'd_kv': 6,
-        'd_ff': 56,
-        'feed_forward_proj': 'gated-gelu',
-        'tie_word_embeddings': False,
-        'decoder_start_token_id': PAD,
+        'encoder_layers': 2,
+        'decoder_layers': 2,
+        'encoder_attention_heads': 4,
+        'decoder_attention_heads': 4,
+        'encoder_ffn_dim': 56,
+        'decoder_ffn_dim': 56,
+        'max_position_embeddings': 48,
+        'pad_token_id': PAD,
     },
+    't5': {**T5, 'feed_forward_proj': 'gated-gelu', 'tie_word_embeddings': False},
+    't5_1_0': T5,
     'llama': LLAMA,
     'llama_3_1': {
         **LLAMA,
@@ -87,23 +130,31 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 CLASSES = {
     'bert': 'BertForMaskedLM',
+    'roberta': 'RobertaForMaskedLM',
     'gpt2': 'GPT2LMHeadModel',
+    'bloom': 'BloomForCausalLM',
+    'gpt_neox': 'GPTNeoXForCausalLM',
+    'bart': 'BartForConditionalGeneration',
     't5': 'T5ForConditionalGeneration',
     'llama': 'LlamaForCausalLM',
     'mistral': 'MistralForCausalLM',
     'qwen2': 'Qwen2ForCausalLM',
     'qwen3': 'Qwen3ForCausalLM',
 }
-DECODERS = [name for name in SIZES if name not in ('bert', 't5')]
+
+
+def model_class(name: str) -> Any:
+    """The class of a model of `SIZES`: that of the longest name which its own begins with."""
+    known = max((key for key in CLASSES if name.startswith(key)), key=len)
+    return getattr(transformers, CLASSES[known])
 
 
 def peer(name: str, seed: int = 0, noise: float = 0.1, **changes: Any) -> Any:
     """A model of `SIZES`, in fp32, for evaluation, with noise on every parameter."""
-    model_class = getattr(transformers, CLASSES[name.split('_')[0]])
     torch.manual_seed(seed)
-    config = model_class.config_class(**{**SIZES[name], **changes})
+    config = model_class(name).config_class(**{**SIZES[name], **changes})
     config._attn_implementation = 'eager'
-    model = model_class(config).eval()
+    model = model_class(name)(config).eval()
     if name == 't5':
         # Recent versions tie the head to the embedding, T5 1.1's is its own.
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone() * 0.1)

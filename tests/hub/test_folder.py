@@ -77,6 +77,7 @@ def refusal(folder: Path) -> str:
         ('llama', {'is_encoder_decoder': True}, 'is_encoder_decoder=True is not supported'),
         ('mistral', {'sliding_window': 0}, 'sliding_window=0 is not supported'),
         ('bert', {'hidden_dropout_prob': 1.0}, 'hidden_dropout_prob=1.0 is not supported'),
+        ('roberta', {'pad_token_id': 48}, 'pad_token_id=48 is not supported, only an id from 0'),
         ('llama', {'quantization_config': {'bits': 4}}, "quantization_config={'bits': 4} is an op"),
         ('llama', {'mystery': 1}, 'mystery=1 is an option that this converter does not know'),
         (
@@ -131,14 +132,34 @@ def refusal(folder: Path) -> str:
         ('bert', {'type_vocab_size': 3}, 'type_vocab_size=3 is not supported, only 2'),
         ('bert', {'position_embedding_type': 'relative_key'}, 'only'),
         ('bert', {'is_decoder': True}, 'is_decoder=True is not supported'),
+        ('bloom', {'n_inner': 100}, 'n_inner=100 is not supported, only 144'),
+        (
+            'bloom',
+            {'apply_residual_connection_post_layernorm': True},
+            'apply_residual_connection_post_layernorm=True is not supported',
+        ),
+        ('gpt_neox', {'attention_bias': False}, 'attention_bias=False is not supported'),
+        ('gpt_neox', {'hidden_act': 'relu'}, "hidden_act='relu' is not supported"),
+        (
+            'gpt_neox',
+            {'rope_parameters': None, 'rotary_pct': 0.2},
+            'rotary_pct=0.2 is not supported, only a share that turns pairs of the 8 entries',
+        ),
+        (
+            'gpt_neox',
+            {'rope_parameters': {'rope_type': 'yarn', 'factor': 2.0}},
+            "rope_parameters.rope_type='yarn' is not supported",
+        ),
         ('gpt2', {'activation_function': 'relu'}, "activation_function='relu' is not"),
         ('gpt2', {'scale_attn_by_inverse_layer_idx': True}, 'scale_attn_by_inverse_layer_idx'),
         ('gpt2', {'scale_attn_weights': False}, 'scale_attn_weights=False'),
         ('gpt2', {'add_cross_attention': True}, 'add_cross_attention=True'),
-        ('t5', {'feed_forward_proj': 'relu'}, "feed_forward_proj='relu' is not supported"),
-        ('t5', {'feed_forward_proj': None}, "feed_forward_proj='relu' is not supported"),
+        ('bart', {'scale_embedding': True}, 'scale_embedding=True is not supported'),
+        ('bart', {'decoder_layers': 3}, 'decoder_layers=3 is not supported, only 2'),
+        ('bart', {'normalize_before': True}, 'normalize_before=True is not supported'),
+        ('t5', {'feed_forward_proj': 'gated-silu'}, "feed_forward_proj='gated-silu' is not"),
+        ('t5', {'feed_forward_proj': 'relu'}, "dense_act_fn='gelu_new' is not supported"),
         ('t5', {'num_decoder_layers': 3}, 'num_decoder_layers=3 is not supported, only 2'),
-        ('t5', {'scale_decoder_outputs': True}, 'scale_decoder_outputs=True is not supported'),
     ],
 )
 def test_options_that_are_not_supported(
@@ -181,6 +202,19 @@ Q = 'model.layers.1.self_attn.q_proj.weight'
         ),
         ('bert', {}, {'classifier.weight': torch.zeros(2, 32)}, 'classifier.weight unexpected'),
         (
+            'bart',
+            {},
+            {'final_logits_bias': torch.ones(1, 97)},
+            'final_logits_bias is not zero, and bart here has none',
+        ),
+        (
+            'bart',
+            {},
+            {'final_logits_bias': torch.zeros(1, 96)},
+            'final_logits_bias is [1, 96], by config.json [1, 97]',
+        ),
+        ('t5_1_0', {}, {'lm_head.weight': torch.zeros(97, 32)}, 'lm_head.weight differs from'),
+        (
             't5',
             {},
             {'encoder.embed_tokens.weight': torch.zeros(97, 32)},
@@ -198,6 +232,33 @@ def test_tensors_that_do_not_fit(
     folder = changed(name, keys, tensors)
     message = refusal(folder)
     assert words in message and str(folder) in message
+
+
+def test_bloom_by_the_keys_of_its_release(changed: Callable[..., Path]) -> None:
+    keys = {
+        'n_embed': 36, 'hidden_size': None, 'num_attention_heads': 6, 'n_head': None,
+        'n_inner': None, 'seq_length': 1024, 'offset_alibi': 100, 'skip_bias_add': True,
+        'skip_bias_add_qkv': False, 'masked_softmax_fusion': True, 'bias_dropout_fusion': True,
+        'attention_softmax_in_fp32': True, 'unk_token_id': 0,
+    }  # fmt: skip
+    config = open_folder(changed('bloom', keys)).config
+    assert (config.num_layers, config.d_model, config.num_heads) == (2, 36, 6)
+    assert config.max_positions == 1024
+
+
+def test_bart_by_the_keys_and_tensors_of_its_release(changed: Callable[..., Path]) -> None:
+    keys = {
+        'add_bias_logits': False, 'add_final_layer_norm': False, 'classif_dropout': 0.1,
+        'normalize_before': False, 'normalize_embedding': True, 'num_hidden_layers': 2,
+        'gradient_checkpointing': False, 'no_repeat_ngram_size': 3, 'early_stopping': True,
+    }  # fmt: skip
+    folder = changed('bart', keys, {'final_logits_bias': None})
+    held = safetensors_torch.load_file(folder / 'model.safetensors')
+    bare = {name.removeprefix('model.'): tensor for name, tensor in held.items()}
+    safetensors_torch.save_file(bare, folder / 'model.safetensors')
+    weights = open_folder(folder)
+    table = weights.params()['decoder/learned_positions/table']
+    assert weights.config.max_positions == 48 and table.shape == (50, 32)
 
 
 def test_no_folder_and_no_config(tmp_path: Path) -> None:
@@ -311,6 +372,18 @@ def test_a_t5_whose_head_is_tied(
     params = open_folder(changed('t5', keys, {'lm_head.weight': None})).params()
     assert np.array_equal(params['head/output'].T, params['embedding/tokens'])
     assert 'lm_head.weight begins as a copy of shared.weight' in capsys.readouterr().err
+
+
+def test_a_t5_1_0_by_the_keys_and_tensors_of_its_release(changed: Callable[..., Path]) -> None:
+    # Its config says nothing of activation and head, and one tensor is never read.
+    unsaid = dict.fromkeys((
+        'feed_forward_proj', 'dense_act_fn', 'is_gated_act', 'tie_word_embeddings',
+        'scale_decoder_outputs',
+    ))  # fmt: skip
+    unread = 'decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight'
+    weights = open_folder(changed('t5_1_0', unsaid, {unread: torch.ones(32, 4)}))
+    assert weights.config.options.tie_embeddings and not weights.config.options.gated
+    assert 'head/output' not in weights.params()
 
 
 def test_old_and_new_words_for_the_rotation(changed: Callable[..., Path]) -> None:

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from lm.batch import Batch
+from lm.errors import UserError
 from lm.hub.export import write_model
 from lm.hub.folder import open_folder
 from lm.models.functional import functional
 from lm.precision.policy import POLICIES
+from lm.vocabulary import Vocabulary
 from tests.hub import peers
-from tests.hub.peers import torch, transformers
+from tests.hub.peers import torch
 
 safetensors_torch = pytest.importorskip('safetensors.torch', reason='comes with transformers')
 
@@ -23,8 +26,7 @@ every_peer = pytest.mark.parametrize('name', [*peers.SIZES])
 
 def strictly_loaded(name: str, folder: Path, **how: object) -> object:
     """The model that transformers reads from a folder, which must hold all and nothing else."""
-    model_class = getattr(transformers, peers.CLASSES[name.partition('_')[0]])
-    model, found = model_class.from_pretrained(
+    model, found = peers.model_class(name).from_pretrained(
         folder, output_loading_info=True, attn_implementation='eager', **how
     )
     assert not any(found.values()), found
@@ -42,7 +44,7 @@ def test_the_same_logits_come_back(name: str, tmp_path: Path) -> None:
     assert set(before) == set(after)
     assert all(torch.equal(before[key], after[key]) for key in before)
     tokens = peers.rows(1, 2, 30)
-    decoder = peers.rows(2, 2, 20) if name == 't5' else None
+    decoder = peers.rows(2, 2, 20) if peer.config.is_encoder_decoder else None
     want, got = (peers.logits(m, tokens, np.ones_like(tokens), decoder) for m in (peer, back))
     assert np.array_equal(got, want)
 
@@ -130,3 +132,26 @@ def test_a_model_padded_here_is_written_without_padding(tmp_path: Path) -> None:
     again = open_folder(tmp_path)
     cut = params['head/output'][:, :VOCABULARY]
     assert np.array_equal(again.params()['head/output'], cut)
+
+
+def test_what_roberta_lacks_is_written_as_zeros(tmp_path: Path) -> None:
+    from tests.models.tiny import VOCABULARY, compiled, perturbed, side, tiny
+
+    model = tiny('roberta', num_kv_heads=6, d_model=24)
+    params = perturbed(model)
+    write_model(tmp_path, model.config, params, None, shard_bytes=10**9)
+    back = strictly_loaded('roberta', tmp_path)
+    assert not back.roberta.embeddings.token_type_embeddings.weight.any()
+    tokens = np.arange(1, 13)
+    got = compiled(model.apply)(params, Batch(*side([12], 12, tokens)))[0, :, :VOCABULARY]
+    want = peers.logits(back, tokens[None], np.ones((1, 12), np.int64))[0]
+    assert np.abs(got - want).max() <= 2e-5 * np.abs(want).max()
+
+
+def test_roberta_counts_its_positions_from_the_padding_id(tmp_path: Path) -> None:
+    from tests.models.tiny import perturbed, tiny
+
+    model = tiny('roberta', num_kv_heads=6, d_model=24, options={'position_offset': 2})
+    vocabulary = Vocabulary(37, 0, 1, 2, 3, None, (), ())
+    with pytest.raises(UserError, match='counted from pad_token_id=1, and the padding id of the'):
+        write_model(tmp_path, model.config, perturbed(model), vocabulary, shard_bytes=10**9)

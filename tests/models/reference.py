@@ -25,6 +25,11 @@ def gelu_tanh(x: Array) -> Array:
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
+def relu(x: Array) -> Array:
+    """x where it is positive, else 0."""
+    return np.maximum(x, 0)
+
+
 def silu(x: Array) -> Array:
     """x sigmoid(x)."""
     return x / (1 + np.exp(-x))
@@ -61,6 +66,7 @@ def attention(
     scale: float,
     bias: Array | None = None,
     rope_theta: float | None = None,
+    turned: int | None = None,
 ) -> Array:
     """Vaswani et al. 2017, section 3.2, a head and a query at a time."""
     heads, groups = p['query'].shape[1], p['key'].shape[1]
@@ -71,7 +77,10 @@ def attention(
         if 'query_bias' in p:
             q, k, v = q + p['query_bias'][h], k + p['key_bias'][g], v + p['value_bias'][g]
         if rope_theta is not None:
-            q, k = turn(q, rope_theta), turn(k, rope_theta)
+            q, k = (
+                np.concatenate([turn(x[:, :turned], rope_theta), x[:, turned or len(x[0]) :]], 1)
+                for x in (q, k)
+            )
         for t in range(len(x)):
             end = t + 1 if causal else len(source)
             score = scale * (k[:end] @ q[t])
@@ -117,16 +126,38 @@ def below(params: Tree, prefix: str, layer: int | None = None) -> Tree:
 
 def bert(params: Tree, config: ModelConfig, tokens: Array) -> Array:
     """Devlin et al. 2018: [T] -> [T, V]."""
-    eps, scale = 1e-12, config.head_width**-0.5
     x = params['embedding/tokens'][tokens] + params['encoder/token_types'][0]
     x = x + params['encoder/learned_positions/table'][: len(tokens)]
-    x = layer_norm(x, below(params, 'encoder/embedding_norm'), eps)
+    return masked_head(params, post_norm(params, config, 'encoder', x, 1e-12), 1e-12)
+
+
+def roberta(params: Tree, config: ModelConfig, tokens: Array) -> Array:
+    """Liu et al. 2019, whose padding id is 0 here: [T] -> [T, V]."""
+    x = params['embedding/tokens'][tokens]
+    x = x + params['encoder/learned_positions/table'][1 : 1 + len(tokens)]
+    return masked_head(params, post_norm(params, config, 'encoder', x, 1e-5), 1e-5)
+
+
+def post_norm(
+    params: Tree, config: ModelConfig, side: str, x: Array, eps: float, memory: Array | None = None
+) -> Array:
+    """A norm on the embedding, then layers that norm each sum; a decoder reads `memory`."""
+    scale, causal = config.head_width**-0.5, side == 'decoder'
+    x = layer_norm(x, below(params, f'{side}/embedding_norm'), eps)
     for layer in range(config.num_layers):
-        p = below(params, 'encoder/layers', layer)
-        x = x + attention(x, x, below(p, 'attention'), causal=False, scale=scale)
+        p = below(params, f'{side}/layers', layer)
+        x = x + attention(x, x, below(p, 'attention'), causal=causal, scale=scale)
         x = layer_norm(x, below(p, 'attention_norm'), eps)
+        if memory is not None:
+            x = x + attention(x, memory, below(p, 'cross_attention'), causal=False, scale=scale)
+            x = layer_norm(x, below(p, 'cross_attention_norm'), eps)
         x = x + feed_forward(x, below(p, 'feed_forward'), gelu)
         x = layer_norm(x, below(p, 'feed_forward_norm'), eps)
+    return x
+
+
+def masked_head(params: Tree, x: Array, eps: float) -> Array:
+    """BERT's head for masked tokens: [T, D] -> [T, V]."""
     x = gelu(x @ params['head/transform/weight'] + params['head/transform/bias'])
     x = layer_norm(x, below(params, 'head/transform/norm'), eps)
     return x @ params['embedding/tokens'].T + params['head/bias']
@@ -141,6 +172,36 @@ def gpt2(params: Tree, config: ModelConfig, tokens: Array) -> Array:
         p = below(params, 'decoder/layers', layer)
         h = layer_norm(x, below(p, 'attention_norm'), eps)
         x = x + attention(h, h, below(p, 'attention'), causal=True, scale=scale)
+        h = layer_norm(x, below(p, 'feed_forward_norm'), eps)
+        x = x + feed_forward(h, below(p, 'feed_forward'), gelu_tanh)
+    x = layer_norm(x, below(params, 'decoder/final_norm'), eps)
+    return x @ params['embedding/tokens'].T
+
+
+def alibi(heads: int, length: int) -> Array:
+    """Press et al. 2022, section 3, and the recursion of its code: [H, T, S]."""
+
+    def slopes(n: int) -> list[float]:
+        if math.log2(n).is_integer():
+            start = 2 ** (-(2 ** -(math.log2(n) - 3)))
+            return [start * start**i for i in range(n)]
+        closest = 2 ** math.floor(math.log2(n))
+        return slopes(closest) + slopes(2 * closest)[0::2][: n - closest]
+
+    far = [[-abs(s - t) for s in range(length)] for t in range(length)]
+    return np.array([[[m * d for d in row] for row in far] for m in slopes(heads)])
+
+
+def bloom(params: Tree, config: ModelConfig, tokens: Array) -> Array:
+    """Scao et al. 2022: [T] -> [T, V]."""
+    eps, scale = 1e-5, config.head_width**-0.5
+    bias = alibi(config.num_heads, len(tokens))
+    x = params['embedding/tokens'][tokens]
+    x = layer_norm(x, below(params, 'decoder/embedding_norm'), eps)
+    for layer in range(config.num_layers):
+        p = below(params, 'decoder/layers', layer)
+        h = layer_norm(x, below(p, 'attention_norm'), eps)
+        x = x + attention(h, h, below(p, 'attention'), causal=True, scale=scale, bias=bias)
         h = layer_norm(x, below(p, 'feed_forward_norm'), eps)
         x = x + feed_forward(h, below(p, 'feed_forward'), gelu_tanh)
     x = layer_norm(x, below(params, 'decoder/final_norm'), eps)
@@ -162,10 +223,37 @@ def llama(params: Tree, config: ModelConfig, tokens: Array) -> Array:
     return rms_norm(x, below(params, 'decoder/final_norm'), eps) @ params['head/output']
 
 
+def gpt_neox(params: Tree, config: ModelConfig, tokens: Array) -> Array:
+    """Black et al. 2022: [T] -> [T, V]."""
+    eps, scale = 1e-5, config.head_width**-0.5
+    turned = max(2, config.head_width // 4)
+    x = params['embedding/tokens'][tokens]
+    for layer in range(config.num_layers):
+        p = below(params, 'decoder/layers', layer)
+        h = layer_norm(x, below(p, 'attention_norm'), eps)
+        a = below(p, 'attention')
+        seen = attention(h, h, a, causal=True, scale=scale, rope_theta=10_000.0, turned=turned)
+        h = layer_norm(x, below(p, 'feed_forward_norm'), eps)
+        x = x + seen + feed_forward(h, below(p, 'feed_forward'), gelu)
+    return layer_norm(x, below(params, 'decoder/final_norm'), eps) @ params['head/output']
+
+
+def bart(params: Tree, config: ModelConfig, tokens: Array, decoder_tokens: Array) -> Array:
+    """Lewis et al. 2020: [S], [T] -> [T, V]."""
+
+    def side(name: str, tokens: Array, memory: Array | None) -> Array:
+        x = params['embedding/tokens'][tokens]
+        x = x + params[f'{name}/learned_positions/table'][2 : 2 + len(tokens)]
+        return post_norm(params, config, name, x, 1e-5, memory)
+
+    memory = side('encoder', tokens, None)
+    return side('decoder', decoder_tokens, memory) @ params['embedding/tokens'].T
+
+
 def t5_side(
     params: Tree, config: ModelConfig, side: str, tokens: Array, memory: Array | None
 ) -> Array:
-    """One side of T5 1.1, whose attention is not scaled; the decoder reads `memory`."""
+    """One side of T5, whose attention is not scaled; the decoder reads `memory`."""
     eps, causal = 1e-6, side == 'decoder'
     bias = relative_bias(params[f'{side}/relative_positions/table'], len(tokens), causal=causal)
     x = params['embedding/tokens'][tokens]
@@ -177,12 +265,15 @@ def t5_side(
             h = rms_norm(x, below(p, 'cross_attention_norm'), eps)
             x = x + attention(h, memory, below(p, 'cross_attention'), causal=False, scale=1)
         h = rms_norm(x, below(p, 'feed_forward_norm'), eps)
-        x = x + feed_forward(h, below(p, 'feed_forward'), gelu_tanh)
+        plain = 'feed_forward/gate' not in p
+        x = x + feed_forward(h, below(p, 'feed_forward'), relu if plain else gelu_tanh)
     return rms_norm(x, below(params, f'{side}/final_norm'), eps)
 
 
 def t5(params: Tree, config: ModelConfig, tokens: Array, decoder_tokens: Array) -> Array:
-    """Raffel et al. 2020, release 1.1: [S], [T] -> [T, V]."""
+    """Raffel et al. 2020, release 1.1 or, of a tied model, 1.0: [S], [T] -> [T, V]."""
     memory = t5_side(params, config, 'encoder', tokens, None)
     x = t5_side(params, config, 'decoder', decoder_tokens, memory)
+    if 'head/output' not in params:
+        return x / math.sqrt(config.d_model) @ params['embedding/tokens'].T
     return x @ params['head/output']

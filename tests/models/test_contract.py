@@ -1,6 +1,7 @@
 """What every architecture promises, whatever it is. A new file of architectures joins by itself."""
 
 import functools
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from lm import registry
 from lm.batch import Batch
 from lm.config import load_config
 from lm.models.functional import functional
+from lm.models.spec import PositionKind
 from lm.precision.policy import POLICIES
 from lm.shapes import DIMENSIONS, Params
 from tests.models.tiny import (
@@ -152,7 +154,7 @@ def test_packed_rows_equal_documents_one_by_one(name: str) -> None:
 
 
 @every_architecture
-@pytest.mark.parametrize('kind', ['none', 'learned', 'rope', 'relative'])
+@pytest.mark.parametrize('kind', typing.get_args(PositionKind))
 def test_order_is_known_by_positions_alone(name: str, kind: str) -> None:
     # One layer: a causal stack tells the order by which tokens the earlier positions saw.
     model = tiny(name, num_layers=1, options={'positions': kind})

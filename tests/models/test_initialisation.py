@@ -9,7 +9,9 @@ from lm.batch import Batch
 from lm.errors import UserError
 from lm.layout import Layout
 from lm.models.context import Context
+from lm.models.positions import sinusoids, slopes
 from lm.models.spec import gated_width
+from tests.models.reference import alibi
 from tests.models.tiny import compiled, perturbed, side, tiny
 
 
@@ -29,8 +31,9 @@ def deviations(name: str) -> dict[str, float]:
     return {path: float(np.std(array)) for path, array in params.items()}
 
 
-def test_gpt2_scales_what_writes_to_the_residual_stream() -> None:
-    got = deviations('gpt2')
+@pytest.mark.parametrize('name', ['gpt2', 'bloom'])
+def test_what_writes_to_the_residual_stream_begins_smaller(name: str) -> None:
+    got = deviations(name)
     for path in ('attention/query', 'attention/key', 'attention/value', 'feed_forward/up'):
         assert got[f'decoder/layers/{path}'] == pytest.approx(0.02, rel=0.05)
     for path in ('attention/output', 'feed_forward/down'):
@@ -44,6 +47,25 @@ def test_bert_truncates_at_two_deviations() -> None:
     for path in ('embedding/tokens', 'encoder/layers/feed_forward/up', 'head/transform/weight'):
         assert np.abs(params[path]).max() <= 0.04
         assert np.std(params[path]) > 0.015
+
+
+@pytest.mark.parametrize('name', ['roberta', 'bart'])
+def test_roberta_and_bart_begin_normal(name: str) -> None:
+    got = deviations(name)
+    for path, deviation in got.items():
+        begins = 0.0 if 'norm' in path or path.endswith('bias') else 0.02
+        assert deviation == pytest.approx(begins, rel=0.05), path
+
+
+def test_a_position_has_the_row_that_the_offset_names() -> None:
+    model = tiny('roberta', options={'position_offset': 3})
+    params = perturbed(model)
+    batch = Batch(*side([18], 18, np.arange(18)))
+    assert params['encoder/learned_positions/table'].shape[0] == 21
+    rows = {path: jnp.asarray(array) for path, array in params.items()}
+    rows['encoder/learned_positions/table'] = rows['encoder/learned_positions/table'][3:]
+    plain = tiny('roberta', options={'position_offset': 0})
+    assert (compiled(model.apply)(params, batch) == compiled(plain.apply)(rows, batch)).all()
 
 
 def test_t5_begins_as_mesh_tensorflow() -> None:
@@ -65,6 +87,37 @@ def test_llama_begins_normal_with_small_residual_projections() -> None:
         to_residual = path.endswith(('attention/output', 'feed_forward/down'))
         expected = 0.02 / np.sqrt(8) if to_residual else 0.02
         assert deviation == pytest.approx(0.0 if 'norm' in path else expected, rel=0.05), path
+
+
+def test_sinusoids_are_the_papers() -> None:
+    positions = np.array([[0, 1, 7, 500]], np.int32)
+    got = np.asarray(sinusoids(jnp.asarray(positions), 6))
+    for place, position in enumerate(positions[0]):
+        for i in range(3):
+            angle = position / 10_000 ** (2 * i / 6)
+            assert got[0, place, 2 * i] == pytest.approx(np.sin(angle), abs=1e-4)
+            assert got[0, place, 2 * i + 1] == pytest.approx(np.cos(angle), abs=1e-4)
+
+
+def test_sinusoids_of_an_odd_width_are_refused() -> None:
+    with pytest.raises(UserError, match=r'model.d_model=15: sinusoidal positions are pairs'):
+        tiny('gpt2', d_model=15, options={'positions': 'sinusoidal'})
+
+
+def test_slopes_are_those_of_the_papers_code() -> None:
+    np.testing.assert_allclose(slopes(8), 0.5 ** np.arange(1, 9))
+    np.testing.assert_allclose(slopes(6), [0.25, 0.0625, 0.015625, 0.00390625, 0.5, 0.125])
+    for heads in (1, 3, 12, 16, 25, 112):
+        np.testing.assert_allclose(slopes(heads), -alibi(heads, 2)[:, 0, 1])
+
+
+def test_gpt_neox_begins_small() -> None:
+    got = deviations('gpt_neox')
+    for path, deviation in got.items():
+        to_residual = path.endswith(('attention/output', 'feed_forward/down'))
+        begins = 2 / (4 * np.sqrt(96)) if to_residual else np.sqrt(2 / (5 * 96))
+        empty = 'norm' in path or path.endswith('bias')
+        assert deviation == pytest.approx(0.0 if empty else begins, rel=0.05), path
 
 
 def test_gated_width_is_the_published_one() -> None:

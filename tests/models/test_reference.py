@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lm import registry
 from lm.batch import Batch
 from tests.models import reference
 from tests.models.tiny import VOCABULARY, compiled, packed_batch, perturbed, predicting, side, tiny
@@ -11,10 +12,15 @@ TOLERANCE = 2e-5
 """Of the logits' scale: the largest of them."""
 
 
-@pytest.mark.parametrize('name', ['bert', 'gpt2', 'llama', 't5'])
+T5_1_0 = {'gated': False, 'tie_embeddings': True}
+
+
+@pytest.mark.parametrize(
+    ('name', 'options'), [*((name, {}) for name in registry.names('models')), ('t5', T5_1_0)]
+)
 @pytest.mark.parametrize('kv_heads', [3, 6])
-def test_logits_equal_the_papers_formulas(name: str, kv_heads: int) -> None:
-    model = tiny(name, num_kv_heads=kv_heads)
+def test_logits_equal_the_papers_formulas(name: str, options: dict, kv_heads: int) -> None:
+    model = tiny(name, num_kv_heads=kv_heads, options=options)
     params = perturbed(model)
     batch = packed_batch(model)
     got = np.asarray(compiled(model.apply)(params, batch))[0, :, :VOCABULARY]

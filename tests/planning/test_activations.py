@@ -72,6 +72,7 @@ def residual_bytes(model: Functional, remat: str) -> int:
         ('gpt2', {'dropout': 0.1}),
         ('gpt2', {'scan_layers': False}),
         ('t5', {'dropout': 0.1}),
+        ('t5', {'options': {'gated': False, 'tie_embeddings': True}}),
         ('llama', {'num_kv_heads': 2, 'options': {'qk_norm': True}}),
         ('llama', {'head_dim': 16, 'options': {'positions': 'learned'}}),
     ],

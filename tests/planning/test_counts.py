@@ -66,17 +66,31 @@ def test_published_counts_of_the_shared_table() -> None:
     [
         # Hugging Face's t5-v1_1-base.
         ('t5v11_base', 247_577_856),
+        # Hugging Face's bart-base.
+        ('bart_base', 139_420_416),
+        # Raffel et al. 2020, section 3.1.1: about 220M; Hugging Face's t5-base.
+        ('t5_base', 222_903_552),
         # Zhang et al. 2024: 1.1B; the count of the released weights.
         ('tinyllama_1b', 1_100_048_384),
         # Touvron et al. 2023 (b): 70B; the count of the released weights.
         ('llama_70b', 68_976_648_192),
+        # Biderman et al. 2023, table 1: 85,056,000 without 2 x 50,304 x 768 of embeddings.
+        ('pythia_160m', 162_322_944),
         # Hugging Face's BertForMaskedLM of bert-base-uncased.
         ('bert_base', 109_514_298),
+        # Scao et al. 2022, table 3: 559M; Hugging Face's bloom-560m.
+        ('bloom_560m', 559_214_592),
     ],
 )
 def test_counts_of_released_weights(config_name: str, total: int) -> None:
     config = load_config(config_name).model
     assert count_parameters(functional(config, POLICIES['fp32'])).total == total
+
+
+def test_roberta_base_differs_from_the_published_count_by_token_types() -> None:
+    # 124,697,433 is Hugging Face's RobertaForMaskedLM of roberta-base, with one row of them.
+    got = count_parameters(functional(load_config('roberta_base').model, POLICIES['fp32']))
+    assert got.total + 768 == 124_697_433
 
 
 def test_bert_base_differs_from_the_published_encoder_by_its_head_and_the_pooler() -> None:

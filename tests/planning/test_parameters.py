@@ -1,6 +1,7 @@
 """Parameters in closed form: equal to the built tree, whatever the sizes and options."""
 
 import random
+import typing
 from typing import Any
 
 import pytest
@@ -9,22 +10,35 @@ from lm import registry
 from lm.config import ModelConfig, load_config
 from lm.errors import UserError
 from lm.models.functional import functional
+from lm.models.spec import PositionKind
 from lm.planning.counts import count_parameters
 from lm.planning.parameters import model_shape
 from lm.precision.policy import POLICIES
 
+POSITIONS = [*typing.get_args(PositionKind)]
 CHOICES: dict[str, dict[str, list[Any]]] = {
-    'bert': {'head': [True, False], 'positions': ['none', 'learned', 'rope', 'relative']},
-    'gpt2': {'positions': ['none', 'learned', 'rope', 'relative']},
+    'bert': {'head': [True, False], 'positions': POSITIONS},
+    'gpt2': {'positions': POSITIONS},
+    'gpt_neox': {'positions': POSITIONS, 'tie_embeddings': [True, False]},
     'llama': {
         'qkv_bias': [True, False],
         'qk_norm': [True, False],
         'tie_embeddings': [True, False],
-        'positions': ['none', 'learned', 'rope', 'relative'],
+        'positions': POSITIONS,
     },
+    'roberta': {
+        'head': [True, False],
+        'position_offset': [0, 2],
+        'positions': POSITIONS,
+        'token_types': [0, 1],
+    },
+    'bart': {'positions': POSITIONS},
+    'bloom': {'positions': POSITIONS},
     't5': {
-        'positions': ['none', 'learned', 'rope', 'relative'],
+        'positions': POSITIONS,
         'relative_buckets': [8, 32],
+        'gated': [True, False],
+        'tie_embeddings': [True, False],
     },
 }
 """The options that decide which parameters there are."""
@@ -79,9 +93,10 @@ def test_drawn_models(name: str, seed: int) -> None:
 def test_every_option_that_decides_parameters_is_drawn(name: str) -> None:
     # A new option would slip past `drawn`: it must be listed here as deciding them, or not.
     indifferent = {
-        'attention_window', 'init_std', 'norm_eps', 'relative_max_distance', 'rope_factor',
-        'rope_high_freq_factor', 'rope_low_freq_factor', 'rope_original_positions',
-        'rope_scaling', 'rope_theta', 'scale_residual_init',
+        'activation', 'attention_window', 'init_std', 'norm_eps', 'parallel',
+        'relative_max_distance', 'rope_factor', 'rope_high_freq_factor', 'rope_low_freq_factor',
+        'rope_original_positions', 'rope_scaling', 'rope_share', 'rope_theta',
+        'scale_residual_init',
     }  # fmt: skip
     fields = registry.lookup('models', name, 'model.name').Options.__dataclass_fields__
     assert set(fields) - indifferent == set(CHOICES.get(name, {}))

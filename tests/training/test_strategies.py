@@ -42,6 +42,7 @@ MESHES: dict[str, dict[str, Any]] = {
     },
 }
 FAMILIES = ['gpt2', 'llama', 'bert', 't5']
+WITH_ALIBI = ('zero3_tensor', 'zero3_seq', 'zero3_explicit', 'ring_tensor')
 
 
 @functools.cache
@@ -66,6 +67,8 @@ CASES = [
         for optimizer in registry.names('optimizers')
         for mesh in ('zero1', 'zero2', 'zero3', 'zero3_explicit')
     ),
+    *(pytest.param('bloom', 'sgd_by_leaf', 1, mesh) for mesh in WITH_ALIBI),
+    *(pytest.param(family, 'sgd_by_leaf', 1, 'all') for family in ('gpt_neox', 'bart')),
     # The other optimizer of each: five minutes more.
     *everywhere('gpt2', 'adamw', 2, pytest.mark.slow),
     *everywhere('llama', 'adamw', 2, pytest.mark.slow),

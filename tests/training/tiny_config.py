@@ -12,7 +12,11 @@ from lm.config import (
     TrainConfig,
 )
 
-OBJECTIVES = {'llama': 'clm', 'gpt2': 'clm', 'bert': 'mlm', 't5': 'span_corruption'}
+OBJECTIVES = {
+    **dict.fromkeys(('llama', 'gpt2', 'bloom', 'gpt_neox'), 'clm'),
+    'bert': 'mlm',
+    **dict.fromkeys(('t5', 'bart'), 'span_corruption'),
+}
 
 
 def config(preset: str = '') -> Config:

@@ -8,15 +8,13 @@ from collections.abc import Collection
 from typing import Any
 
 from lm.config import ModelConfig
+from lm.hub.architectures._bert_layers import layers, norm
 from lm.hub.foreign_config import ForeignConfig
 from lm.hub.options import require_head_width, require_one_group, require_option
 from lm.hub.table import Table, Tensor
 from lm.models.architectures.bert import Options
 
 MODEL_TYPES = ('bert',)
-
-_LAYER = 'bert.encoder.layer.{}.'
-_OURS = 'encoder/layers/'
 
 
 def read_config(foreign: ForeignConfig, names: Collection[str]) -> ModelConfig:
@@ -75,16 +73,6 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
 def table(config: ModelConfig) -> Table:
     """Its tensors."""
     options: Options = config.options
-    layer = [
-        *_linear('attention.self.query', '(HK)', 'D', 'attention/query'),
-        *_linear('attention.self.key', '(GK)', 'D', 'attention/key'),
-        *_linear('attention.self.value', '(GK)', 'D', 'attention/value'),
-        *_linear('attention.output.dense', 'D', '(HK)', 'attention/output'),
-        *_norm('attention.output.LayerNorm', 'attention_norm'),
-        *_linear('intermediate.dense', 'F', 'D', 'feed_forward/up'),
-        *_linear('output.dense', 'D', 'F', 'feed_forward/down'),
-        *_norm('output.LayerNorm', 'feed_forward_norm'),
-    ]
     outside = [
         Tensor('bert.embeddings.word_embeddings.weight', 'VD', ('embedding/tokens',)),
         Tensor(
@@ -93,7 +81,7 @@ def table(config: ModelConfig) -> Table:
             ('encoder/learned_positions/table',),
         ),
         Tensor('bert.embeddings.token_type_embeddings.weight', 'YD', ('encoder/token_types',)),
-        *_norm('embeddings.LayerNorm', 'embedding_norm', 'bert.', 'encoder/'),
+        *norm('bert.embeddings.LayerNorm', 'encoder/embedding_norm'),
     ]
     head = [
         Tensor('cls.predictions.bias', 'V', ('head/bias',)),
@@ -101,10 +89,10 @@ def table(config: ModelConfig) -> Table:
             'cls.predictions.transform.dense.weight', 'ED', ('head/transform/weight',), dims='DE'
         ),
         Tensor('cls.predictions.transform.dense.bias', 'D', ('head/transform/bias',)),
-        *_norm('transform.LayerNorm', 'transform/norm', 'cls.predictions.', 'head/'),
+        *norm('cls.predictions.transform.LayerNorm', 'head/transform/norm'),
     ]
     return Table(
-        tensors=(*outside, *layer, *(head if options.head else ())),
+        tensors=(*outside, *layers('bert.'), *(head if options.head else ())),
         prefix='bert.',
         renamed=(
             (r'LayerNorm\.gamma$', 'LayerNorm.weight'),
@@ -120,19 +108,3 @@ def table(config: ModelConfig) -> Table:
             r'cls\.seq_relationship\..*': 'the next-sentence head',
         },
     )
-
-
-def _linear(name: str, out: str, into: str, path: str) -> list[Tensor]:
-    """The weight and bias of a layer's dense map."""
-    return [
-        Tensor(f'{_LAYER}{name}.weight', out + into, (_OURS + path,)),
-        Tensor(f'{_LAYER}{name}.bias', out, (f'{_OURS}{path}_bias',)),
-    ]
-
-
-def _norm(name: str, path: str, before: str = _LAYER, ours: str = _OURS) -> list[Tensor]:
-    """The scale and bias of a norm."""
-    return [
-        Tensor(f'{before}{name}.weight', 'D', (f'{ours}{path}/scale',)),
-        Tensor(f'{before}{name}.bias', 'D', (f'{ours}{path}/bias',)),
-    ]

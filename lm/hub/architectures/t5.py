@@ -1,4 +1,4 @@
-"""T5 1.1 (and mT5, the same architecture): `T5ForConditionalGeneration`."""
+"""T5 1.0 and 1.1 (and mT5, the latter's architecture): `T5ForConditionalGeneration`."""
 
 from collections.abc import Collection
 from typing import Any
@@ -7,37 +7,31 @@ from lm.config import ModelConfig
 from lm.hub.foreign_config import ForeignConfig
 from lm.hub.options import require_one_group, require_option
 from lm.hub.table import Table, Tensor
-from lm.models.architectures.t5 import Options
-from lm.models.spec import gated_width
+from lm.models.architectures.t5 import Options, feed_forward_width
 
 MODEL_TYPES = ('t5', 'mt5')
 
+_ACTIVATIONS = {'relu': 'relu', 'gated-gelu': 'gelu_new'}
+"""Feed-forward layers, and what a file may call their activation besides."""
+_UNREAD = r'decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight'
 _BLOCK = '{side}.block.{{}}.layer.'
 
 
 def read_config(foreign: ForeignConfig, names: Collection[str]) -> ModelConfig:
-    """The model of a `config.json`: T5 1.1's gated GELU and an output matrix of its own.
+    """The model of a `config.json`: of T5 1.0 if its outputs are scaled, else of 1.1.
 
-    Newer versions of transformers tie the output matrix to the embedding and write no copy of it;
-    such a file's embedding is read into both.
+    Newer versions of transformers tie the output matrix to the embedding of 1.1 too and write no
+    copy of it; such a file's embedding is read into both.
     """
     kind = foreign.model_type
     # Unsaid, T5's is 1.0's ReLU and mT5's the gated GELU; and mT5's outputs are never scaled.
+    foreign.only('feed_forward_proj', 'relu' if kind == 't5' else 'gated-gelu', *_ACTIVATIONS)
     activation = foreign.take('feed_forward_proj', str, 'relu' if kind == 't5' else 'gated-gelu')
-    if activation != 'gated-gelu':
-        raise foreign.refusal('feed_forward_proj', activation, "only 'gated-gelu', T5 1.1's")
-    foreign.only('dense_act_fn', 'gelu_new')
-    foreign.only('is_gated_act', True)
+    foreign.only('dense_act_fn', _ACTIVATIONS[activation])
+    foreign.only('is_gated_act', activation == 'gated-gelu')
     foreign.only('is_encoder_decoder', True)
     tied = foreign.take('tie_word_embeddings', bool, True)
-    scaled = foreign.take('scale_decoder_outputs', bool, tied and kind == 't5')
-    if scaled and kind == 't5':
-        key = 'scale_decoder_outputs' if foreign.has('scale_decoder_outputs') else None
-        raise foreign.refusal(
-            key or 'tie_word_embeddings',
-            True,
-            "only an output matrix of its own, as T5 1.1 has, not T5 1.0's scaled embedding",
-        )
+    scaled = foreign.take('scale_decoder_outputs', bool, tied)
     layers = foreign.size('num_layers')
     foreign.only('num_decoder_layers', layers)
     return ModelConfig(
@@ -52,6 +46,8 @@ def read_config(foreign: ForeignConfig, names: Collection[str]) -> ModelConfig:
         dropout=foreign.fraction('dropout_rate', 0.1),
         options=Options(
             norm_eps=foreign.number('layer_norm_epsilon', 1e-6),
+            gated=activation == 'gated-gelu',
+            tie_embeddings=scaled and kind == 't5',
             relative_buckets=foreign.size('relative_attention_num_buckets', 32),
             relative_max_distance=foreign.size('relative_attention_max_distance', 128),
         ),
@@ -68,40 +64,43 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
         'model_type': 't5',
         'd_model': config.d_model,
         'd_kv': config.head_width,
-        'd_ff': config.d_ff or gated_width(config.d_model),
+        'd_ff': config.d_ff or feed_forward_width(config),
         'num_layers': config.num_layers,
         'num_decoder_layers': config.num_layers,
         'num_heads': config.num_heads,
-        'feed_forward_proj': 'gated-gelu',
+        'feed_forward_proj': 'gated-gelu' if options.gated else 'relu',
         'is_encoder_decoder': True,
         'dropout_rate': config.dropout,
         'layer_norm_epsilon': options.norm_eps,
         'n_positions': config.max_positions,
         'relative_attention_num_buckets': options.relative_buckets,
         'relative_attention_max_distance': options.relative_max_distance,
-        'tie_word_embeddings': False,
+        'tie_word_embeddings': options.tie_embeddings,
         'vocab_size': config.tokens,
     }
 
 
 def table(config: ModelConfig) -> Table:
     """Its tensors."""
-    del config
+    options: Options = config.options
+    embedding, tied = 'shared.weight', options.tie_embeddings
+    head = Tensor('lm_head.weight', 'VD', ('head/output',), instead=embedding)
+    copies = ['encoder.embed_tokens.weight', 'decoder.embed_tokens.weight']
+    if tied:
+        copies.append(head.name)
     return Table(
         tensors=(
-            Tensor('shared.weight', 'VD', ('embedding/tokens',)),
-            Tensor('lm_head.weight', 'VD', ('head/output',), instead='shared.weight'),
-            *_side('encoder'),
-            *_side('decoder'),
+            Tensor(embedding, 'VD', ('embedding/tokens',)),
+            *([] if tied else [head]),
+            *_side('encoder', options),
+            *_side('decoder', options),
         ),
-        copies={
-            'encoder.embed_tokens.weight': 'shared.weight',
-            'decoder.embed_tokens.weight': 'shared.weight',
-        },
+        copies=dict.fromkeys(copies, embedding),
+        left_out={_UNREAD: 'a bias of cross-attention, which the released code never reads'},
     )
 
 
-def _side(side: str) -> list[Tensor]:
+def _side(side: str, options: Options) -> list[Tensor]:
     block, ours = _BLOCK.format(side=side), f'{side}/layers/'
     last = 2 if side == 'decoder' else 1
     tensors = [
@@ -113,9 +112,7 @@ def _side(side: str) -> list[Tensor]:
         Tensor(f'{side}.final_layer_norm.weight', 'D', (f'{side}/final_norm/scale',)),
         *_attention(f'{block}0.SelfAttention', f'{ours}attention'),
         _weight(f'{block}0.layer_norm', 'D', f'{ours}attention_norm/scale'),
-        _weight(f'{block}{last}.DenseReluDense.wi_0', 'FD', f'{ours}feed_forward/gate'),
-        _weight(f'{block}{last}.DenseReluDense.wi_1', 'FD', f'{ours}feed_forward/up'),
-        _weight(f'{block}{last}.DenseReluDense.wo', 'DF', f'{ours}feed_forward/down'),
+        *_feed_forward(f'{block}{last}.DenseReluDense', f'{ours}feed_forward', options.gated),
         _weight(f'{block}{last}.layer_norm', 'D', f'{ours}feed_forward_norm/scale'),
     ]
     if side == 'decoder':
@@ -133,6 +130,12 @@ def _attention(name: str, path: str) -> list[Tensor]:
         _weight(f'{name}.v', '(GK)D', f'{path}/value'),
         _weight(f'{name}.o', 'D(HK)', f'{path}/output'),
     ]
+
+
+def _feed_forward(name: str, path: str, gated: bool) -> list[Tensor]:
+    into = {'wi_0': 'gate', 'wi_1': 'up'} if gated else {'wi': 'up'}
+    tensors = [_weight(f'{name}.{theirs}', 'FD', f'{path}/{own}') for theirs, own in into.items()]
+    return [*tensors, _weight(f'{name}.wo', 'DF', f'{path}/down')]
 
 
 def _weight(name: str, axes: str, path: str) -> Tensor:
