@@ -29,6 +29,7 @@ def decode(
     lengths_B: Int[np.ndarray, ' B'],
     *,
     window: int,
+    prefix: bool = False,
     forbidden: list[int],
     ends: list[int],
     sampling: Sampling,
@@ -43,6 +44,7 @@ def decode(
       tokens_BT: int32 rows that begin with at least one given token; the rest is overwritten.
       lengths_B: int32, how many tokens of each row are given.
       window: positions the model sees at most; older tokens are out of its sight.
+      prefix: a decoder sees the given tokens both ways, as it was trained to.
       forbidden: ids that are never chosen.
       ends: ids that end a row; behind one, all of a row is the first of them.
       sampling: how a token is chosen.
@@ -65,12 +67,13 @@ def decode(
         keys_B,
         forward=forward,
         window=min(window, padded),
+        prefix=prefix,
         sampling=sampling,
     )
     return np.asarray(filled_BT)[:, :total]
 
 
-@partial(jax.jit, static_argnames=('forward', 'window', 'sampling'))
+@partial(jax.jit, static_argnames=('forward', 'window', 'prefix', 'sampling'))
 def _decode(
     params: Params,
     source: Batch | None,
@@ -83,6 +86,7 @@ def _decode(
     *,
     forward: Forward,
     window: int,
+    prefix: bool,
     sampling: Sampling,
 ) -> jax.Array:
     def running(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
@@ -95,8 +99,12 @@ def _decode(
         place, tokens_BT, done_B = carry
         start = jnp.maximum(place - window, 0)
         seen_BW = jax.lax.dynamic_slice_in_dim(tokens_BT, start, window, axis=1)
+        reading = _reading(source, seen_BW)
+        if prefix:
+            given_BW = start + jnp.arange(window) < lengths_B[:, None]
+            reading = reading._replace(prefix=given_BW)
         logits_BV = jax.lax.dynamic_index_in_dim(
-            forward(params, _reading(source, seen_BW)), place - 1 - start, axis=1, keepdims=False
+            forward(params, reading), place - 1 - start, axis=1, keepdims=False
         )
         logits_BV = logits_BV.at[:, forbidden].set(-jnp.inf)
         keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys_B, place)

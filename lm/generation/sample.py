@@ -33,7 +33,8 @@ def generate(
     """Continues prompts, or fills their blanks.
 
     A decoder continues a prompt token by token until eos or `max_new_tokens`; past the context
-    the oldest tokens are out of its sight. An encoder-decoder takes the continuation as one more
+    the oldest tokens are out of its sight. One trained as a prefix language model sees the prompt
+    both ways, as its prefix. An encoder-decoder takes the continuation as one more
     blank at the end. With `fill`, each `<mask>` of a prompt is filled: by an encoder with one
     token each, chosen independently; by an encoder-decoder with a span each.
 
@@ -109,6 +110,7 @@ def _continued(
         rows,
         np.full(len(keys_N), len(given), np.int32),
         window=model.context,
+        prefix=model.config.objective.name == 'prefix_lm',
         forbidden=never(model, {vocabulary.eos_id}),
         ends=[vocabulary.eos_id],
         sampling=sampling,

@@ -11,6 +11,7 @@ import pytest
 
 import lm
 from lm.batch import Batch
+from lm.config import ObjectiveConfig
 from lm.errors import UserError
 from lm.generation import decode as decoding
 from lm.generation.language_model import LanguageModel
@@ -210,3 +211,28 @@ def test_refusals_are_one_line(
         lm.generate(model(name), prompts, **settings)
     assert words in str(error.value)
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('name', DECODERS)
+def test_a_prefix_language_model_sees_the_prompt_both_ways(name: str) -> None:
+    # Of one layer the last given token would see the same either way.
+    base = language_model(name, num_layers=2)
+    config = replace(base.config, objective=ObjectiveConfig('prefix_lm'))
+    trained = replace(base, config=config)
+    prompt, new = 'it was so', 5
+    tokens = [V.bos_id, *Letters().encode(prompt)]
+    given = len(tokens)
+    banned = sorted((set(range(12)) | set(range(V.size, 40))) - {V.eos_id})
+    for _ in range(new):
+        seen = np.zeros((1, CONTEXT), np.int32)
+        seen[0, : len(tokens)] = tokens
+        places = np.arange(CONTEXT, dtype=np.int32)[None]
+        batch = Batch(seen, np.ones_like(seen), places, prefix=places < given)
+        logits_V = np.array(base.functional.apply(base.params, batch)[0, len(tokens) - 1])
+        logits_V[banned] = -np.inf
+        tokens.append(int(logits_V.argmax()))
+        if tokens[-1] == V.eos_id:
+            break
+    said = prompt + Letters().decode(tokens[given:])
+    assert lm.generate(trained, [prompt], max_new_tokens=new, temperature=0) == [said]
+    assert lm.generate(base, [prompt], max_new_tokens=new, temperature=0) != [said]
