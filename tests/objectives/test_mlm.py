@@ -155,3 +155,14 @@ def test_a_word_longer_than_the_count_is_chosen_whole() -> None:
     row = packed([[38, 40, 41, 43, 44]], LENGTH)
     assert not objective.example(packed([], LENGTH), np.random.default_rng(0)).loss_weights.any()
     assert objective.example(row, np.random.default_rng(0)).loss_weights[:5].tolist() == [1] * 5
+
+
+@pytest.mark.parametrize('segments', [[[39, 40], [41, 43]], [[39, 40, VOCABULARY.eos_id, 41, 43]]])
+def test_a_word_ends_with_its_segment_and_at_a_special_token(segments: list[list[int]]) -> None:
+    objective = mlm.build(mlm.Options(mask_rate=0.5, whole_words=True), VOCABULARY, LENGTH)
+    row = packed(segments, LENGTH)
+    found = {
+        tuple(row.tokens[objective.example(row, np.random.default_rng(i)).loss_weights > 0])
+        for i in range(20)
+    }
+    assert found == {(39, 40), (41, 43)}
