@@ -29,10 +29,9 @@ from lm.evaluation.bigram import Bigram, Pairs, counted, joined
 from lm.evaluation.heldout import Score, Scorer, build_scorer, score_batches
 from lm.flags import Flags
 from lm.generation.language_model import LanguageModel
-from lm.objectives._objective import Objective
+from lm.objectives._objective import Objective, build_objective
 from lm.training.evaluate import packed_rows
 from lm.training.load import load
-from lm.training.program import build_objective
 
 SEEN = 8
 """Tokens of context that are left to a causal model."""

@@ -61,8 +61,8 @@ def rows_of_step(config: Config, step: int) -> 'list[ShownRow]':
     from lm.data.display import show_row
     from lm.data.pipeline import batches
     from lm.data.prepare import prepare
+    from lm.objectives._objective import build_objective
     from lm.training.evaluate import packed_rows
-    from lm.training.program import build_objective
 
     prepared = prepare(config.data, config.model.vocab_size)
     tokenizer, train = prepared.tokenizer, config.train

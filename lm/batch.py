@@ -44,6 +44,8 @@ class Batch(NamedTuple):
       targets: int32, what it should predict at each position; None where logits are all that
         is wanted.
       loss_weights: float32, what each prediction counts; 0 where nothing is to be predicted.
+      prefix: bool, of `tokens`: which of them all positions of their segment see, also those
+        before them; None: a decoder's positions see nothing behind them.
     """
 
     tokens: Array
@@ -54,6 +56,7 @@ class Batch(NamedTuple):
     decoder_positions: Array | None = None
     targets: Array | None = None
     loss_weights: Array | None = None
+    prefix: Array | None = None
 
 
 def stack(rows: list[Batch]) -> Batch:

@@ -45,13 +45,15 @@ class Layout:
         segments_BS: jax.Array,
         causal: bool,
         window: int | None = None,
+        prefix_BS: jax.Array | None = None,
         bias_HTS: jax.Array | None = None,
         scale: float | None = None,
     ) -> jax.Array:
         """Softmax attention within segments; softmax in fp32.
 
         Query t sees key s where their segment ids are equal and, if causal, s <= t by place in
-        the row. A query with no key to see gets the mean of all values: such rows are padding.
+        the row or s is of its segment's prefix. A query with no key to see gets the mean of all
+        values: such rows are padding.
 
         Args:
           q_BTHK: queries; H is a multiple of G, head h reads group h // (H / G).
@@ -59,6 +61,7 @@ class Layout:
           segments_BT, segments_BS: int32 segment ids of queries and keys.
           causal: hide later keys.
           window: of the keys up to the query's own place only this many, the nearest, are seen.
+          prefix_BS: bool, later keys that are seen although causal; None: none is.
           bias_HTS: added to the scaled scores, [H or 1, T, S].
           scale: factor on the scores; None is 1 / sqrt(K).
 
@@ -67,7 +70,10 @@ class Layout:
         """
         mask_BTS = segments_BT[:, :, None] == segments_BS[:, None, :]
         if causal:
-            mask_BTS &= jnp.tri(q_BTHK.shape[1], k_BSGK.shape[1], dtype=bool)
+            seen_BTS = jnp.tri(q_BTHK.shape[1], k_BSGK.shape[1], dtype=bool)[None]
+            if prefix_BS is not None:
+                seen_BTS |= prefix_BS[:, None, :]
+            mask_BTS &= seen_BTS
         if window is not None:
             mask_BTS &= ~jnp.tri(q_BTHK.shape[1], k_BSGK.shape[1], -window, dtype=bool)
         return jax.nn.dot_product_attention(

@@ -1,6 +1,11 @@
 """The ids with a meaning of their own: what objectives and generation know of a tokenizer."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Int
 
 NUM_SENTINELS = 100
 MODES = ('[R]', '[S]', '[X]')
@@ -17,6 +22,8 @@ class Vocabulary:
       mask_id: of masked language modelling, or None.
       sentinel_ids: `<extra_id_0>` and on, in the order in which span corruption uses them, or none.
       mode_ids: UL2's mode tokens, in the order of `MODES`, or none.
+      pieces: ids to their pieces, as `Tokenizer.pieces` gives them, or None: then every id counts
+        as a word and none as a sentence's end.
     """
 
     size: int
@@ -27,6 +34,9 @@ class Vocabulary:
     mask_id: int | None
     sentinel_ids: tuple[int, ...]
     mode_ids: tuple[int, ...]
+    pieces: Callable[[Iterable[int]], list[str]] | None = field(
+        default=None, compare=False, repr=False
+    )
 
     @property
     def special_ids(self) -> frozenset[int]:
@@ -35,6 +45,57 @@ class Vocabulary:
         return frozenset(
             {self.pad_id, self.bos_id, self.eos_id, *mask, *self.sentinel_ids, *self.mode_ids}
         )
+
+    def begins_word(self, ids: Int[np.ndarray, ' n']) -> Bool[np.ndarray, ' n']:
+        """Which ids begin a word: see `word_starts`; those beyond the vocabulary do not."""
+        return np.append(self._word_starts, False)[np.minimum(ids, self.size)]
+
+    def ends_sentence(self, ids: Int[np.ndarray, ' n']) -> Bool[np.ndarray, ' n']:
+        """Which ids end in a full stop, question or exclamation mark, or one and a closing mark.
+
+        The same within a word (`3.14`) ends none: only where `begins_word` is true of the next.
+        """
+        return np.append(self._sentence_ends, False)[np.minimum(ids, self.size)]
+
+    @cached_property
+    def _word_starts(self) -> np.ndarray:
+        if self.pieces is None:
+            return np.ones(self.size, bool)
+        return word_starts(self.pieces(range(self.size)))
+
+    @cached_property
+    def _sentence_ends(self) -> np.ndarray:
+        if self.pieces is None:
+            return np.zeros(self.size, bool)
+        closed = (piece.rstrip(_SPACES).rstrip(_CLOSING) for piece in self.pieces(range(self.size)))
+        return np.array([piece.endswith(_STOPS) for piece in closed], bool)
+
+
+_SPACES = '\u2581 \t\n\r'
+_CLOSING = '"\'\u2019\u201d)]\u300d'
+_STOPS = ('.', '!', '?', '\u2026', '\u3002', '\uff01', '\uff1f')
+_SPACE_BYTES = ('<0x09>', '<0x0A>', '<0x0D>', '<0x20>')
+
+
+def word_starts(pieces: list[str]) -> Bool[np.ndarray, ' n']:
+    """Which pieces begin a word: those with a space before them, as RoBERTa's code has it.
+
+    A vocabulary that marks what continues a word instead (`##`, as BERT's) is read that way: then
+    all others begin one. So do ideographs and kana, which no spaces set apart.
+    """
+    spaced = np.array([piece.startswith((*_SPACES, *_SPACE_BYTES)) for piece in pieces], bool)
+    inner = np.array([piece.startswith('##') for piece in pieces], bool)
+    if inner.sum() > spaced.sum():
+        return ~inner
+    return spaced | np.array([_is_ideograph(piece[:1]) for piece in pieces], bool)
+
+
+def _is_ideograph(character: str) -> bool:
+    return (
+        '\u3000' <= character <= '\u9fff'
+        or '\uf900' <= character <= '\ufaff'
+        or '\U00020000' <= character <= '\U0003ffff'
+    )
 
 
 def placeholder(size: int) -> Vocabulary:

@@ -26,8 +26,9 @@ class Side(NamedTuple):
 
     Attributes:
       title: `tokens`, or `encoder` and `decoder`.
-      lines: `token`, `segment`, `position` and, where there are targets, `target` and `weight`:
-        a text for every position up to the row's last token.
+      lines: `token`, `segment`, `position`, where a part is seen both ways `prefix` and, where
+        there are targets, `target` and `weight`: a text for every position up to the row's last
+        token.
       padded: positions after those.
     """
 
@@ -55,6 +56,8 @@ def show_row(title: str, row: Batch, documents: Mapping[int, str], pieces: Piece
     arrays = row._asdict()
     reader = {'token': 'tokens', 'segment': 'segment_ids', 'position': 'positions'}
     answer = {'target': 'targets', 'weight': 'loss_weights'} if row.targets is not None else {}
+    if row.prefix is not None:
+        reader['prefix'] = 'prefix'
     if row.decoder_tokens is None:
         sides = [_side('tokens', arrays, reader | answer, pieces)]
     else:
@@ -105,7 +108,7 @@ def _side(title: str, arrays: Mapping[str, Any], fields: Mapping[str, str], piec
         if line in ('token', 'target'):
             lines[line] = [_printable(piece) for piece in pieces(values)]
         else:
-            lines[line] = [f'{value:g}' for value in values]
+            lines[line] = [f'{float(value):g}' for value in values]
     return Side(title, lines, len(segments) - count)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -57,7 +58,8 @@ class JsonTokenizer:
         self._own = max(self._codec.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         known, self.files = _parts(self._codec, files, f'{name}: ')
         self.sha256 = _digest(self.files)
-        self.vocabulary, self.appended = complete(self._own, known, rows, path, words)
+        vocabulary, self.appended = complete(self._own, known, rows, path, words)
+        self.vocabulary = replace(vocabulary, pieces=self.pieces)
         added = self._codec.get_added_tokens_decoder()
         marked = {i for i, token in added.items() if token.special} - {self.vocabulary.unk_id}
         self._special = np.array(sorted(marked | self.vocabulary.special_ids), np.int32)

@@ -9,6 +9,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -67,6 +68,7 @@ class SentencePieceTokenizer:
         self._has_bytes = any(map(self._processor.is_byte, range(len(own))))
         self._words = self.trained_here and not self._has_bytes
         self.vocabulary, self.appended = self._special_ids(own, rows, path, words)
+        self.vocabulary = replace(self.vocabulary, pieces=self.pieces)
         self._literals = self._matched_literals()
         self.lossless = self.decode(self.encode(PROBE)) == PROBE
 

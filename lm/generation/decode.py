@@ -29,6 +29,7 @@ def decode(
     lengths_B: Int[np.ndarray, ' B'],
     *,
     window: int,
+    prefix: int | None = None,
     forbidden: list[int],
     ends: list[int],
     sampling: Sampling,
@@ -43,6 +44,7 @@ def decode(
       tokens_BT: int32 rows that begin with at least one given token; the rest is overwritten.
       lengths_B: int32, how many tokens of each row are given.
       window: positions the model sees at most; older tokens are out of its sight.
+      prefix: so many tokens of each row are seen both ways; None: a decoder was trained without.
       forbidden: ids that are never chosen.
       ends: ids that end a row; behind one, all of a row is the first of them.
       sampling: how a token is chosen.
@@ -63,6 +65,7 @@ def decode(
         jnp.asarray(forbidden, jnp.int32),
         jnp.asarray(ends, jnp.int32),
         keys_B,
+        None if prefix is None else jnp.int32(prefix),
         forward=forward,
         window=min(window, padded),
         sampling=sampling,
@@ -80,6 +83,7 @@ def _decode(
     forbidden: jax.Array,
     ends: jax.Array,
     keys_B: jax.Array,
+    prefix: jax.Array | None,
     *,
     forward: Forward,
     window: int,
@@ -95,8 +99,12 @@ def _decode(
         place, tokens_BT, done_B = carry
         start = jnp.maximum(place - window, 0)
         seen_BW = jax.lax.dynamic_slice_in_dim(tokens_BT, start, window, axis=1)
+        reading = _reading(source, seen_BW)
+        if prefix is not None:
+            prefix_W = start + jnp.arange(window) < prefix
+            reading = reading._replace(prefix=jnp.broadcast_to(prefix_W, seen_BW.shape))
         logits_BV = jax.lax.dynamic_index_in_dim(
-            forward(params, _reading(source, seen_BW)), place - 1 - start, axis=1, keepdims=False
+            forward(params, reading), place - 1 - start, axis=1, keepdims=False
         )
         logits_BV = logits_BV.at[:, forbidden].set(-jnp.inf)
         keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys_B, place)

@@ -25,9 +25,9 @@ def fill_tokens(
     vocabulary = model.tokenizer.vocabulary
     if vocabulary.mask_id is None:
         raise UserError('fill: the tokenizer has no mask token')
-    row = _joined(model, parts, [vocabulary.mask_id] * (len(parts) - 1))
+    row = joined(model, parts, [vocabulary.mask_id] * (len(parts) - 1))
     row = np.concatenate([[vocabulary.bos_id], row, [vocabulary.eos_id]]).astype(np.int32)
-    tokens, segment_ids, _ = _padded(model, row, rows=1)
+    tokens, segment_ids, _ = padded_rows(model, row, rows=1)
     # By mask id alone: text never contains it.
     blanks = np.flatnonzero(row == vocabulary.mask_id)
     logits_BV = model.logits(tokens, segment_ids)[0, blanks]
@@ -50,8 +50,11 @@ def fill_spans(
     max_new_tokens: int,
     sampling: Sampling,
     keys_N: Key[jax.Array, ' N'],
+    before: Sequence[int] = (),
 ) -> list[str]:
     """The parts of a text joined by a span each, decoded as span corruption writes its targets.
+
+    `before` are ids that the encoder reads first.
 
     Raises:
       UserError: the text is longer than the context, or has more blanks than there are sentinels.
@@ -64,7 +67,7 @@ def fill_spans(
             "tokenizer's sentinels"
         )
     sentinels, others = vocabulary.sentinel_ids[:blanks], vocabulary.sentinel_ids[blanks:]
-    source = np.append(_joined(model, parts, sentinels), vocabulary.eos_id)
+    source = np.concatenate([before, joined(model, parts, sentinels), [vocabulary.eos_id]])
     # The decoder begins with the padding id, then the first blank's own sentinel.
     given = np.array([vocabulary.pad_id, sentinels[0]], np.int32)
     rows = np.full((len(keys_N), len(given) + max_new_tokens), vocabulary.eos_id, np.int32)
@@ -72,7 +75,7 @@ def fill_spans(
     out = decode(
         model.forward,
         model.params,
-        Batch(*_padded(model, source, rows=len(keys_N))),
+        Batch(*padded_rows(model, source.astype(np.int32), rows=len(keys_N))),
         rows,
         np.full(len(keys_N), len(given), np.int32),
         window=model.context,
@@ -101,7 +104,7 @@ def require_fits(model: LanguageModel, length: int) -> None:
         )
 
 
-def _joined(model: LanguageModel, parts: Sequence[str], between: Sequence[int]) -> np.ndarray:
+def joined(model: LanguageModel, parts: Sequence[str], between: Sequence[int]) -> np.ndarray:
     """The ids of the parts with one id between each two."""
     pieces = [model.tokenizer.encode(parts[0])]
     for special, part in zip(between, parts[1:], strict=True):
@@ -109,7 +112,7 @@ def _joined(model: LanguageModel, parts: Sequence[str], between: Sequence[int]) 
     return np.concatenate(pieces).astype(np.int32)
 
 
-def _padded(
+def padded_rows(
     model: LanguageModel, tokens: np.ndarray, rows: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tokens, segment ids and positions, int32 [rows, T], of one text as long as is compiled."""

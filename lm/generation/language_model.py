@@ -89,6 +89,11 @@ class LanguageModel:
         return self.config.model.max_positions
 
     @property
+    def fills_blanks(self) -> bool:
+        """Whether it was trained to fill blanks within a text."""
+        return self.functional.family != 'decoder' and self.config.objective.name != 'prefix_lm'
+
+    @property
     def forward(self) -> Forward:
         """Its forward pass."""
         return Forward(self.functional)

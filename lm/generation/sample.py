@@ -7,12 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Key
 
+from lm.batch import Batch
 from lm.config import require
 from lm.errors import UserError
 from lm.generation.decode import decode
-from lm.generation.fill import fill_spans, fill_tokens, never, require_fits
+from lm.generation.fill import (
+    fill_spans,
+    fill_tokens,
+    joined,
+    never,
+    padded_rows,
+    require_fits,
+)
 from lm.generation.language_model import LanguageModel
 from lm.generation.sampling import Sampling
+from lm.vocabulary import MODES
 
 BLANK = '<mask>'
 """What stands for a blank in a text that is to be filled."""
@@ -33,9 +42,12 @@ def generate(
     """Continues prompts, or fills their blanks.
 
     A decoder continues a prompt token by token until eos or `max_new_tokens`; past the context
-    the oldest tokens are out of its sight. An encoder-decoder takes the continuation as one more
-    blank at the end. With `fill`, each `<mask>` of a prompt is filled: by an encoder with one
-    token each, chosen independently; by an encoder-decoder with a span each.
+    the oldest tokens are out of its sight. One trained as a prefix language model or by UL2 sees
+    the prompt both ways, as its prefix. An encoder-decoder takes the continuation as one more blank
+    at the end; a prefix language model's encoder reads the prompt alone. With `fill`, each `<mask>`
+    of a prompt is filled: by an encoder with one token each, chosen independently; by an
+    encoder-decoder with a span each. One trained by denoising says the text from its first blank
+    on anew.
 
     Args:
       model: from `lm.load`.
@@ -69,7 +81,11 @@ def generate(
             texts += fill_tokens(model, prompt.split(BLANK), sampling, keys_N)
         else:
             parts = prompt.split(BLANK) if fill else [prompt, '']
-            texts += fill_spans(model, parts, max_new_tokens, sampling, keys_N)
+            if model.config.objective.name in ('prefix_lm', 'denoising'):
+                texts += _said(model, parts, max_new_tokens, sampling, keys_N)
+            else:
+                before = _mode(model, '[R]' if fill else '[S]')
+                texts += fill_spans(model, parts, max_new_tokens, sampling, keys_N, before)
     return texts
 
 
@@ -77,6 +93,10 @@ def _require_able(model: LanguageModel, prompts: Sequence[str], fill: bool) -> N
     """Raises UserError unless the model's family can do with the prompts what is asked."""
     name, family = model.config.model.name, model.functional.family
     require(family != 'decoder' or not fill, f'fill: a decoder ({name}) only continues text')
+    require(
+        model.fills_blanks or not fill,
+        'fill: a model of objective.name=prefix_lm only continues text',
+    )
     require(
         family != 'encoder' or fill,
         f'an encoder ({name}) does not continue text; give --fill and a prompt with {BLANK}',
@@ -98,7 +118,15 @@ def _continued(
 ) -> list[str]:
     """A decoder's continuations of a prompt, one a key, each with the prompt."""
     vocabulary = model.tokenizer.vocabulary
-    given = np.append([vocabulary.bos_id], model.tokenizer.encode(prompt)).astype(np.int32)
+    text = model.tokenizer.encode(prompt)
+    given, prefix = np.append([vocabulary.bos_id], text), None
+    if model.config.objective.name == 'prefix_lm':
+        prefix = len(given)
+    elif mode := _mode(model, '[S]'):
+        blank = vocabulary.sentinel_ids[:1]
+        given = np.concatenate([mode, text, blank, [vocabulary.eos_id], blank])
+        prefix = len(given) - 1
+    given = given.astype(np.int32)
     require_fits(model, len(given))
     rows = np.full((len(keys_N), len(given) + max_new_tokens), vocabulary.eos_id, np.int32)
     rows[:, : len(given)] = given
@@ -109,9 +137,55 @@ def _continued(
         rows,
         np.full(len(keys_N), len(given), np.int32),
         window=model.context,
+        prefix=prefix,
         forbidden=never(model, {vocabulary.eos_id}),
         ends=[vocabulary.eos_id],
         sampling=sampling,
         keys_B=keys_N,
     )
     return [prompt + model.text_added(given, row[len(given) :]) for row in out]
+
+
+def _said(
+    model: LanguageModel,
+    parts: Sequence[str],
+    max_new_tokens: int,
+    sampling: Sampling,
+    keys_N: Key[jax.Array, ' N'],
+) -> list[str]:
+    """What the decoder of two sides says of a text, from its first blank on, a text a key.
+
+    Of a prefix language model the encoder has read the first part, of denoising all parts with
+    masks between; its decoder says the whole text, of which the first part is given.
+    """
+    vocabulary = model.tokenizer.vocabulary
+    first = joined(model, parts[:1], ())
+    source = np.append([vocabulary.bos_id], first)
+    given = np.array([vocabulary.pad_id], np.int32)
+    if model.config.objective.name == 'denoising':
+        assert vocabulary.mask_id is not None  # or it could not have been trained
+        damaged = joined(model, parts, [vocabulary.mask_id] * (len(parts) - 1))
+        source = np.concatenate([[vocabulary.bos_id], damaged, [vocabulary.eos_id]])
+        given = np.concatenate([given, [vocabulary.bos_id], first]).astype(np.int32)
+    rows = np.full((len(keys_N), len(given) + max_new_tokens), vocabulary.eos_id, np.int32)
+    rows[:, : len(given)] = given
+    out = decode(
+        model.forward,
+        model.params,
+        Batch(*padded_rows(model, source.astype(np.int32), rows=len(keys_N))),
+        rows,
+        np.full(len(keys_N), len(given), np.int32),
+        window=model.context,
+        forbidden=never(model, {vocabulary.eos_id}),
+        ends=[vocabulary.eos_id],
+        sampling=sampling,
+        keys_B=keys_N,
+    )
+    return [parts[0] + model.text_added(first, row[len(given) :]) for row in out]
+
+
+def _mode(model: LanguageModel, mode: str) -> list[int]:
+    """The mode token that the model was trained to read first, if it was."""
+    if model.config.objective.name != 'ul2':
+        return []
+    return [model.tokenizer.vocabulary.mode_ids[MODES.index(mode)]]

@@ -81,6 +81,7 @@ class MeshLayout(Layout):
         segments_BS: jax.Array,
         causal: bool,
         window: int | None = None,
+        prefix_BS: jax.Array | None = None,
         bias_HTS: jax.Array | None = None,
         scale: float | None = None,
     ) -> jax.Array:
@@ -90,7 +91,7 @@ class MeshLayout(Layout):
         if not (self.ring and own_keys and self._divides(q_BTHK)):
             return super().attend(
                 q_BTHK, k_BSGK, v_BSGK, segments_BT=segments_BT, segments_BS=segments_BS,
-                causal=causal, window=window, bias_HTS=bias_HTS, scale=scale,
+                causal=causal, window=window, prefix_BS=prefix_BS, bias_HTS=bias_HTS, scale=scale,
             )  # fmt: skip
         ring = Ring(causal, window, q_BTHK.shape[-1] ** -0.5 if scale is None else scale)
         specs = (
@@ -101,19 +102,24 @@ class MeshLayout(Layout):
         heads = PartitionSpec(specs[0][2], specs[0][1], None)
 
         def local(
-            q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array, bias: jax.Array | None
+            q: jax.Array,
+            k: jax.Array,
+            v: jax.Array,
+            segments: jax.Array,
+            prefix: jax.Array | None,
+            bias: jax.Array | None,
         ) -> jax.Array:
             length = q.shape[1]
             places = jax.lax.axis_index('seq') * length + jnp.arange(length)
-            return ring.attend(q, Block(k, v, segments, places), segments, bias)
+            return ring.attend(q, Block(k, v, segments, places, prefix), segments, bias)
 
         return jax.shard_map(
             local,
             mesh=self.mesh,
-            in_specs=(specs[0], specs[1], specs[1], rows, heads),
+            in_specs=(specs[0], specs[1], specs[1], rows, rows, heads),
             out_specs=specs[0],
             check_vma=False,
-        )(q_BTHK, k_BSGK, v_BSGK, segments_BT, bias_HTS)
+        )(q_BTHK, k_BSGK, v_BSGK, segments_BT, prefix_BS, bias_HTS)
 
     def _divides(self, q_BTHK: jax.Array) -> bool:
         """Whether `seq` splits the positions of a row into two stretches a device."""

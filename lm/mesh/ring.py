@@ -5,7 +5,8 @@ and Gimelshein 2018), so no device holds the keys of a whole row. To run inside 
 
 A causal row is dealt out in pairs of stretches, an early and a late one each (Dubey et al. 2024,
 section 3.3.2), so that at every turn of the ring every device has the same number of scores that
-count, and only these are computed.
+count, and only these are computed. With a bias or a prefix the row stays as it is, and every device
+folds in every block.
 """
 
 from dataclasses import dataclass
@@ -25,15 +26,17 @@ class Block(NamedTuple):
       k_BSGK, v_BSGK: keys and values.
       segments_BS: their segment ids.
       places_S: their places in the whole row.
+      prefix_BS: which of them queries before them see too; None: none.
     """
 
     k_BSGK: jax.Array
     v_BSGK: jax.Array
     segments_BS: jax.Array
     places_S: jax.Array
+    prefix_BS: jax.Array | None = None
 
     def part(self, where: slice) -> 'Block':
-        """The keys of a stretch of places."""
+        """The keys of a stretch of places, without a prefix."""
         return Block(
             self.k_BSGK[:, where],
             self.v_BSGK[:, where],
@@ -88,10 +91,11 @@ class Ring:
         groups = block.k_BSGK.shape[2]
         q_BTGRK = q_BTHK.reshape(*q_BTHK.shape[:2], groups, -1, q_BTHK.shape[3])
         queries = (q_BTGRK, segments_BT, block.places_S)
-        if self.causal and bias_HTS is None:
+        if self.causal and bias_HTS is None and block.prefix_BS is None:
             zigzag = jax.tree.map(partial(_dealt, axis=1), (q_BTGRK, segments_BT))
-            *rows, places_S = block
-            block = Block._make([*(_dealt(x, axis=1) for x in rows), _dealt(places_S, axis=0)])
+            *rows, places_S, prefix_BS = block
+            dealt = [_dealt(x, axis=1) for x in rows]
+            block = Block._make([*dealt, _dealt(places_S, axis=0), prefix_BS])
             folded = self._balanced((*zigzag, block.places_S), block)
             out_BTGRK = _gathered_back(_divided(folded), axis=1)
         else:
@@ -154,7 +158,7 @@ class Ring:
 
         def turn(carry: tuple[Folded, Block], _: None) -> tuple[tuple[Folded, Block], None]:
             folded, block = carry
-            block = Block(*(jax.lax.ppermute(x, AXIS, onward) for x in block))
+            block = jax.tree.map(lambda x: jax.lax.ppermute(x, AXIS, onward), block)
             return (fold(folded, block), block), None
 
         return jax.lax.scan(turn, (folded, block), None, length=ways - 1)[0][0]
@@ -173,7 +177,10 @@ class Ring:
         mask_BTS = segments_BT[:, :, None] == block.segments_BS[:, None, :]
         distance_TS = places_T[:, None] - block.places_S[None, :]
         if self.causal:
-            mask_BTS &= distance_TS >= 0
+            seen_BTS = (distance_TS >= 0)[None]
+            if block.prefix_BS is not None:
+                seen_BTS |= block.prefix_BS[:, None, :]
+            mask_BTS &= seen_BTS
         if self.window is not None:
             mask_BTS &= distance_TS < self.window
         scores_BGRTS = jnp.where(mask_BTS[:, None, None], scores_BGRTS, _HIDDEN)

@@ -24,6 +24,7 @@ class Pattern:
       bias_HTS: added to the scores.
       rotation: turns queries and keys.
       window: a query sees this many places, its own and those before it; None: all.
+      prefix_BS: keys that all queries of their segment see, though causal; None: there is none.
     """
 
     segments_BT: jax.Array
@@ -32,6 +33,7 @@ class Pattern:
     bias_HTS: jax.Array | None = None
     rotation: Rotation | None = None
     window: int | None = None
+    prefix_BS: jax.Array | None = None
 
 
 class Attention(nnx.Module):
@@ -84,6 +86,7 @@ class Attention(nnx.Module):
             segments_BS=pattern.segments_BS,
             causal=pattern.causal,
             window=pattern.window,
+            prefix_BS=pattern.prefix_BS,
             bias_HTS=pattern.bias_HTS,
             scale=self.scale,
         )

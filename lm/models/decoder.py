@@ -1,4 +1,4 @@
-"""The decoder-only model: every position sees what came before it in its segment."""
+"""The decoder-only model: a position sees what came before it in its segment, and the prefix."""
 
 import jax
 from flax import nnx
@@ -37,4 +37,6 @@ class DecoderModel(nnx.Module):
     def hidden(self, batch: Batch, context: Context) -> HiddenBTD:
         """What the head reads, [B, T, D]."""
         x_BTD = self.embedding(batch.tokens, context)
-        return self.decoder(x_BTD, batch.segment_ids, batch.positions, context)
+        return self.decoder(
+            x_BTD, batch.segment_ids, batch.positions, context, prefix_BT=batch.prefix
+        )

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from lm.models.attention import Pattern
 from lm.models.context import Context
@@ -54,6 +54,7 @@ class Stack(nnx.Module):
         context: Context,
         memory_BSD: Float[jax.Array, 'B S D'] | None = None,
         memory_segments_BS: Int[jax.Array | np.ndarray, 'B S'] | None = None,
+        prefix_BT: Bool[jax.Array | np.ndarray, 'B T'] | None = None,
     ) -> HiddenBTD:
         """Hidden states of embedded tokens.
 
@@ -64,10 +65,12 @@ class Stack(nnx.Module):
           context: the forward pass.
           memory_BSD: the encoder's hidden states, for a stack that reads them.
           memory_segments_BS: their segment ids.
+          prefix_BT: the positions that a causal stack's earlier ones see too.
         """
         segments_BT, positions_BT = jnp.asarray(segments_BT), jnp.asarray(positions_BT)
         x_BTD = self._embed(x_BTD, positions_BT, context.part(0))
-        pattern = self._pattern(segments_BT, positions_BT)
+        prefix_BT = None if prefix_BT is None else jnp.asarray(prefix_BT)
+        pattern = self._pattern(segments_BT, positions_BT, prefix_BT)
         memory_pattern = None
         if memory_segments_BS is not None:
             memory_pattern = Pattern(segments_BT, jnp.asarray(memory_segments_BS), causal=False)
@@ -103,7 +106,9 @@ class Stack(nnx.Module):
             x_BTD = self.embedding_norm(x_BTD)
         return context.layout.constrain(context.drop(x_BTD, EMBEDDING_DROPOUT_SITE), 'BTD')
 
-    def _pattern(self, segments_BT: jax.Array, positions_BT: jax.Array) -> Pattern:
+    def _pattern(
+        self, segments_BT: jax.Array, positions_BT: jax.Array, prefix_BT: jax.Array | None
+    ) -> Pattern:
         bias_HTS, turn = None, None
         if self.relative_positions is not None:
             bias_HTS = self.relative_positions(segments_BT.shape[1])
@@ -112,7 +117,7 @@ class Stack(nnx.Module):
         if self.spec.positions.kind == 'rope':
             turn = rotation(positions_BT, self.spec.rotary_width, self.spec.positions)
         window = self.spec.attention_window
-        return Pattern(segments_BT, segments_BT, self.causal, bias_HTS, turn, window)
+        return Pattern(segments_BT, segments_BT, self.causal, bias_HTS, turn, window, prefix_BT)
 
 
 def _token_types(spec: TransformerSpec, rngs: nnx.Rngs) -> nnx.Param:

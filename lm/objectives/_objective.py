@@ -1,11 +1,14 @@
 """What every objective is: a length of raw row, a host half and a device half."""
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from lm import registry
 from lm.batch import Batch, Row
+from lm.config import Config
 from lm.shapes import LogitsBTV, Scalar
+from lm.vocabulary import Vocabulary
 
 
 class Sums(NamedTuple):
@@ -52,6 +55,20 @@ class Objective(Protocol):
 
     def tokens_used(self, batch: Batch) -> int:
         """How many of the raw rows' tokens (overlap not counted twice) the batch still holds."""
+
+
+def build_objective(config: Config, vocabulary: Vocabulary) -> Objective:
+    """What a run learns to predict.
+
+    Raises:
+      UserError: the objective refuses the sequence length or the vocabulary.
+    """
+    member = registry.lookup('objectives', config.objective.name, 'objective.name')
+    given: tuple[Any, ...] = (config.objective.options, vocabulary, config.train.seq_len)
+    if len(member.FAMILIES) > 1:
+        given += (registry.lookup('models', config.model.name, 'model.name').FAMILY,)
+    objective: Objective = member.build(*given)
+    return objective
 
 
 def weighted_cross_entropy(logits_BTV: LogitsBTV, batch: Batch) -> Sums:

@@ -24,13 +24,13 @@ def apportion(
 
 
 def choose_segments(
-    lengths: Integer[np.ndarray, ' k'], most: int, rng: np.random.Generator
+    lengths: Integer[np.ndarray, ' k'], most: int, rng: np.random.Generator, least: int = 2
 ) -> Integer[np.ndarray, ' c']:
-    """Indices, in order, of at most `most` segments of two tokens or more.
+    """Indices, in order, of at most `most` segments of `least` tokens or more.
 
     Where there are more, they are drawn without replacement in proportion to their lengths.
     """
-    long_enough = np.flatnonzero(lengths >= 2)
+    long_enough = np.flatnonzero(lengths >= least)
     if len(long_enough) <= most:
         return long_enough
     shares = lengths[long_enough] / lengths[long_enough].sum()

@@ -1,7 +1,7 @@
 """How long the rows of a run are, and whether axes divide them and its model. No jax."""
 
-from lm import registry
 from lm.config import Config, require
+from lm.objectives._objective import build_objective
 from lm.planning.axes import Axes
 from lm.planning.parameters import ModelShape
 from lm.vocabulary import placeholder
@@ -16,8 +16,7 @@ def side_lengths(config: Config, family: str) -> dict[str, int]:
     if family != 'encoder_decoder':
         return {family: config.train.seq_len}
     vocabulary = placeholder(config.model.tokens)
-    member = registry.lookup('objectives', config.objective.name, 'objective.name')
-    objective = member.build(config.objective.options, vocabulary, config.train.seq_len)
+    objective = build_objective(config, vocabulary)
     return {'encoder': config.train.seq_len, 'decoder': objective.target_len}
 
 

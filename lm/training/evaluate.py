@@ -76,7 +76,7 @@ class HeldOut:
             return
         model = LanguageModel(config, self.program.functional, params, self.prepared.tokenizer)
         prompt, fill = config.eval.sample_prompt, False
-        if self.program.functional.family != 'decoder':
+        if model.fills_blanks:
             prompt, fill = prompt or self._blanked(), True
             prompt = prompt if BLANK in prompt else prompt + BLANK
         [text] = generate(

@@ -18,7 +18,7 @@ from lm.mesh.host_offload import require_host_memory
 from lm.mesh.mesh import MeshLayout
 from lm.mesh.placement import Placement, place
 from lm.models.functional import Functional, functional
-from lm.objectives._objective import Objective
+from lm.objectives._objective import Objective, build_objective
 from lm.precision.policy import POLICIES, Policy, default_policy_name
 from lm.shapes import Dims
 from lm.training.explicit_step import build_explicit_step
@@ -96,17 +96,6 @@ def build_schedule(config: Config) -> optax.Schedule:
     member = registry.lookup('schedules', config.optim.schedule, 'optim.schedule')
     schedule: optax.Schedule = member.build(config.optim, config.train.steps)
     return schedule
-
-
-def build_objective(config: Config, vocabulary: Vocabulary) -> Objective:
-    """What the run learns to predict.
-
-    Raises:
-      UserError: the objective refuses the sequence length.
-    """
-    member = registry.lookup('objectives', config.objective.name, 'objective.name')
-    objective: Objective = member.build(config.objective.options, vocabulary, config.train.seq_len)
-    return objective
 
 
 def build_program(

@@ -11,6 +11,7 @@ import pytest
 
 import lm
 from lm.batch import Batch
+from lm.config import ObjectiveConfig
 from lm.errors import UserError
 from lm.generation import decode as decoding
 from lm.generation.language_model import LanguageModel
@@ -210,3 +211,90 @@ def test_refusals_are_one_line(
         lm.generate(model(name), prompts, **settings)
     assert words in str(error.value)
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('name', DECODERS)
+def test_a_prefix_language_model_sees_the_prompt_both_ways(name: str) -> None:
+    # Of one layer the last given token would see the same either way.
+    base = language_model(name, num_layers=2)
+    config = replace(base.config, objective=ObjectiveConfig('prefix_lm'))
+    trained = replace(base, config=config)
+    prompt, new = 'it was so', 5
+    tokens = [V.bos_id, *Letters().encode(prompt)]
+    given = len(tokens)
+    banned = sorted((set(range(12)) | set(range(V.size, 40))) - {V.eos_id})
+    for _ in range(new):
+        seen = np.zeros((1, CONTEXT), np.int32)
+        seen[0, : len(tokens)] = tokens
+        places = np.arange(CONTEXT, dtype=np.int32)[None]
+        batch = Batch(seen, np.ones_like(seen), places, prefix=places < given)
+        logits_V = np.array(base.functional.apply(base.params, batch)[0, len(tokens) - 1])
+        logits_V[banned] = -np.inf
+        tokens.append(int(logits_V.argmax()))
+        if tokens[-1] == V.eos_id:
+            break
+    said = prompt + Letters().decode(tokens[given:])
+    assert lm.generate(trained, [prompt], max_new_tokens=new, temperature=0) == [said]
+    assert lm.generate(base, [prompt], max_new_tokens=new, temperature=0) != [said]
+
+
+def trained_by(objective: str, name: str) -> LanguageModel:
+    base = language_model(name, num_layers=2)
+    return replace(base, config=replace(base.config, objective=ObjectiveConfig(objective)))
+
+
+def expected(
+    loaded: LanguageModel, source: list[int], given: list[int], new: int, allowed: set[int]
+) -> str:
+    read = np.array([source], np.int32)
+    return Letters().decode(greedy(loaded, given, new, allowed, source=read)[len(given) :])
+
+
+def test_two_sides_of_a_prefix_language_model_continue() -> None:
+    loaded, prompt = trained_by('prefix_lm', 't5'), 'a cat sat'
+    source = [V.bos_id, *Letters().encode(prompt)]
+    said = expected(loaded, source, [V.pad_id], 5, {V.eos_id})
+    assert lm.generate(loaded, [prompt], max_new_tokens=5, temperature=0) == [prompt + said]
+    with pytest.raises(UserError, match='fill: a model of objective.name=prefix_lm only continues'):
+        lm.generate(loaded, ['a <mask>'], fill=True)
+
+
+@pytest.mark.parametrize(('prompt', 'fill'), [('a cat', False), ('a <mask> sat', True)])
+def test_denoising_says_the_text_from_its_first_blank_on(prompt: str, fill: bool) -> None:
+    loaded = trained_by('denoising', 't5')
+    parts = prompt.split('<mask>') if fill else [prompt, '']
+    first, last = (Letters().encode(part).tolist() for part in parts)
+    assert V.mask_id is not None
+    source = [V.bos_id, *first, V.mask_id, *last, V.eos_id]
+    said = expected(loaded, source, [V.pad_id, V.bos_id, *first], 5, {V.eos_id})
+    texts = lm.generate(loaded, [prompt], max_new_tokens=5, temperature=0, fill=fill)
+    assert texts == [parts[0] + said]
+
+
+def test_ul2_continues_behind_its_mode() -> None:
+    loaded, prompt = trained_by('ul2', 't5'), 'a cat sat'
+    blank = V.sentinel_ids[0]
+    source = [V.mode_ids[1], *Letters().encode(prompt), blank, V.eos_id]
+    read = np.array([source], np.int32)
+    answer = greedy(loaded, [V.pad_id, blank], 5, {V.eos_id, *V.sentinel_ids}, source=read)[2:]
+    stops = [i for i, token in enumerate(answer) if token in (V.eos_id, *V.sentinel_ids)]
+    said = Letters().decode(answer[: min(stops, default=len(answer))])
+    assert lm.generate(loaded, [prompt], max_new_tokens=5, temperature=0) == [prompt + said]
+
+
+def test_a_decoder_of_ul2_reads_its_inputs_both_ways() -> None:
+    loaded, prompt, new = trained_by('ul2', 'llama'), 'it was so', 5
+    blank = V.sentinel_ids[0]
+    tokens = [V.mode_ids[1], *Letters().encode(prompt).tolist(), blank, V.eos_id, blank]
+    given = len(tokens)
+    banned = sorted((set(range(12)) | set(range(V.size, 40))) - {V.eos_id})
+    while len(tokens) < given + new and (len(tokens) == given or tokens[-1] != V.eos_id):
+        seen = np.zeros((1, CONTEXT), np.int32)
+        seen[0, : len(tokens)] = tokens
+        places = np.arange(CONTEXT, dtype=np.int32)[None]
+        batch = Batch(seen, np.ones_like(seen), places, prefix=places < given - 1)
+        logits_V = np.array(loaded.functional.apply(loaded.params, batch)[0, len(tokens) - 1])
+        logits_V[banned] = -np.inf
+        tokens.append(int(logits_V.argmax()))
+    said = prompt + Letters().decode(tokens[given:])
+    assert lm.generate(loaded, [prompt], max_new_tokens=new, temperature=0) == [said]

@@ -36,11 +36,13 @@ class Stripping(Letters):
         return super().decode(ids).removeprefix(' ')
 
 
-def language_model(name: str, tokenizer: Letters | None = None) -> LanguageModel:
+def language_model(
+    name: str, tokenizer: Letters | None = None, num_layers: int = 1
+) -> LanguageModel:
     """A model of an architecture with random parameters; its logits differ widely."""
     tokenizer = tokenizer or Letters()
     model = tiny(
-        name, vocab_size=tokenizer.vocabulary.size, max_positions=CONTEXT, num_layers=1,
+        name, vocab_size=tokenizer.vocabulary.size, max_positions=CONTEXT, num_layers=num_layers,
         scan_layers=False,
     )  # fmt: skip
     config: Config = load_config('llama_tiny')

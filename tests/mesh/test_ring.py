@@ -20,6 +20,8 @@ CASES: dict[str, dict[str, Any]] = {
     'both ways': {'causal': False},
     'both ways, biased': {'causal': False, 'bias': True},
     'causal, biased': {'causal': True, 'bias': True, 'scale': 1.0},
+    'prefixes': {'causal': True, 'prefix': True},
+    'prefixes, window': {'causal': True, 'prefix': True, 'window': 5},
 }
 
 
@@ -35,7 +37,13 @@ def inputs(bias: bool) -> list[Any]:
 
 
 def attention(of: Layout, case: dict[str, Any]) -> Any:
-    words = {name: value for name, value in case.items() if name != 'bias'}
+    words = {name: value for name, value in case.items() if name not in ('bias', 'prefix')}
+    if case.get('prefix'):
+        # Of every segment the beginning, as long as chance has it, and of some more than a block.
+        segments = inputs(False)[3]
+        places = np.arange(T) - (segments[:, :, None] == segments[:, None]).argmax(2)
+        cuts = np.random.default_rng(2).integers(1, 12, (8, 4))
+        words['prefix_BS'] = jnp.asarray(places < np.take_along_axis(cuts, segments, axis=1))
 
     def attend(q: Any, k: Any, v: Any, segments: Any, bias: Any) -> jax.Array:
         segments = jnp.asarray(segments)
@@ -68,8 +76,9 @@ def test_outputs_and_gradients(name: str, seq: int, tensor: int) -> None:
         np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
 
 
-def test_keys_go_round_and_are_never_together() -> None:
-    compiled = jax.jit(attention(layout(8), CASES['causal'])).lower(*inputs(False)).compile()
+@pytest.mark.parametrize('name', ['causal', 'prefixes'])
+def test_keys_go_round_and_are_never_together(name: str) -> None:
+    compiled = jax.jit(attention(layout(8), CASES[name])).lower(*inputs(False)).compile()
     kinds = {one.kind for one in collectives(compiled.as_text()) if one.elements > 100}
     assert kinds == {'collective-permute'}
 

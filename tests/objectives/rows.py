@@ -1,6 +1,6 @@
 """A small vocabulary, packed rows over it, and a store of documents in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -9,12 +9,19 @@ from lm.data.store import Store
 from lm.vocabulary import Vocabulary
 
 SIZE = 100
+SPACE = '\u2581'
 
 
 def vocabulary(sentinels: int = 30, size: int = SIZE) -> Vocabulary:
     """Five usual ids, then sentinels, then three modes, then text."""
     first = 5 + sentinels
-    return Vocabulary(size, 0, 1, 2, 3, 4, tuple(range(5, first)), (first, first + 1, first + 2))
+    modes = (first, first + 1, first + 2)
+    return Vocabulary(size, 0, 1, 2, 3, 4, tuple(range(5, first)), modes, pieces)
+
+
+def pieces(ids: Iterable[int]) -> list[str]:
+    """Of every three ids one begins a word; of every seven one ends a sentence, or would."""
+    return [f'{"" if i % 3 else SPACE}p{i}{"" if i % 7 else "."}' for i in ids]
 
 
 VOCABULARY = vocabulary()
@@ -67,5 +74,5 @@ def segment_alone(batch: Batch, segment: int) -> Batch:
 
     own = batch.segment_ids
     other = own if batch.decoder_segment_ids is None else batch.decoder_segment_ids
-    sides = [own] * 3 + [other] * 5
+    sides = [own] * 3 + [other] * 5 + [own]
     return Batch(*(alone(x, ids) for x, ids in zip(batch, sides, strict=True)))

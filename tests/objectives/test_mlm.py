@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lm.batch import Row
 from lm.errors import UserError
 from lm.objectives import mlm
 from tests.objectives.rows import TEXT, VOCABULARY, packed, text_row
@@ -98,3 +99,70 @@ def test_shares_may_add_up_to_all() -> None:
 def test_a_vocabulary_without_mask_is_told_in_a_line() -> None:
     with pytest.raises(UserError, match='^objective.name=mlm: the tokenizer has no mask id'):
         mlm.build(mlm.Options(), replace(VOCABULARY, mask_id=None), LENGTH)
+
+
+def test_thirty_percent_is_an_option() -> None:
+    objective = mlm.build(mlm.Options(mask_rate=0.3), VOCABULARY, LENGTH)
+    row = text_row([LENGTH], LENGTH, boundaries=True)
+    assert objective.example(row, np.random.default_rng(0)).loss_weights.sum() == 29
+
+
+def words_of(row: Row) -> list[list[int]]:
+    """Places of the tokens of each word, found one by one."""
+    words: list[list[int]] = []
+    inside = False
+    for place, token in enumerate(row.tokens.tolist()):
+        ordinary = token not in VOCABULARY.special_ids and row.segment_ids[place] > 0
+        starts = token % 3 == 0 or row.positions[place] == 0 or not inside
+        if ordinary and starts:
+            words.append([])
+        if ordinary:
+            words[-1].append(place)
+        inside = ordinary
+    return words
+
+
+@pytest.mark.parametrize('lengths', [[100], [40, 60], [30, 7, 3]])
+@pytest.mark.parametrize('boundaries', [True, False])
+def test_whole_words_are_chosen_or_none_of_them(lengths: list[int], boundaries: bool) -> None:
+    objective = mlm.build(mlm.Options(mask_rate=0.3, whole_words=True), VOCABULARY, LENGTH)
+    parts = total = 0
+    for seed in range(50):
+        row = text_row(lengths, LENGTH, boundaries, seed=seed)
+        words = words_of(row)
+        chosen = objective.example(row, np.random.default_rng(seed)).loss_weights > 0
+        assert all(len(set(chosen[word])) == 1 for word in words)
+        assert max(map(len, words)) > 2
+        due = round(0.3 * sum(map(len, words)))
+        assert 0 < chosen.sum() <= due
+        total += chosen.sum()
+        parts += due
+    assert total > 0.98 * parts
+
+
+def test_every_word_is_as_likely_as_every_other() -> None:
+    """Words of one token, of which 30 are drawn: chi-square with 99 degrees of freedom."""
+    objective = mlm.build(mlm.Options(mask_rate=0.3, whole_words=True), VOCABULARY, LENGTH)
+    row = packed([[39, 42, 45, 48] * 25], LENGTH)
+    counts = sum(objective.example(row, np.random.default_rng(i)).loss_weights for i in range(1000))
+    assert counts.sum() == 30 * 1000
+    # Drawn without replacement: of each count the variance is 1000 x 0.3 x 0.7.
+    assert ((counts - 300) ** 2 / 210).sum() * 99 / 100 < 148.2  # p = 0.001
+
+
+def test_a_word_longer_than_the_count_is_chosen_whole() -> None:
+    objective = mlm.build(mlm.Options(whole_words=True), VOCABULARY, LENGTH)
+    row = packed([[38, 40, 41, 43, 44]], LENGTH)
+    assert not objective.example(packed([], LENGTH), np.random.default_rng(0)).loss_weights.any()
+    assert objective.example(row, np.random.default_rng(0)).loss_weights[:5].tolist() == [1] * 5
+
+
+@pytest.mark.parametrize('segments', [[[39, 40], [41, 43]], [[39, 40, VOCABULARY.eos_id, 41, 43]]])
+def test_a_word_ends_with_its_segment_and_at_a_special_token(segments: list[list[int]]) -> None:
+    objective = mlm.build(mlm.Options(mask_rate=0.5, whole_words=True), VOCABULARY, LENGTH)
+    row = packed(segments, LENGTH)
+    found = {
+        tuple(row.tokens[objective.example(row, np.random.default_rng(i)).loss_weights > 0])
+        for i in range(20)
+    }
+    assert found == {(39, 40), (41, 43)}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lm import registry
-from tests.training.numerics import OPTIMIZERS, assert_close, batches, initial, program, steps
+from tests.training.numerics import OPTIMIZERS, SGD, assert_close, batches, initial, program, steps
 
 STEPS = 10
 MESHES: dict[str, dict[str, Any]] = {
@@ -96,3 +96,14 @@ def test_gradients_alone_move_every_leaf_by_a_hundredth(family: str) -> None:
         if not path.endswith('key_bias'):
             moved = np.sqrt(np.mean(np.square(after - before[path])))
             assert moved > 0.01 * np.sqrt(np.mean(np.square(before[path]))), path
+
+
+@pytest.mark.parametrize('mesh', ['zero3_seq', 'ring', 'zero3_explicit'])
+def test_a_prefix_is_the_same_on_every_mesh(mesh: str) -> None:
+    given = {**SGD, 'objective.name': 'prefix_lm'}
+    one = program('llama', 1, **given)
+    many = program('llama', 8, 2, **given, **MESHES[mesh])
+    made = batches(one, 2)
+    assert all(np.asarray(batch.prefix).sum() > 8 for batch in made)
+    reference, result = steps(one, made), steps(many, made)
+    assert_close(reference, result)

@@ -1,0 +1,83 @@
+"""Texts taken out of a packed row, and laid into one again."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int, Integer
+
+from lm.batch import Batch
+
+Pair = tuple[np.ndarray, np.ndarray]
+"""What is given of one text, and what is to be said of it."""
+
+
+def segments(segment_ids: Int[np.ndarray, ' R']) -> Integer[np.ndarray, 'k 2']:
+    """Start and length of each segment of a row, in order."""
+    ids, starts, lengths = np.unique(segment_ids, return_index=True, return_counts=True)
+    return np.stack([starts[ids > 0], lengths[ids > 0]], axis=1)
+
+
+def lay(
+    texts: Sequence[np.ndarray], length: int, fill: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Texts one after another in a row of `length`: tokens, segment ids, positions; int32.
+
+    Behind the texts the tokens are `fill`, as a rule the padding id.
+    """
+    tokens = np.full(length, fill, np.int32)
+    segment_ids = np.zeros(length, np.int32)
+    positions = np.zeros(length, np.int32)
+    place = 0
+    for number, text in enumerate(texts, start=1):
+        here = slice(place, place + len(text))
+        tokens[here], segment_ids[here] = text, number
+        positions[here] = np.arange(len(text))
+        place += len(text)
+    assert place <= length, f'{place} tokens do not fit in a row of {length}'
+    return tokens, segment_ids, positions
+
+
+def two_sided(pairs: Sequence[Pair], seq_len: int, target_len: int, pad_id: int) -> Batch:
+    """What is given to the encoder, what is to be said to the decoder, every text a segment."""
+    answers, answer_ids, answer_positions = lay([said for _, said in pairs], target_len, pad_id)
+    # The decoder begins with the padding id, as T5's does.
+    shifted = np.where(answer_positions == 0, pad_id, np.roll(answers, 1))
+    return Batch(
+        *lay([given for given, _ in pairs], seq_len, pad_id),
+        shifted, answer_ids, answer_positions,
+        answers, (answer_ids > 0).astype(np.float32),
+    )  # fmt: skip
+
+
+def one_sided(pairs: Sequence[Pair], seq_len: int, pad_id: int) -> Batch:
+    """What is given as a prefix, and behind it what is to be said, every text a segment.
+
+    A text of n tokens takes n - 1 places, for its last token is a target only.
+    """
+    texts = [np.concatenate(pair) for pair in pairs]
+    tokens, segment_ids, positions = lay([text[:-1] for text in texts], seq_len, pad_id)
+    given, _, _ = lay([np.full(len(t) - 1, len(p[0])) for t, p in zip(texts, pairs, strict=True)],
+                      seq_len, 0)  # fmt: skip
+    return Batch(
+        tokens,
+        segment_ids,
+        positions,
+        targets=lay([text[1:] for text in texts], seq_len, pad_id)[0],
+        loss_weights=((segment_ids > 0) & (positions >= given - 1)).astype(np.float32),
+        prefix=(segment_ids > 0) & (positions < given),
+    )
+
+
+def sides(batch: Batch) -> list[Pair]:
+    """The pairs of one row of a Batch: the inverse of `two_sided` and of `one_sided`."""
+    own = np.asarray(batch.segment_ids)
+    said = own if batch.decoder_segment_ids is None else np.asarray(batch.decoder_segment_ids)
+    given = own > 0 if batch.prefix is None else np.asarray(batch.prefix)
+    told = np.asarray(batch.loss_weights) > 0 if batch.decoder_tokens is None else said > 0
+    return [
+        (
+            np.asarray(batch.tokens)[(own == number) & given],
+            np.asarray(batch.targets)[(said == number) & told],
+        )
+        for number in range(1, int(np.max(own, initial=0)) + 1)
+    ]
