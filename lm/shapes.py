@@ -3,6 +3,7 @@
 Imports no jax, so that what reads only letters starts at once.
 """
 
+import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -45,12 +46,19 @@ MaskBTS: TypeAlias = Bool[Array, '#B T S']
 Scalar: TypeAlias = Float[Array, '']
 
 
+def space_axes(dims: str) -> tuple[tuple[int, ...], ...]:
+    """The axes of each space that a parameter runs between, its layers aside.
+
+    Heads and the width of one are a space together: `LDHK` is of (1,) and (2, 3).
+    """
+    return tuple(tuple(range(*found.span())) for found in re.finditer('HK|GK|[^L]', dims))
+
+
 def is_matrix(dims: str) -> bool:
-    """Whether a parameter is a matrix between two spaces: what decays, what Muon turns.
+    """Whether a parameter is a matrix between two spaces: what decays, what Adafactor factors.
 
     Judged by its letters without `L`: `DHK`, `HKD`, `DF`, `VD`, `PD` are; norms (`D`), biases
     (`HK`, `F`) and the relative-position table (`RH`, a bias on scores) are not. The number of
     axes cannot tell: a stacked bias `LF` has as many as a matrix.
     """
-    spaces = dims.replace('L', '').replace('HK', 'H').replace('GK', 'H')
-    return len(spaces) >= 2 and 'R' not in spaces
+    return len(space_axes(dims)) >= 2 and 'R' not in dims

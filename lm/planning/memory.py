@@ -11,7 +11,7 @@ from typing import Literal
 from lm.planning.activations import Activations, Work, activations
 from lm.planning.axes import Axes
 from lm.planning.parameters import ModelShape
-from lm.planning.recipes import Recipe
+from lm.planning.recipes import Recipe, kept_size
 from lm.shapes import is_matrix
 
 Strategy = Literal['ddp', 'zero1', 'zero2', 'zero3']
@@ -60,22 +60,27 @@ def held(model: ModelShape, axes: Axes) -> Held:
     whole = split = matrices = 0.0
     per_layer = {'encoder': 0.0, 'decoder': 0.0}
     for path, letters in model.dims.items():
-        shape = model.shapes[path].shape
-        own = math.prod(shape)
-        spread = next((i for i, x in enumerate(letters) if x in TENSOR_LETTERS), None)
-        if spread is None or axes.tensor == 1 or shape[spread] % axes.tensor:
-            spread = None
-        else:
-            own //= axes.tensor
-        free = [size for i, size in enumerate(shape) if letters[i] != 'L' and i != spread]
-        divides = is_matrix(letters) and any(size % axes.fsdp == 0 for size in free)
+        own, part = _held_of(letters, model.shapes[path].shape, axes)
         whole += own
-        split += own / axes.fsdp if divides else own
+        split += part
         if is_matrix(letters) and letters.startswith('L'):
             matrices += own
             per_layer[path.partition('/')[0]] += own / model.config.num_layers
     head = model.config.padded_vocab_size * model.config.d_model / axes.tensor
     return Held(whole, split, matrices, head, max(per_layer.values()))
+
+
+def _held_of(letters: str, shape: tuple[int, ...], axes: Axes) -> tuple[float, float]:
+    """Numbers of one array that a device holds: split over `tensor`, and over `fsdp` too."""
+    own = math.prod(shape)
+    spread = next((i for i, x in enumerate(letters) if x in TENSOR_LETTERS), None)
+    if spread is None or axes.tensor == 1 or shape[spread] % axes.tensor:
+        spread = None
+    else:
+        own //= axes.tensor
+    free = [size for i, size in enumerate(shape) if letters[i] != 'L' and i != spread]
+    divides = is_matrix(letters) and any(size % axes.fsdp == 0 for size in free)
+    return own, own / axes.fsdp if divides else own
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,7 @@ def step_memory(
     """
     arrays = held(model, work.axes)
     state = state_memory(arrays, recipe, strategy)
+    state = replace(state, optimizer=_optimizer(model, work.axes, recipe, strategy))
     if offloads:
         state = _offloaded(state, arrays)
     if recipe.temporaries:
@@ -188,6 +194,23 @@ def _offloaded(state: Memory, arrays: Held) -> Memory:
     on_the_way = (arrays.whole - arrays.matrices + arrays.layer) / arrays.whole
     fetched = 2 * state.optimizer * on_the_way
     return replace(state, optimizer=0, fetched=fetched, host_optimizer=state.optimizer)
+
+
+def _optimizer(model: ModelShape, axes: Axes, recipe: Recipe, strategy: Strategy) -> float:
+    """Bytes of the optimizer's arrays: those of a parameter's letters are split as it is.
+
+    Others, Adafactor's rows and columns, are on every device.
+    """
+    if recipe.kept is None:
+        return state_memory(held(model, axes), recipe, strategy).optimizer
+    numbers = 0.0
+    for path, letters in model.dims.items():
+        shape = model.shapes[path].shape
+        whole, split = _held_of(letters, shape, axes)
+        like_it = split if STRATEGIES[strategy] >= 1 else whole
+        for array in recipe.kept(letters):
+            numbers += like_it if array == letters else kept_size(array, letters, shape)
+    return 4 * numbers
 
 
 def _compute_weights(

@@ -35,7 +35,8 @@ def _heading(plan: Plan) -> list[str]:
     sizes = {'replica': axes.replica, 'fsdp': axes.fsdp, 'tensor': axes.tensor, 'seq': axes.seq}
     laid = ' x '.join(f'{name} {size}' for name, size in sizes.items() if size > 1) or 'no axis'
     parts = (
-        f'{recipe.weights} weights + {recipe.gradients} gradients + {recipe.optimizer} optimizer'
+        f'{recipe.weights} weights + {recipe.gradients} gradients + '
+        f'{recipe.optimizer:.3g} optimizer'
     )
     if recipe.cast:
         parts += f' + {recipe.cast} transient cast'
@@ -43,7 +44,7 @@ def _heading(plan: Plan) -> list[str]:
         parts += f' + {recipe.temporaries} activations and temporaries'
     lines = [
         f'{plan.params:,.0f} parameters, devices: {axes.devices} ({laid})',
-        f'{recipe.name}: {parts} = {recipe.total} bytes a parameter ({recipe.source})',
+        f'{recipe.name}: {parts} = {recipe.total:.3g} bytes a parameter ({recipe.source})',
     ]
     if plan.device is not None:
         device = plan.device

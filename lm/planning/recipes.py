@@ -1,9 +1,17 @@
 """How many bytes a parameter takes while it is trained, by recipe. Imports no jax."""
 
+import functools
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from lm import registry
 from lm.config import Config, require
 from lm.errors import did_you_mean
+from lm.planning.parameters import ModelShape, model_shape
+
+Kept = Callable[[str], tuple[str, ...]]
+"""The letters of a parameter -> those of each fp32 array that the optimizer keeps of it."""
 
 
 @dataclass(frozen=True)
@@ -14,20 +22,23 @@ class Recipe:
       name: as `--recipe` takes it.
       weights: the parameter as it lies between steps.
       gradients: its gradient.
-      optimizer: what the optimizer keeps of it, a copy of higher precision too.
+      optimizer: what the optimizer keeps of it, a copy of higher precision too; a mean, where it
+        is not the same of all parameters.
       compute: one number of an activation, or of a weight as a matrix product reads it.
       temporaries: activations and all else, where a rule of thumb counts them by the parameter;
         no stage of ZeRO splits them.
       source: who says so.
+      kept: of which arrays `optimizer` is the mean; None: of no array in particular.
     """
 
     name: str
     weights: int
     gradients: int
-    optimizer: int
+    optimizer: float
     compute: int
     temporaries: int
     source: str
+    kept: Kept | None = None
 
     @property
     def cast(self) -> int:
@@ -35,7 +46,7 @@ class Recipe:
         return self.compute if self.compute != self.weights else 0
 
     @property
-    def total(self) -> int:
+    def total(self) -> float:
         """Bytes a parameter in all, on one device."""
         return self.weights + self.gradients + self.optimizer + self.cast + self.temporaries
 
@@ -50,12 +61,6 @@ RECIPES = {
         Recipe('often_quoted', 4, 4, 8, 4, 64, 'courses on language models; no primary source'),
     )
 }
-
-OPTIMIZER_ARRAYS = {
-    'adamw': lambda options: 2,
-    'sgd': lambda options: 0 if options.momentum is None else 1,
-}
-"""Arrays of a parameter's size that an optimizer keeps, each in the dtype of the parameters."""
 
 
 def find_recipe(name: str) -> Recipe:
@@ -75,11 +80,30 @@ def recipe_of(config: Config) -> Recipe:
       UserError: how much the optimizer keeps is not known here.
     """
     name = config.optim.name
+    member = registry.lookup('optimizers', name, 'optim.name')
     require(
-        name in OPTIMIZER_ARRAYS,
+        hasattr(member, 'kept'),
         f'optim.name={name}: its state is not known in closed form; give a recipe',
     )
-    arrays = OPTIMIZER_ARRAYS[name](config.optim.options)
+    kept = functools.partial(member.kept, config.optim.options)
     compute = 4 if config.precision.policy == 'fp32' else 2
     policy = 'fp32' if compute == 4 else 'bf16_mixed'
-    return Recipe(f'{policy} with {name}', 4, 4, 4 * arrays, compute, 0, 'the config')
+    mean = _mean_kept(model_shape(config.model), kept)
+    return Recipe(f'{policy} with {name}', 4, 4, mean, compute, 0, 'the config', kept)
+
+
+def kept_size(array: str, letters: str, shape: tuple[int, ...]) -> int:
+    """Numbers in an array that an optimizer keeps of a parameter, by the letters of both."""
+    sizes = dict(zip(letters, shape, strict=True))
+    return math.prod(sizes[letter] for letter in array)
+
+
+def _mean_kept(model: ModelShape, kept: Kept) -> float:
+    """Bytes a parameter of the optimizer's arrays, the vocabulary's padding included."""
+    shapes = {path: array.shape for path, array in model.shapes.items()}
+    numbers = sum(
+        kept_size(array, letters, shapes[path])
+        for path, letters in model.dims.items()
+        for array in kept(letters)
+    )
+    return 4 * numbers / sum(map(math.prod, shapes.values()))

@@ -1,9 +1,11 @@
 """The optimizer step by `shard_map`, every collective written out: a second backend, and an oracle.
 
 ZeRO-2 and ZeRO-3 (Rajbhandari et al. 2020, sections 5.2 and 5.3) on the axes replica and fsdp. It
-shares the mathematics with `step.py` (sums, mean, clipping), and none of how arrays are laid.
+shares the mathematics with `step.py` (sums, mean, clipping), and none of how gradients are laid.
+The update alone is outside: an optimizer that looks at whole matrices would see parts of them.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -25,6 +27,7 @@ from lm.training.step import (
     averaged,
     build_gradient_of_sum,
     clipped,
+    laid,
     split_rows,
 )  # fmt: skip
 from lm.training.update import Update
@@ -99,32 +102,37 @@ def build_explicit_step(
                 split += square
         return jax.lax.psum(split, 'fsdp') + whole
 
-    def step(state: State, batch: Batch) -> tuple[State, jax.Array]:
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+    def gradients_of(params: Params, batch: Batch, step: jax.Array) -> tuple[Params, jax.Array]:
+        key = jax.random.fold_in(jax.random.key(seed), step)
         key = jax.random.fold_in(key, jax.lax.axis_index(ROWS))
-        loss, weight, gradients = accumulated(state.params, batch, key)
+        loss, weight, gradients = accumulated(params, batch, key)
         loss, targets = jax.lax.psum((loss, weight), ROWS)
         weight = jnp.maximum(targets, 1)
         gradients = averaged(gradients, weight)
         norm = jnp.sqrt(squares(gradients))
-        gradients = clipped(gradients, norm, clip_norm)
-        params = updated_part(state.params)
+        return clipped(gradients, norm, clip_norm), jnp.stack([loss / weight, norm, targets])
+
+    def whole(params: Params) -> Params:
+        return {path: gathered(x, splits[path]) for path, x in params.items()}
+
+    def mapped(function: Callable[..., Any], into: Any, out: Any) -> Callable[..., Any]:
+        return jax.shard_map(
+            function, mesh=layout.mesh, in_specs=into, out_specs=out, check_vma=False
+        )
+
+    def step(state: State, batch: Batch) -> tuple[State, jax.Array]:
+        lies = {path: sharding.spec for path, sharding in placement.params.items()}
+        rows, all_same = jax.tree.map(lambda _: PartitionSpec(ROWS), batch), PartitionSpec()
+        gradients, told_3 = mapped(gradients_of, (lies, rows, all_same), (splits, all_same))(
+            state.params, batch, state.step
+        )
+        params = laid(state.params, placement.updated)
         params, opt_state = update(gradients, state.opt_state, params)
+        params = laid(params, placement.updated)
         if whole_params:
-            params = {path: gathered(x, splits[path]) for path, x in params.items()}
-        metrics_4 = jnp.stack([loss / weight, norm, jnp.float32(schedule(state.step)), targets])
+            params = mapped(whole, (splits,), lies)(params)
+        loss, norm, targets = told_3
+        metrics_4 = jnp.stack([loss, norm, jnp.float32(schedule(state.step)), targets])
         return State(params, opt_state, state.step + 1), metrics_4
 
-    def mapped(state: State, batch: Batch) -> tuple[State, jax.Array]:
-        lies = (placement.params, placement.state(state.opt_state), layout.replicated)
-        specs = State._make(jax.tree.map(lambda sharding: sharding.spec, lies))
-        rows = jax.tree.map(lambda _: PartitionSpec(ROWS), batch)
-        return jax.shard_map(
-            step,
-            mesh=layout.mesh,
-            in_specs=(specs, rows),
-            out_specs=(specs, PartitionSpec()),
-            check_vma=False,
-        )(state, batch)
-
-    return mapped
+    return step

@@ -1,5 +1,6 @@
-"""Optimizers: a contract for every one by name, AdamW and SGD against float64 NumPy."""
+"""Optimizers: a contract for every one by name, each against its paper in float64 NumPy."""
 
+import math
 from typing import Any
 
 import jax
@@ -12,17 +13,17 @@ from lm import registry
 from lm.config import OptimConfig
 from lm.errors import UserError
 from lm.optim._decay import decays
-from lm.shapes import Dims, Params
+from lm.optim.optimizers import adafactor, muon
+from lm.shapes import Dims, Params, space_axes
 
-DIMS = {'w': 'DF', 'b': 'F', 'layers/w': 'LDF', 'layers/b': 'LF', 'layers/q': 'LDHK'}
-SHAPES = {
-    'w': (3, 4),
-    'b': (4,),
-    'layers/w': (2, 3, 4),
-    'layers/b': (2, 4),
-    'layers/q': (2, 3, 2, 2),
-}
-DECAYED = {'w', 'layers/w', 'layers/q'}
+DIMS = {
+    'w': 'DF', 'b': 'F', 'tokens': 'VD', 'layers/w': 'LDF', 'layers/b': 'LF', 'layers/q': 'LDHK',
+    'layers/o': 'LHKD',
+}  # fmt: skip
+SIZES = {'L': 2, 'D': 3, 'F': 4, 'H': 2, 'K': 2, 'V': 5}
+SHAPES = {path: tuple(SIZES[letter] for letter in letters) for path, letters in DIMS.items()}
+MATRICES = {'w', 'layers/w', 'layers/q', 'layers/o'}
+DECAYED = {*MATRICES, 'tokens'}
 
 every_optimizer = pytest.mark.parametrize('name', registry.names('optimizers'))
 
@@ -117,6 +118,28 @@ def test_stacked_layers_are_updated_as_unrolled_ones(name: str) -> None:
     assert_near(unrolled(stacked), {k: np.asarray(x) for k, x in alone.items()})
 
 
+@every_optimizer
+def test_what_is_kept_of_each_parameter_has_the_letters_told(name: str) -> None:
+    member = registry.lookup('optimizers', name, 'optim.name')
+    state = jax.eval_shape(built(name, rate).init, drawn(0))
+    for path, letters in DIMS.items():
+        shapes = [
+            leaf.shape
+            for keys, leaf in jax.tree_util.tree_leaves_with_path(state)
+            if path in [getattr(key, 'key', None) for key in keys]
+        ]
+        told = member.kept(member.Options(), letters)
+        assert shapes == [tuple(SIZES[letter] for letter in kept) for kept in told], path
+
+
+def test_the_spaces_of_a_parameter() -> None:
+    axes = {
+        'LDF': ((1,), (2,)), 'DHK': ((0,), (1, 2)), 'LHKD': ((1, 2), (3,)), 'LDGK': ((1,), (2, 3)),
+        'DD': ((0,), (1,)), 'LHK': ((1, 2),), 'LD': ((1,),), 'RH': ((0,), (1,)),
+    }  # fmt: skip
+    assert {letters: space_axes(letters) for letters in axes} == axes
+
+
 def test_what_decays() -> None:
     dims = {
         'VD': True, 'DV': True, 'PD': True, 'DF': True, 'LDF': True, 'LFD': True, 'LDHK': True,
@@ -161,9 +184,177 @@ def test_sgd_is_float64_sgd(momentum: float | None) -> None:
     assert kept == (0 if momentum is None else weights) + 1
 
 
+def layers(path: str, x: Any) -> np.ndarray:
+    """The layers of a parameter as float64 matrices or vectors, one if it is not stacked."""
+    own = np.asarray(x, np.float64)[None] if DIMS[path][0] != 'L' else np.asarray(x, np.float64)
+    spaces = space_axes(DIMS[path].removeprefix('L'))
+    return own.reshape(len(own), *(math.prod(own.shape[1 + i] for i in axes) for axes in spaces))
+
+
+def test_lion_is_float64_lion() -> None:
+    """Chen et al. 2023, algorithm 2."""
+    b1, b2, decay, steps = 0.7, 0.9, 0.3, 12
+    want = {k: np.asarray(x, np.float64) for k, x in drawn(0).items()}
+    momentum = {k: np.zeros_like(x) for k, x in want.items()}
+    for t in range(steps):
+        gradients = drawn(100 + t)
+        for k in want:
+            g = np.asarray(gradients[k], np.float64)
+            update = np.sign(b1 * momentum[k] + (1 - b1) * g)
+            momentum[k] = b2 * momentum[k] + (1 - b2) * g
+            want[k] = want[k] - rate(t) * (update + decay * (k in DECAYED) * want[k])
+    optimizer = built('lion', rate, weight_decay=decay, options={'b1': b1, 'b2': b2})
+    assert_near(run(optimizer, drawn(0), steps), want)
+
+
+class PaperAdafactor:
+    """One matrix or vector: Shazeer & Stern 2018, algorithms 4 and 5, with sums as they have them.
+
+    `relative` and the clipping as in algorithm 4 (its alpha_t, and U hat).
+    """
+
+    def __init__(self, shape: tuple[int, ...], eps1: float, eps2: float, d: float, power: float):
+        self.eps1, self.eps2, self.d, self.power, self.t = eps1, eps2, d, power, 0
+        self.rows, self.columns, self.entries = np.zeros(shape[0]), np.zeros(shape[-1]), 0.0
+
+    def update(self, x: np.ndarray, g: np.ndarray) -> np.ndarray:
+        self.t += 1
+        b2 = 1 - self.t**-self.power
+        square = g * g + self.eps1
+        if x.ndim == 2:
+            self.rows = b2 * self.rows + (1 - b2) * square @ np.ones(x.shape[1])
+            self.columns = b2 * self.columns + (1 - b2) * np.ones(x.shape[0]) @ square
+            second = np.outer(self.rows, self.columns) / (np.ones(x.shape[0]) @ self.rows)
+        else:
+            second = self.entries = b2 * self.entries + (1 - b2) * square
+        u = g / np.sqrt(second)
+        u = u / max(1, np.sqrt(np.mean(u * u)) / self.d)
+        return max(self.eps2, np.sqrt(np.mean(x * x))) * u
+
+
+@pytest.mark.parametrize(('clip', 'smallest'), [(1.0, 1e-3), (0.4, 0.9)])
+def test_adafactor_is_float64_adafactor(clip: float, smallest: float) -> None:
+    eps, power, decay, steps = 0.01, 0.6, 0.3, 12
+    start = drawn(0)
+    want = {k: layers(k, x) for k, x in start.items()}
+    of_layers = {
+        k: [PaperAdafactor(one.shape, eps**2, smallest, clip, power) for one in x]
+        for k, x in want.items()
+    }
+    for t in range(steps):
+        gradients = drawn(100 + t)
+        for k, x in want.items():
+            both = zip(of_layers[k], x, layers(k, gradients[k]), strict=True)
+            u = np.stack([paper.update(one, g) for paper, one, g in both])
+            want[k] = x - rate(t) * (u + decay * (k in DECAYED) * x)
+    options = {'decay_power': power, 'clip_rms': clip, 'smallest_rms': smallest}
+    optimizer = built('adafactor', rate, eps=eps, weight_decay=decay, options=options)
+    got = run(optimizer, start, steps)
+    assert_near(got, {k: x.reshape(SHAPES[k]) for k, x in want.items()})
+
+
+@pytest.mark.parametrize('relative', [True, False])
+def test_adafactor_of_a_matrix_is_that_of_optax(relative: bool) -> None:
+    dims = {path: DIMS[path] for path in ('w', 'b')}
+    params = {path: drawn(0)[path] for path in dims}
+    ours = built('adafactor', rate, dims, weight_decay=0.0, eps=1e-15,
+                 options={'relative': relative})  # fmt: skip
+    theirs = optax.adafactor(
+        rate, min_dim_size_to_factor=2, multiply_by_parameter_scale=relative, eps=1e-30
+    )
+    states = [optimizer.init(params) for optimizer in (ours, theirs)]
+    for step in range(5):
+        gradients = {path: drawn(100 + step)[path] for path in dims}
+        one, states[0] = ours.update(gradients, states[0], params)
+        other, states[1] = theirs.update(gradients, states[1], params)
+        assert_near(one, {path: np.asarray(x) for path, x in other.items()})
+        params = optax.apply_updates(params, one)
+
+
+def test_adafactor_keeps_rows_and_columns_of_each_layer() -> None:
+    kept = {
+        'LDF': ('LD', 'LF'), 'LDHK': ('LD', 'LHK'), 'LHKD': ('LHK', 'LD'), 'VD': ('V', 'D'),
+        'PD': ('P', 'D'), 'DD': ('D', 'D'), 'LD': ('LD',), 'LHK': ('LHK',), 'RH': ('RH',),
+    }  # fmt: skip
+    options = adafactor.Options()
+    assert {letters: adafactor.kept(options, letters) for letters in kept} == kept
+
+
+def newton_schulz(g: np.ndarray, eps: float) -> np.ndarray:
+    """Jordan et al. 2024: five steps of 3.4445 X - 4.7750 (X X^T) X + 2.0315 (X X^T)^2 X."""
+    x = g / (np.sqrt(np.sum(g * g)) + eps)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x - 4.7750 * gram @ x + 2.0315 * gram @ gram @ x
+    return x
+
+
+@pytest.mark.parametrize('rms', [None, 0.2])
+@pytest.mark.parametrize('nesterov', [True, False])
+def test_muon_is_float64_muon(rms: float | None, nesterov: bool) -> None:
+    b, eps, decay, steps = 0.8, 1e-6, 0.3, 6
+    start = {k: x for k, x in drawn(0).items() if k in MATRICES}
+    want = {k: layers(k, x) for k, x in start.items()}
+    mean = {k: np.zeros_like(x) for k, x in want.items()}
+    for t in range(1, steps + 1):
+        gradients = drawn(100 + t - 1)
+        for k, x in want.items():
+            g = layers(k, gradients[k])
+            mean[k] = b * mean[k] + (1 - b) * g
+            ahead = mean[k] / (1 - b**t)
+            if nesterov:
+                ahead = b * mean[k] / (1 - b ** (t + 1)) + (1 - b) * g / (1 - b**t)
+            width_in, width_out = x.shape[1:]
+            scale = np.sqrt(max(1, width_out / width_in))
+            if rms is not None:
+                scale = rms * np.sqrt(max(width_in, width_out))
+            u = scale * np.stack([newton_schulz(one, eps) for one in ahead])
+            want[k] = x - rate(t - 1) * (u + decay * x)
+    options = {'momentum': b, 'nesterov': nesterov, 'rms': rms}
+    optimizer = built('muon', rate, eps=eps, weight_decay=decay, options=options)
+    got = run(optimizer, drawn(0), steps)
+    assert_near({k: got[k] for k in want}, {k: x.reshape(SHAPES[k]) for k, x in want.items()})
+
+
+@pytest.mark.parametrize('rms', [None, 0.2])
+def test_muon_of_a_matrix_is_that_of_optax_and_the_rest_is_adamw(rms: float | None) -> None:
+    params = {path: drawn(0)[path] for path in ('w', 'b')}
+    options = {'rms': rms, 'adamw_rate': 0.5, 'adamw_b2': 0.9}
+    ours = built('muon', rate, {'w': 'DF', 'b': 'F'}, weight_decay=0.3, options=options)
+    theirs = optax.contrib.muon(
+        rate, weight_decay=0.3, adam_b2=0.9, adam_learning_rate=lambda step: 0.5 * rate(step),
+        consistent_rms=rms,
+    )  # fmt: skip
+    states = [optimizer.init(params) for optimizer in (ours, theirs)]
+    adamw = built('adamw', lambda step: 0.5 * rate(step), DIMS, weight_decay=0.3,
+                  options={'b2': 0.9})  # fmt: skip
+    for step in range(5):
+        gradients = {path: drawn(100 + step)[path] for path in params}
+        one, states[0] = ours.update(gradients, states[0], params)
+        other, states[1] = theirs.update(gradients, states[1], params)
+        assert_near({'w': one['w']}, {'w': np.asarray(other['w'])})
+        params = optax.apply_updates(params, one)
+    got = run(built('muon', rate, weight_decay=0.3, options=options), drawn(0), 5)
+    want = run(adamw, drawn(0), 5)
+    rest = {*DIMS} - MATRICES
+    assert_near({k: got[k] for k in rest}, {k: np.asarray(want[k]) for k in rest})
+
+
+def test_what_muon_turns() -> None:
+    dims = {
+        'LDF': True, 'LFD': True, 'LDHK': True, 'LHKD': True, 'LDGK': True, 'DD': True, 'VD': False,
+        'DV': False, 'PD': False, 'YD': False, 'LD': False, 'LHK': False, 'RH': False, 'V': False,
+    }  # fmt: skip
+    assert {letters: muon.turns(letters) for letters in dims} == dims
+
+
 @pytest.mark.parametrize(
     ('name', 'options', 'words'),
     [
+        ('adafactor', {'clip_rms': 0.0}, 'optim.options.clip_rms=0.0: must be positive'),
+        ('lion', {'b1': 1.0}, 'optim.options.b1=1.0: must be in [0, 1)'),
+        ('muon', {'momentum': 1.0}, 'optim.options.momentum=1.0: must be in [0, 1)'),
+        ('muon', {'iterations': 0}, 'optim.options.iterations=0: must be positive'),
         ('adamw', {'b1': 1.0}, 'optim.options.b1=1.0: must be in [0, 1)'),
         ('adamw', {'b2': -0.1}, 'optim.options.b2=-0.1: must be in [0, 1)'),
         ('sgd', {'momentum': 1.5}, 'optim.options.momentum=1.5: must be in [0, 1), or none'),
@@ -173,3 +364,8 @@ def test_bad_options(name: str, options: dict[str, float], words: str) -> None:
     with pytest.raises(UserError) as error:
         built(name, rate, options=options)
     assert str(error.value) == words
+
+
+def test_adafactor_refuses_an_epsilon_whose_square_vanishes() -> None:
+    with pytest.raises(UserError, match='optim.eps=1e-25: adafactor squares it; at least 1e-18'):
+        built('adafactor', rate, eps=1e-25)

@@ -36,10 +36,17 @@ def closed_form(name: str, n: int, steps: int, warmup: int, decay: int, final: f
     if name == 'cosine':
         done = (n - warmup) / max(steps - 1 - warmup, 1)
         return PEAK * (final + (1 - final) * (1 + math.cos(math.pi * done)) / 2)
+    if name == 'linear':
+        done = (n - warmup) / max(steps - 1 - warmup, 1)
+        return PEAK * (1 - (1 - final) * done)
+    if name == 'inverse_sqrt':
+        # Vaswani et al. 2017, eq. 3, for the width at which its peak is PEAK.
+        step, width = n + 1, 1 / (PEAK**2 * (warmup + 1))
+        return width**-0.5 * min(step**-0.5, step * (warmup + 1) ** -1.5)
     return PEAK
 
 
-@pytest.mark.parametrize('name', ['constant', 'cosine', 'wsd'])
+@pytest.mark.parametrize('name', ['constant', 'cosine', 'inverse_sqrt', 'linear', 'wsd'])
 @pytest.mark.parametrize('warmup', [0, 1, 7])
 @pytest.mark.parametrize('decay', [1, 2, 12])
 @pytest.mark.parametrize('final', [0.0, 0.1, 1.0])
@@ -50,7 +57,7 @@ def test_every_step(name: str, warmup: int, decay: int, final: float) -> None:
     np.testing.assert_allclose(got, want, rtol=2e-6, atol=1e-7)
     assert got[0] > 0
     assert got.max() == pytest.approx(PEAK)
-    if name != 'constant':
+    if name not in ('constant', 'inverse_sqrt'):
         assert got[-1] == pytest.approx(PEAK * final, abs=1e-7)
 
 
@@ -75,6 +82,7 @@ def test_wsd_decays_over_a_fifth_unless_told() -> None:
 @pytest.mark.parametrize(
     ('name', 'settings', 'words'),
     [
+        ('linear', {'warmup_steps': 30}, 'optim.warmup_steps=30: must be below train.steps=30'),
         ('cosine', {'warmup_steps': 30}, 'optim.warmup_steps=30: must be below train.steps=30'),
         ('wsd', {'warmup_steps': 25}, 'optim.warmup_steps=25: with a decay of 6 steps'),
         ('wsd', {'warmup_steps': 1, 'decay_steps': 30}, 'optim.warmup_steps=1: with a decay of 30'),

@@ -15,6 +15,8 @@ from lm.config import load_config
 from lm.errors import UserError
 from lm.mesh.rules import Rules
 from lm.models.functional import functional
+from lm.optim.optimizers import sgd
+from lm.planning.activations import Work
 from lm.planning.axes import Axes, lay_out
 from lm.planning.memory import (
     STRATEGIES,
@@ -23,9 +25,11 @@ from lm.planning.memory import (
     held,
     host_bytes_while_saving,
     state_memory,
+    step_memory,
 )
 from lm.planning.parameters import model_shape
-from lm.planning.recipes import OPTIMIZER_ARRAYS, RECIPES, find_recipe, recipe_of
+from lm.planning.recipes import RECIPES, find_recipe, recipe_of
+from lm.planning.rows import side_lengths
 from lm.planning.textbook import rows_that_fill, zero_bytes
 from lm.precision.policy import POLICIES
 from tests.models.tiny import tiny
@@ -91,24 +95,45 @@ def test_eighty_bytes_hold_at_a_batch_of_a_few_rows() -> None:
     assert rows_that_fill('1B') == pytest.approx(64 * params / a_row, rel=0.02)
 
 
+@pytest.mark.parametrize('family', ['bert', 'llama', 't5'])
 @pytest.mark.parametrize('name', registry.names('optimizers'))
-def test_optimizer_state_is_that_of_the_optimizer(name: str) -> None:
+def test_optimizer_state_is_that_of_the_optimizer(name: str, family: str) -> None:
     changes: list[dict[str, Any]] = [{}]
     if name == 'sgd':
         changes.append({'optim.options.momentum': 0.9})
     for change in changes:
-        config = load_config('llama_tiny', **{'optim.name': name, **change})
-        if name not in OPTIMIZER_ARRAYS:
-            with pytest.raises(UserError, match='give a recipe'):
-                recipe_of(config)
-            continue
-        model = functional(config.model, POLICIES['fp32'])
+        config = load_config(f'{family}_tiny', **{'optim.name': name, **change})
+        model, recipe = functional(config.model, POLICIES['fp32']), recipe_of(config)
         member = registry.lookup('optimizers', name, 'optim.name')
         optimizer = member.build(config.optim, lambda step: 1e-3, model.dims)
-        leaves = jax.tree.leaves(jax.eval_shape(optimizer.init, model.shapes))
-        kept = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves if leaf.shape)
-        arrays = held(model_shape(config.model), Axes(1, 1))
-        assert recipe_of(config).optimizer * arrays.whole == kept
+        leaves = jax.tree_util.tree_leaves_with_path(jax.eval_shape(optimizer.init, model.shapes))
+        kept = sum(
+            math.prod(leaf.shape) * leaf.dtype.itemsize
+            for keys, leaf in leaves
+            if any(getattr(key, 'key', None) in model.dims for key in keys)
+        )
+        shape, work = (
+            model_shape(config.model),
+            Work(1, side_lengths(config, model.family), Axes(1, 1), 4),
+        )
+        for strategy in STRATEGIES:
+            planned = step_memory(shape, work, recipe, strategy, 'none', 1)
+            assert planned.optimizer == kept
+        arrays = held(shape, Axes(1, 1))
+        assert recipe.optimizer * arrays.whole == pytest.approx(kept, rel=1e-12)
+
+
+def test_adafactor_of_a_real_size_keeps_next_to_nothing() -> None:
+    recipe = recipe_of(load_config('llama_7b', **{'optim.name': 'adafactor'}))
+    assert recipe.optimizer == pytest.approx(0.00168, rel=0.01)
+
+
+def test_an_optimizer_that_does_not_tell_what_it_keeps_needs_a_recipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(sgd, 'kept')
+    with pytest.raises(UserError, match='optim.name=sgd: its state is not known .* give a recipe'):
+        recipe_of(load_config('llama_tiny', **{'optim.name': 'sgd'}))
 
 
 def test_each_array_is_split_where_it_divides() -> None:

@@ -28,9 +28,13 @@ ADAMW = {'optim.name': 'adamw', 'optim.peak_lr': 1e-3, 'optim.eps': 1e-6, 'optim
 BY_LEAF = {'optim.name': 'sgd_by_leaf', 'optim.weight_decay': 0.0, 'optim.clip_norm': None}
 """Plain SGD at which a step moves each leaf by about a hundredth of its RMS, by its gradient alone:
 with one rate for all, attention's matrices hardly move, and nothing would tell a wrong gradient."""
+ADAFACTOR = {**ADAMW, 'optim.name': 'adafactor', 'optim.peak_lr': 1e-2}
+"""Its rate is relative to the parameters' root mean square, here about 0.1. `optim.eps` keeps the
+key biases still, as for AdamW."""
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     **{name: {**ADAMW, 'optim.name': name} for name in registry.names('optimizers')},
     'sgd': SGD,
+    'adafactor': ADAFACTOR,
     'sgd_by_leaf': BY_LEAF,
 }
 """Settings of every optimizer there is, and of the one for tests."""

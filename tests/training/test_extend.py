@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from lm import UserError
+from lm import UserError, registry
 from tests.training.runs import (
     Runs,
     last_step,
     read_rows,
     same_run,
     saved_steps,
+    timeless,
     wait_for,
 )
 
@@ -49,6 +50,20 @@ def test_wsd_extended_equals_straight(
     same_run(workdir, long)
     assert saved_steps(workdir) == [160, 200]
     assert read_rows(workdir / 'history.jsonl')[-1]['changes'] == {'train.steps': [100, 200]}
+
+
+@pytest.mark.parametrize('name', registry.names('optimizers'))
+def test_every_optimizer_goes_on_from_its_saved_state(
+    name: str, runs: Runs, tmp_path: Path
+) -> None:
+    settings = {'optim__name': name, 'optim__schedule': 'inverse_sqrt'}
+    straight, parted = tmp_path / 'straight', tmp_path / 'parted'
+    summary = runs.train('llama', straight, train__steps=8, **settings)
+    runs.train('llama', parted, train__steps=4, **settings)
+    extended = runs.train('llama', parted, train__steps=8, **settings)
+    assert extended['params_sha256'] == summary['params_sha256']
+    rows = [timeless(read_rows(workdir / 'metrics.jsonl')) for workdir in (straight, parted)]
+    assert rows[0] == rows[1]
 
 
 def test_wsd_extension_killed_and_resumed(

@@ -44,8 +44,19 @@ def test_moments_lie_in_host_memory_before_and_after_a_step(strategy: str) -> No
     assert made.step._cache_size() == 1  # the state comes back as it went in: no second compile
 
 
-@pytest.mark.parametrize('scan', [True, False])
-@pytest.mark.parametrize('optimizer', [ADAMW, {'optim.name': 'sgd', 'optim.options.momentum': 0.9}])
+@pytest.mark.parametrize(
+    ('optimizer', 'scan'),
+    [
+        (ADAMW, True),
+        (ADAMW, False),
+        ({'optim.name': 'sgd', 'optim.options.momentum': 0.9}, True),
+        ({'optim.name': 'sgd', 'optim.options.momentum': 0.9}, False),
+        ({'optim.name': 'lion'}, True),
+        ({'optim.name': 'adafactor', 'optim.peak_lr': 1e-2}, True),
+        ({**ADAMW, 'optim.name': 'muon'}, True),
+    ],
+    ids=lambda value: value['optim.name'] if isinstance(value, dict) else None,
+)
 def test_each_layer_gets_its_own_update(optimizer: dict[str, Any], scan: bool) -> None:
     changes = {**TWO_LAYERS, 'model.num_layers': 3, 'model.scan_layers': scan, **optimizer}
     results = []

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 import lm
+from lm import registry
 from lm.mesh.host_offload import is_in_host_memory
+from lm.planning.activations import Work
+from lm.planning.axes import Axes
+from lm.planning.memory import step_memory
+from lm.planning.parameters import model_shape
+from lm.planning.recipes import recipe_of
+from lm.planning.rows import side_lengths
 from lm.shapes import is_matrix
 from lm.training.program import Program, build_program
 from tests.training.numerics import QUICKLY, VOCABULARY, _row
@@ -76,6 +83,32 @@ def test_bytes_at_rest(family: str, mesh: str) -> None:
     if axes['tensor'] == 1:
         assert 0 <= params + moments - [*theory, 12 * total / ways][stage] <= vectors
         assert vectors < 0.02 * 12 * total
+
+
+@pytest.mark.parametrize('mesh', ['ddp', 'zero1', 'zero3', 'hybrid', 'zero3_tensor', 'offload'])
+@pytest.mark.parametrize('name', registry.names('optimizers'))
+def test_what_each_optimizer_keeps_lies_where_it_should(name: str, mesh: str) -> None:
+    small = {'model.d_model': 32, 'model.d_ff': 64, 'optim.name': name}
+    program = made('bert', **{**small, **MESHES[mesh]})
+    model, placement, config = program.functional, program.placement, program.config
+    state = program.init_state()
+    member = registry.lookup('optimizers', name, 'optim.name')
+    leaves = jax.tree_util.tree_leaves_with_path(state.opt_state)
+    own = {path: [x for keys, x in leaves if placement.owner(keys) == path] for path in model.dims}
+    for path, letters in model.dims.items():
+        kept = member.kept(config.optim.options, letters)
+        for array, leaf in zip(kept, own[path], strict=True):
+            sharding = placement.updated[path] if array == letters else placement.layout.replicated
+            shape = sharding.shard_shape(leaf.shape)
+            assert {shard.data.shape for shard in leaf.addressable_shards} == {shape}, path
+            assert leaf.sharding.spec == sharding.spec
+            assert is_in_host_memory(leaf) == placement.offloads
+    shape, axes = model_shape(config.model), Axes(**program.layout.mesh.shape)
+    planned = step_memory(
+        shape, Work(1, side_lengths(config, model.family), axes, 4), recipe_of(config),
+        config.mesh.strategy, 'none', 1,
+    )  # fmt: skip
+    assert {*held(own).values()} <= {planned.optimizer}
 
 
 @pytest.mark.parametrize('family', ['llama', 't5'])

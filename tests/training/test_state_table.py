@@ -31,7 +31,7 @@ def fullest(*arrays: Any) -> int:
 
 
 @pytest.mark.parametrize('mesh', ['ddp', 'zero1', 'zero2', 'zero3', 'hybrid', 'zero3_tensor'])
-@pytest.mark.parametrize('optimizer', ['adamw', 'sgd'])
+@pytest.mark.parametrize('optimizer', ['adamw', 'sgd', 'adafactor', 'muon'])
 def test_bytes_are_those_of_the_shards(mesh: str, optimizer: str) -> None:
     small = {'model.d_model': 32, 'model.d_ff': 64, 'optim.name': optimizer}
     program = made('llama', **{**small, **MESHES[mesh]})

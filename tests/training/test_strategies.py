@@ -63,7 +63,9 @@ CASES = [
     *everywhere('bert', 'sgd_by_leaf', 1),
     *everywhere('t5', 'adamw', 2),
     *(
-        pytest.param('gpt2', optimizer, 2, mesh)
+        # Lion takes the sign of a key bias's gradient, which is rounding alone: LLaMA has none. All
+        # else is equal to the bit, unless one of some 1e5 sums comes within rounding of 0.
+        pytest.param('llama' if optimizer == 'lion' else 'gpt2', optimizer, 2, mesh)
         for optimizer in registry.names('optimizers')
         for mesh in ('zero1', 'zero2', 'zero3', 'zero3_explicit')
     ),

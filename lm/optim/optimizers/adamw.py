@@ -37,3 +37,9 @@ def build(
         weight_decay=config.weight_decay,
         mask=decays(dims),
     )
+
+
+def kept(options: Options, dims: str) -> tuple[str, ...]:
+    """Both moments."""
+    del options
+    return (dims, dims)

@@ -38,3 +38,8 @@ def build(
         optax.add_decayed_weights(config.weight_decay, mask=decays(dims)),
         optax.scale_by_learning_rate(learning_rate),
     )
+
+
+def kept(options: Options, dims: str) -> tuple[str, ...]:
+    """The running sum, if there is one."""
+    return () if options.momentum is None else (dims,)
