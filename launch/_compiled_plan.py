@@ -45,7 +45,9 @@ def compiled_plan(
     numbers: dict[str, Any] = {}
     texts = []
     for strategy in strategies:
-        planned = plan.memory(strategy).total
+        memory_of = plan.memory(strategy)
+        # A CPU's compiler counts the host's memory with the device's.
+        planned = memory_of.total + (memory_of.host if topology is None else 0)
         found = None
         if memory is None or planned <= FAR * memory:
             laid = _laid(plan.config, plan, strategy)

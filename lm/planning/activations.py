@@ -2,8 +2,8 @@
 
 The terms are the arrays that JAX saves of `lm.models.layers.Layer`, `stack` and `embedding` with
 attention by XLA, whose scores and probabilities are arrays. `tests/planning/test_activations.py`
-compares them with the residuals of `jax.vjp`. They are still estimates of memory: a compiler may
-fuse some away, and a fused attention kernel keeps no scores.
+compares them with the residuals of `jax.vjp`. They are still estimates of memory: a fused attention
+kernel keeps no scores, and which arrays a compiler holds its `Compiler` says.
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,22 @@ from typing import Literal
 
 from lm.models.spec import TransformerSpec
 from lm.planning.axes import Axes
+from lm.planning.compilers import AS_SAVED, Compiler
 from lm.planning.parameters import ModelShape, sides
 
 FP32 = 4
-Remat = Literal['none', 'dots', 'full']
+Remat = Literal['none', 'dots', 'full', 'offload']
 
-REMATS: tuple[Remat, ...] = ('none', 'dots', 'full')
+REMATS: tuple[Remat, ...] = ('none', 'dots', 'full', 'offload')
 """Values of `model.remat`, from most memory to least."""
+
+STREAMS_AT_WORK = 6
+"""Arrays [B, T, D] that live beside scores and hidden states in a fused layer's backward pass:
+queries, keys, values, what attention gives, the layer's input and the gradient that comes in."""
+
+WIDE_HEAD = 128
+"""Width of a head from which on libtpu writes the gradient of its scores in fp32, where heads share
+no keys: otherwise it casts it in the operation that makes it. A TPU's matrix unit is 128 wide."""
 
 ACTIVATION_ARRAYS = {'silu': 4, 'gelu': 4, 'gelu_tanh': 6, 'relu': 1}
 """Arrays [B, T, F] kept of an ungated feed-forward layer: hidden states and what the derivative
@@ -34,12 +43,14 @@ class Work:
       lengths: positions of each side, of the whole row.
       axes: of them `tensor` and `seq` split a row's arrays.
       compute: bytes of a number in the dtype of the computation.
+      compiler: whose program it is.
     """
 
     rows: int
     lengths: Mapping[str, int]
     axes: Axes
     compute: int
+    compiler: Compiler = AS_SAVED
 
     def positions(self, side: str) -> float:
         """Positions of a side on this device, over its rows."""
@@ -53,51 +64,93 @@ class Activations:
     Attributes:
       saved: kept from the forward pass to the backward pass, over all layers and both ends.
       logits: the logits and their gradient, fp32.
-      layer: of the one layer that the backward pass works on: what it recomputes, and the
-        gradients of its scores and hidden states.
+      layer: of the one layer that the backward pass works on: what it recomputes, the gradients
+        of its scores and hidden states, and inputs of layers on their way from the host. Of
+        unrolled layers that a compiler fuses, where nothing is recomputed: the probabilities in
+        fp32, which one operation makes for all.
+      host: in the memory of the host: every layer's input, where `remat` offloads it.
+      resting: of the logits, what is left when the layers' turn comes.
+      rooms: times that the larger of logits and layer is counted, `Compiler.beside_stacks`.
+      packing: as `Compiler.packing` says.
     """
 
     saved: float
     logits: float
     layer: float
+    resting: float
+    rooms: int
+    packing: float
+    host: float
 
     @property
     def peak(self) -> float:
-        """Bytes at the fullest moment: the logits are gone when the layers' turn comes."""
-        return self.saved + max(self.logits, self.logits / 2 + self.layer)
+        """Bytes at the fullest moment: with all logits, or with a layer at work."""
+        beside = max(self.logits, self.resting + self.layer)
+        return self.packing * (self.saved + self.rooms * beside)
 
 
 def activations(model: ModelShape, work: Work, remat: str) -> Activations:
     """Activations of one microbatch under a value of `model.remat`."""
-    spec, layers = model.spec, model.config.num_layers
-    saved = layer = 0.0
+    spec, layers, compiler = model.spec, model.config.num_layers, work.compiler
+    saved = layer = unrolled = host = 0.0
     for side in sides(model.family):
         crosses = len(work.lengths) == 2 and side == 'decoder'
         sources = [side, 'encoder'] if crosses else [side]
         kept = _layer(spec, work, side, sources, remat)
-        everything = _layer(spec, work, side, sources, 'none')
         saved += layers * kept + _ends_of_stack(spec, work, side)
-        if remat == 'none':
+        inputs = work.compute * work.positions(side) * model.config.d_model
+        host += layers * inputs * (remat == 'offload')
+        if remat == 'none' and compiler.head_masks:
             patterns = 1 if model.config.scan_layers else layers
             saved += patterns * sum((1 + FP32) * _scores(spec, work, side, s) for s in sources)
-        again = 0.0 if remat == 'none' else everything
+        again = 0.0 if remat == 'none' else _again(spec, work, side, sources)
         gradients = sum(FP32 * _scores(spec, work, side, source) for source in sources)
         gradients += 2 * work.compute * _hidden(spec, work, side)
-        layer = max(layer, again + gradients)
+        # Fused, gradients take the place of what they are computed from.
+        fused = compiler.fuses_layers and remat != 'none'
+        on_the_way = 2 * inputs * (remat == 'offload')
+        layer = max(layer, on_the_way + (again if fused else again + gradients))
+        if compiler.fuses_layers and remat == 'none' and not model.config.scan_layers:
+            unrolled += layers * sum(FP32 * _scores(spec, work, side, s) for s in sources)
     reading = sides(model.family)[-1]
     saved += _head(model, work, reading)
     logits = 0.0
     if spec.head or model.family != 'encoder':
         vocabulary = model.config.padded_vocab_size / work.axes.tensor
-        logits = 2 * FP32 * work.positions(reading) * vocabulary
-    return Activations(saved, logits, layer)
+        logits = compiler.logits * FP32 * work.positions(reading) * vocabulary
+    resting = logits * (compiler.logits - 1) / compiler.logits
+    stacks = remat == 'none' and model.config.scan_layers
+    return Activations(
+        saved,
+        logits,
+        max(layer, unrolled),
+        resting,
+        rooms=compiler.beside_stacks if stacks else 1,
+        packing=compiler.packing[remat],
+        host=host,
+    )
+
+
+def _again(spec: TransformerSpec, work: Work, side: str, sources: list[str]) -> float:
+    """Bytes of a layer that is recomputed while the backward pass works on it."""
+    if not work.compiler.fuses_layers:
+        return _layer(spec, work, side, sources, 'none')
+    # Probabilities in fp32 and the gradient of the scores, of one attention at a time; hidden
+    # states before and after the activation, or their gradients.
+    config = spec.config
+    wide = config.head_width >= WIDE_HEAD and config.kv_heads == config.num_heads
+    gradient = FP32 if wide else work.compute
+    scores = max((FP32 + gradient) * _scores(spec, work, side, s) for s in sources)
+    hidden = (2 + 2 * spec.gated) * _hidden(spec, work, side)
+    streams = STREAMS_AT_WORK * work.positions(side) * spec.config.d_model
+    return scores + work.compute * (hidden + streams)
 
 
 def _layer(spec: TransformerSpec, work: Work, side: str, sources: list[str], remat: str) -> float:
     """Bytes kept of one layer; `sources` are the sides that its attentions read."""
     c, residual = work.compute, work.positions(side) * spec.config.d_model
-    if remat == 'full':
-        return c * residual
+    if remat in ('full', 'offload'):
+        return c * residual * (remat == 'full')
     tensor = work.axes.tensor
     queries = work.positions(side) * spec.config.num_heads * spec.config.head_width / tensor
     # Keys and values are gathered along `seq`: each device holds those of the whole row.
@@ -115,7 +168,8 @@ def _layer(spec: TransformerSpec, work: Work, side: str, sources: list[str], rem
         return c * (streams * residual + heads + (1 + spec.gated) * hidden)
     sublayers = len(sources) + 1
     # A norm keeps three fp32 arrays, and what it makes is kept in the dtype of the computation.
-    total = sublayers * residual * (3 * FP32 + c)
+    stacks_norms = spec.config.scan_layers or not work.compiler.fuses_layers
+    total = sublayers * residual * (3 * FP32 * stacks_norms + c)
     for source, k in zip(sources, keys, strict=True):
         total += c * (2 * queries + 2 * k) + (FP32 + c) * _scores(spec, work, side, source)
         total += 3 * FP32 * (queries + k) * spec.qk_norm
@@ -140,7 +194,8 @@ def _scores(spec: TransformerSpec, work: Work, side: str, source: str) -> float:
 def _ends_of_stack(spec: TransformerSpec, work: Work, side: str) -> float:
     """Bytes kept of norms and dropout round the layers, and of the bias by distance."""
     residual = work.positions(side) * spec.config.d_model
-    total = (spec.embedding_norm + spec.norm_first) * residual * 3 * FP32
+    # Outside the loop over layers a compiler that fuses need not keep what a norm computes.
+    total = (spec.embedding_norm + spec.norm_first) * residual * _norm_bytes(work)
     # What is handed on: to the decoder, or to a head, whose transform's input `_head` counts.
     total += (not spec.head_transform) * residual * work.compute
     if spec.config.dropout:
@@ -155,4 +210,10 @@ def _head(model: ModelShape, work: Work, side: str) -> float:
     if not model.spec.head_transform or not model.spec.head:
         return 0.0
     residual = work.positions(side) * model.config.d_model
-    return residual * (3 * FP32 + (1 + ACTIVATION_ARRAYS[model.spec.activation]) * work.compute)
+    arrays = 1 + ACTIVATION_ARRAYS[model.spec.activation]
+    return residual * (_norm_bytes(work) + arrays * work.compute)
+
+
+def _norm_bytes(work: Work) -> int:
+    """Bytes a number that a norm outside the layers keeps: three fp32 arrays, or none."""
+    return 0 if work.compiler.fuses_layers else 3 * FP32

@@ -26,6 +26,7 @@ class CompiledStep:
       unpadded: the same without the padding of its layouts.
       outputs, aliased, temp: what it returns, how much of that takes the arguments' place, and
         what it needs besides.
+      host: bytes in the memory of its host: of the state, and of activations. XLA:CPU counts none.
       seconds: of compiling.
       collectives: in a run of it.
     """
@@ -35,6 +36,7 @@ class CompiledStep:
     outputs: int
     aliased: int
     temp: int
+    host: int
     seconds: float
     collectives: tuple[Collective, ...]
 
@@ -103,22 +105,35 @@ def compile_step(lowered: 'jax.stages.Lowered') -> CompiledStep | TooLarge:
         outputs=memory.output_size_in_bytes,
         aliased=memory.alias_size_in_bytes,
         temp=memory.temp_size_in_bytes,
+        host=memory.host_argument_size_in_bytes
+        + memory.host_output_size_in_bytes
+        - memory.host_alias_size_in_bytes
+        + memory.host_temp_size_in_bytes,
         seconds=seconds,
         collectives=tuple(collectives(compiled.as_text() or '')),
     )
 
 
 def _unpadded(lowered: 'jax.stages.Lowered', compiled: 'jax.stages.Compiled') -> int:
-    """Bytes of the arguments that the program keeps: those unused have no sharding."""
+    """Bytes on a device of the arguments that the program keeps: those unused have no sharding.
+
+    A CPU's compiler counts what lies in the host's memory with the rest.
+    """
     import jax
+
+    from lm.mesh.host_offload import HOST
 
     def is_none(x: object) -> bool:
         return x is None
+
+    def counts(sharding: Any) -> bool:
+        on_cpu = next(iter(sharding.device_set)).platform == 'cpu'
+        return on_cpu or sharding.memory_kind != HOST
 
     shardings = jax.tree.leaves(compiled.input_shardings, is_leaf=is_none)
     arrays = jax.tree.leaves(lowered.in_avals, is_leaf=is_none)
     return sum(
         math.prod(sharding.shard_shape(array.shape)) * array.dtype.itemsize
         for array, sharding in zip(arrays, shardings, strict=True)
-        if array is not None and sharding is not None
+        if array is not None and sharding is not None and counts(sharding)
     )

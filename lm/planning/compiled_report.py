@@ -34,6 +34,7 @@ def as_json(found: Found, planned: float, memory: float | None, verdict: str | N
             'output_bytes': found.outputs,
             'aliased_bytes': found.aliased,
             'temp_bytes': found.temp,
+            'host_bytes_per_chip': found.host,
             'compile_seconds': round(found.seconds, 2),
             'collectives': found.by_kind(),
             'fits': None if memory is None else found.peak <= memory,
@@ -66,6 +67,8 @@ def as_text(strategy: str, found: Found, planned: float, memory: float | None) -
         f'{gigabytes(found.arguments - found.unpadded)}), outputs {gigabytes(found.outputs)}, '
         f'aliased {gigabytes(found.aliased)}, temporaries {gigabytes(found.temp)}',
     ]
+    if found.host:
+        lines.append(f'  in host memory {gigabytes(found.host)}')
     for kind, sums in found.by_kind().items():
         lines.append(
             f'  {kind:<20}{sums["count"]:>6} in the program{sums["times"]:>8} a step'

@@ -5,7 +5,7 @@ an estimate: `ESTIMATES` says which terms.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lm.planning.activations import Activations, Work, activations
@@ -21,7 +21,8 @@ STRATEGIES: dict[Strategy, int] = {'ddp': 0, 'zero1': 1, 'zero2': 2, 'zero3': 3}
 2 gradients too, 3 parameters too."""
 
 ESTIMATES = (
-    'accumulator', 'compute_weights', 'temporaries', 'activations', 'logits', 'workspace',
+    'fetched', 'accumulator', 'compute_weights', 'temporaries', 'activations', 'logits',
+    'workspace',
 )  # fmt: skip
 """Fields of `Memory` that are estimates; the rest is exact."""
 
@@ -36,20 +37,22 @@ class Held:
     Attributes:
       whole: where `tensor` alone splits them.
       split: where `fsdp` splits the matrices too, each along a dimension that it divides.
-      matrices: of `whole`, the layers' matrices, and the output matrix.
+      matrices: of `whole`, the layers' matrices.
+      head: the output matrix.
       layer: of `whole`, the matrices of the largest layer.
     """
 
     whole: float
     split: float
     matrices: float
+    head: float
     layer: float
 
     @classmethod
     def evenly(cls, params: float, axes: Axes) -> 'Held':
         """Of a model of which only the size is known: every number is split."""
         whole = params / axes.tensor
-        return cls(whole, whole / axes.fsdp, whole, 0)
+        return cls(whole, whole / axes.fsdp, whole, 0, 0)
 
 
 def held(model: ModelShape, axes: Axes) -> Held:
@@ -72,7 +75,7 @@ def held(model: ModelShape, axes: Axes) -> Held:
             matrices += own
             per_layer[path.partition('/')[0]] += own / model.config.num_layers
     head = model.config.padded_vocab_size * model.config.d_model / axes.tensor
-    return Held(whole, split, matrices + head, max(per_layer.values()))
+    return Held(whole, split, matrices, head, max(per_layer.values()))
 
 
 @dataclass(frozen=True)
@@ -81,23 +84,35 @@ class Memory:
 
     Attributes:
       parameters, gradients, optimizer: the state, of which gradients live within a step only.
+      fetched: of an optimizer's state that lies with the host, what is on its way: that of a layer
+        and of all that is in none, as it was fetched and as it goes back.
       accumulator: a second tree of gradients, where microbatches are added up.
       compute_weights: weights cast to the dtype of the computation, or gathered under zero3.
       temporaries: activations and all else by a recipe's rule of thumb.
       activations: kept for the backward pass.
       logits: logits and their gradient.
-      workspace: of the backward pass of one layer, beyond what the logits leave free.
+      workspace: of the backward pass of one layer, beyond what the logits leave free, and what the
+        compiler leaves unused between arrays.
+      host_optimizer, host_activations: in the memory of the host, for this device; in no sum here.
     """
 
     parameters: float
     gradients: float
     optimizer: float
+    fetched: float = 0
     accumulator: float = 0
     compute_weights: float = 0
     temporaries: float = 0
     activations: float = 0
     logits: float = 0
     workspace: float = 0
+    host_optimizer: float = 0
+    host_activations: float = 0
+
+    @property
+    def host(self) -> float:
+        """Bytes in the memory of the host."""
+        return self.host_optimizer + self.host_activations
 
     @property
     def state(self) -> float:
@@ -110,8 +125,8 @@ class Memory:
         return sum(getattr(self, name) for name in PARTS)
 
 
-PARTS = tuple(Memory.__dataclass_fields__)
-"""The parts of `Memory`, in the order in which they are shown."""
+PARTS = tuple(name for name in Memory.__dataclass_fields__ if not name.startswith('host_'))
+"""The parts of `Memory` that are on the device, in the order in which they are shown."""
 
 
 def state_memory(arrays: Held, recipe: Recipe, strategy: Strategy) -> Memory:
@@ -128,14 +143,29 @@ def state_memory(arrays: Held, recipe: Recipe, strategy: Strategy) -> Memory:
 
 
 def step_memory(
-    model: ModelShape, work: Work, recipe: Recipe, strategy: Strategy, remat: str, microbatches: int
+    model: ModelShape,
+    work: Work,
+    recipe: Recipe,
+    strategy: Strategy,
+    remat: str,
+    microbatches: int,
+    *,
+    offloads: bool = False,
 ) -> Memory:
     """Memory of a training step of a model.
 
     A recipe that counts activations by the parameter takes the place of the closed forms.
+
+    Args:
+      model, recipe, strategy: what is trained, and how.
+      work: what the device computes on at once.
+      remat, microbatches: as `model.remat` and `train.microbatches`.
+      offloads: the optimizer's state lies in the host's memory.
     """
     arrays = held(model, work.axes)
     state = state_memory(arrays, recipe, strategy)
+    if offloads:
+        state = _offloaded(state, arrays)
     if recipe.temporaries:
         return state
     kept = activations(model, work, remat)
@@ -143,30 +173,47 @@ def step_memory(
         state.parameters,
         state.gradients,
         state.optimizer,
+        state.fetched,
         accumulator=state.gradients if microbatches > 1 else 0,
-        compute_weights=_compute_weights(arrays, recipe, strategy, model, remat, work.axes),
+        compute_weights=_compute_weights(arrays, recipe, strategy, model, remat, work),
         activations=kept.saved,
         logits=kept.logits,
         workspace=_workspace(kept),
+        host_optimizer=state.host_optimizer,
+        host_activations=kept.host,
     )
 
 
+def _offloaded(state: Memory, arrays: Held) -> Memory:
+    on_the_way = (arrays.whole - arrays.matrices + arrays.layer) / arrays.whole
+    fetched = 2 * state.optimizer * on_the_way
+    return replace(state, optimizer=0, fetched=fetched, host_optimizer=state.optimizer)
+
+
 def _compute_weights(
-    arrays: Held, recipe: Recipe, strategy: Strategy, model: ModelShape, remat: str, axes: Axes
+    arrays: Held, recipe: Recipe, strategy: Strategy, model: ModelShape, remat: str, work: Work
 ) -> float:
-    """Bytes of weights that are not those at rest.
+    """Bytes of weights that are not those at rest, and of whole gradients of split ones.
 
     Without remat every layer's cast, or gathered weight, is kept for the backward pass; with it
     those of the layer at work, and of the one that is gathered ahead. Unrolled layers are gathered
     all at once. A weight is cast before it is gathered.
     """
+    axes, compiler = work.axes, work.compiler
     gathered = strategy == 'zero3' and axes.fsdp > 1
-    if not gathered and not recipe.cast:
-        return 0
-    all_layers = remat == 'none' or (gathered and not model.config.scan_layers)
-    outside = arrays.matrices if all_layers else 0
-    at_work = (recipe.compute if gathered else recipe.cast) * arrays.layer
-    return recipe.compute * outside + at_work * (1 + gathered)
+    layer = (recipe.compute if gathered else recipe.cast) * arrays.layer * (1 + gathered)
+    if compiler.casts_ahead and model.config.scan_layers:
+        layers = recipe.cast * arrays.matrices / (axes.fsdp if gathered else 1)
+    else:
+        all_layers = remat == 'none' or (gathered and not model.config.scan_layers)
+        layers = recipe.compute * arrays.matrices * all_layers
+    table = 0.0
+    if compiler.table:
+        splits = STRATEGIES[strategy] >= 2 and axes.fsdp > 1
+        table = (recipe.compute + recipe.gradients * splits) * arrays.head
+    elif layers:
+        table = recipe.compute * arrays.head
+    return layers + layer + table if gathered or recipe.cast else 0
 
 
 def _workspace(kept: Activations) -> float:
@@ -174,7 +221,9 @@ def _workspace(kept: Activations) -> float:
 
 
 def host_bytes_while_saving(memory: Memory, strategy: Strategy, axes: Axes, per_host: int) -> float:
-    """Host memory of an asynchronous save: a copy of what a host's devices alone hold.
+    """Host memory while a save is under way: a copy of what a host's devices alone hold.
+
+    And what lies there in any case, of all of its devices.
 
     An estimate: arrays that are on every device are written, and copied, by one host only.
     """
@@ -182,7 +231,8 @@ def host_bytes_while_saving(memory: Memory, strategy: Strategy, axes: Axes, per_
     tensor = min(axes.tensor, devices)
     shards = max(1, min(axes.fsdp, devices // tensor))
     stage = STRATEGIES[strategy]
-    return tensor * (
+    copied = tensor * (
         memory.parameters * (shards if stage >= 3 else 1)
-        + memory.optimizer * (shards if stage >= 1 else 1)
+        + (memory.optimizer + memory.host_optimizer) * (shards if stage >= 1 else 1)
     )
+    return copied + devices * memory.host

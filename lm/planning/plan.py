@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from lm.config import Config, require
 from lm.planning.activations import REMATS, Work, activations
 from lm.planning.axes import Axes, lay_out
+from lm.planning.compilers import compiler_of
 from lm.planning.counts import count_parameters
 from lm.planning.devices import Device, find_device
 from lm.planning.flops import FlopCount, train_flops, train_flops_exact
@@ -122,7 +123,8 @@ class Plan:
         assert self.config is not None and self.lengths is not None
         train = self.config.train
         rows = train.batch_size // (train.microbatches * self.axes.rows)
-        return Work(rows, self.lengths, self.axes, self.recipe.compute)
+        compiler = compiler_of(self.device)
+        return Work(rows, self.lengths, self.axes, self.recipe.compute, compiler)
 
     def _arrays(self) -> Held:
         if self.model is None:
@@ -140,6 +142,7 @@ class Plan:
             strategy,
             self.config.model.remat,
             self.config.train.microbatches,
+            offloads=self.config.mesh.offload == 'optimizer',
         )
 
     def _by_remat(self) -> dict[str, float]:
@@ -180,7 +183,7 @@ def plan(
     """What a run needs before it exists: `.strategies()` side by side, `.flops()` of a row.
 
     Args:
-      config: the run; its `mesh` is not read.
+      config: the run; of its `mesh` only `offload` is read.
       params: a number of parameters, instead of `config`.
       devices: how many.
       device_kind: which, of `lm.planning.devices.DEVICES`; empty: no time, no verdict.

@@ -38,6 +38,8 @@ def _strategy(found: StrategyPlan) -> dict[str, Any]:
         about['activations_by_remat'] = {
             remat: round(size) for remat, size in found.activations_by_remat.items()
         }
+    if found.memory.host:
+        about['offloaded_bytes'] = round(found.memory.host)
     if found.host_bytes is not None:
         about['host_bytes_while_saving'] = round(found.host_bytes)
     if found.time is not None:

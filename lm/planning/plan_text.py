@@ -70,6 +70,9 @@ def _memory(columns: list[StrategyPlan]) -> list[str]:
             mark = '~ ' if name in ESTIMATES else '  '
             lines.append(_row(mark + words, [_number(size) for size in sizes]))
     lines.append(_row('  in all', [_number(column.memory.total) for column in columns]))
+    if any(column.memory.host for column in columns):
+        sizes = [_number(column.memory.host) for column in columns]
+        lines.append(_row('  with the host, for a device', sizes))
     if all(column.host_bytes is not None for column in columns):
         sizes = [_number(column.host_bytes or 0) for column in columns]
         lines.append(_row('~ host memory while saving', sizes))
@@ -93,7 +96,10 @@ def _time(columns: list[StrategyPlan]) -> list[str]:
         '~ one after another': [time.in_turn for time in times],
     }
     lines = [_row(name, [f'{value:.3g}' for value in values]) for name, values in rows.items()]
-    return [*lines, _row('  bound by', [time.bound for time in times])]
+    lines.append(_row('  bound by', [time.bound for time in times]))
+    if any(column.memory.host for column in columns):
+        lines.append('  What passes between device and host is not counted.')
+    return lines
 
 
 def _flops(plan: Plan) -> list[str]:

@@ -11,6 +11,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from lm.mesh.host_offload import is_in_host_memory, on_device
 
+Sums = tuple[jax.Array, jax.Array]
+
 
 def digests(tree: Any) -> dict[str, list[int]]:
     """Two 32-bit numbers a leaf, by the leaf's path; the same on every mesh.
@@ -90,8 +92,14 @@ def _digest(x: jax.Array) -> jax.Array:
             stride % 2**32
         )
         stride *= words.shape[axis]
-    linear = jnp.sum(words * (2 * place + 1), dtype=jnp.uint32)
-    return jnp.stack([linear, jnp.sum(_mix(words ^ _mix(place)), dtype=jnp.uint32)])
+    # Both sums in one reduction: of two XLA:CPU would first make arrays of what they add up.
+    terms = (words * (2 * place + 1), _mix(words ^ _mix(place)))
+    zeros = (jnp.uint32(0), jnp.uint32(0))
+    return jnp.stack(jax.lax.reduce(terms, zeros, _added, tuple(range(x.ndim))))
+
+
+def _added(one: Sums, other: Sums) -> Sums:
+    return one[0] + other[0], one[1] + other[1]
 
 
 def _mix(h: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -52,18 +53,26 @@ def streamed_update(
         flat = by_path(opt_state)
         params_rest, state_rest = others.update(gradients, flat, params)
 
-        def turn(counters: Flat, one: tuple[Params, Flat, Params]) -> tuple[Flat, Any]:
-            gradients, stacked, params = one
-            # Every layer begins with the same counters and counts once.
-            params, state = one_layer.update(gradients, {**flat, **stacked}, params)
-            stacked = {path: state.pop(path) for path in stacked}
-            return state, (params, stacked)
+        stacked = tuple(one_layer.lies)
 
-        stacked = {path: flat[path] for path in one_layer.lies}
-        counters = {path: flat[path] for path in one_layer.counters}
-        over = (_only(gradients, layers), stacked, _only(params, layers))
-        counters, (params_layers, stacked) = jax.lax.scan(turn, counters, over)
-        state = whole.tree({**state_rest, **counters, **stacked})
+        def turn(state: Flat, one: tuple[jax.Array, Params, Params]) -> tuple[Flat, Params]:
+            layer, gradients, params = one
+            own = {
+                path: jax.lax.dynamic_index_in_dim(state[path], layer, keepdims=False)
+                for path in stacked
+            }
+            # Every layer begins with the same counters and counts once.
+            params, new = one_layer.update(gradients, {**flat, **own}, params)
+            # Written in place: as outputs of the loop the host would hold them a second time.
+            for path in stacked:
+                new[path] = jax.lax.dynamic_update_index_in_dim(state[path], new[path], layer, 0)
+            return new, params
+
+        begun = {path: flat[path] for path in by_path(one_layer.like)}
+        over = (_only(gradients, layers), _only(params, layers))
+        numbers = jnp.arange(jax.tree.leaves(over)[0].shape[0])
+        state_layers, params_layers = jax.lax.scan(turn, begun, (numbers, *over))
+        state = whole.tree({**state_rest, **state_layers})
         return {**params_rest, **params_layers}, state
 
     return update
@@ -111,11 +120,6 @@ class Part:
                 own = placement.layout.sharding(PartitionSpec(*own.spec[1:]))
             lies[path_words(path)] = own or placement.layout.replicated
         return cls(optimizer, tuple(dims), like, lies)
-
-    @property
-    def counters(self) -> list[str]:
-        """What of the state belongs to no parameter."""
-        return [path for path in by_path(self.like) if path not in self.lies]
 
     def tree(self, flat: Flat) -> Any:
         """The state as the optimizer knows it."""

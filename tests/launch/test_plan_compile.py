@@ -66,6 +66,7 @@ def test_json_of_a_process_of_its_own() -> None:
         ('gpt2', 'zero1', {'model.remat': 'dots', 'train.batch_size': 64}),
         ('bert', 'ddp', {'model.remat': 'none', 'train.batch_size': 64}),
         ('t5', 'zero2', {'model.remat': 'full', 'train.batch_size': 64}),
+        ('llama', 'zero1', {'model.remat': 'offload', 'mesh.offload': 'optimizer'}),
     ],
 )
 def test_peak_of_the_step_that_trains(name: str, strategy: str, changes: dict[str, object]) -> None:
@@ -76,9 +77,10 @@ def test_peak_of_the_step_that_trains(name: str, strategy: str, changes: dict[st
     assert isinstance(found, CompiledStep)
     assert found.arguments == found.unpadded
     planned = plan(config, devices=8).memory(strategy)  # type: ignore[arg-type]
-    share = (planned.activations + planned.logits) / planned.total
-    print(f'{name} {strategy}: {planned.total / found.peak:.2f}, activations {share:.2f}')
-    assert planned.total == pytest.approx(found.peak, rel=0.3)
+    total = planned.total + planned.host  # to XLA:CPU the host's memory is the device's
+    share = (planned.activations + planned.logits) / total
+    print(f'{name} {strategy}: {total / found.peak:.2f}, activations {share:.2f}')
+    assert total == pytest.approx(found.peak, rel=0.3)
 
 
 def test_text(capsys: pytest.CaptureFixture[str]) -> None:

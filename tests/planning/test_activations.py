@@ -88,4 +88,5 @@ def test_saved_bytes(name: str, changes: dict[str, Any], policy: str, remat: str
     work = Work(ROWS, lengths, Axes(1, 1), compute)
     got = activations(model_shape(config), work, remat)
     # Half of `logits` is their gradient, which the backward pass makes itself.
-    assert got.saved + got.logits / 2 == pytest.approx(residual_bytes(model, remat), rel=0.05)
+    held = got.saved + got.host + got.logits / 2
+    assert held == pytest.approx(residual_bytes(model, remat), rel=0.05)

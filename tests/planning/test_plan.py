@@ -16,6 +16,7 @@ from lm.planning.memory import PARTS, STRATEGIES, Strategy
 from lm.planning.parameters import model_shape
 from lm.planning.plan import plan
 from lm.planning.plan_json import as_json
+from lm.planning.plan_text import as_text
 from lm.planning.roofline import repeated_flops
 from lm.planning.rows import side_lengths
 from lm.precision.policy import POLICIES
@@ -115,6 +116,28 @@ def test_microbatches_hold_less_and_accumulate(seven: Config) -> None:
     assert (whole.accumulator, split.accumulator) == (0, split.gradients)
 
 
+def test_what_the_host_holds(seven: Config) -> None:
+    base = plan(seven, devices=8, device_kind='v5e').strategy('zero3')
+    off = override(seven, {'mesh.offload': 'optimizer', 'model.remat': 'offload'})
+    moved = plan(off, devices=8, device_kind='v5e').strategy('zero3')
+    assert moved.memory.optimizer == 0
+    assert moved.memory.host_optimizer == base.memory.optimizer
+    # Every layer's input, in bf16: a chip has 8 rows of 2048.
+    assert moved.memory.host_activations == 2 * 32 * 8 * 2048 * 4096
+    # The tables' moments and a layer's, both ways; the norms count for little.
+    table, layer = 2 * 32_000 * 4096, 4 * 4096**2 + 3 * 4096 * 11_008
+    assert moved.memory.fetched == pytest.approx(2 * 8 * (table + layer) / 8, rel=0.01)
+    saved = base.memory.total - moved.memory.total
+    assert saved > 0.9 * (moved.memory.host - moved.memory.fetched)
+    copied = moved.memory.parameters * 4 + moved.memory.host_optimizer * 4
+    assert moved.host_bytes == pytest.approx(copied + 4 * moved.memory.host)
+    told = as_json(plan(off, devices=8, device_kind='v5e'))['zero3']
+    assert told['offloaded_bytes'] == round(moved.memory.host)
+    assert 'fetched_bytes' in told['estimates']
+    text = as_text(plan(off, devices=8, device_kind='v5e'))
+    assert 'with the host, for a device' in text and 'host is not counted' in text
+
+
 def test_a_recipe_by_the_parameter_counts_no_activations_twice(seven: Config) -> None:
     memory = plan(seven, recipe='textbook').strategy('ddp').memory
     assert memory.total == 24 * 6_738_415_616
@@ -128,6 +151,10 @@ def test_advice(seven: Config) -> None:
     assert 'change this first: train.microbatches=2' in str(told(**{'train.batch_size': 2048}))
     assert 'change this first: model.remat=dots' in str(
         told('a100-40gb', **{'model.remat': 'none'})
+    )
+    small = override(seven, {'model.num_layers': 24, 'train.batch_size': 16})
+    assert 'change this first: mesh.offload=optimizer' in str(
+        advice(plan(small, devices=8, device_kind='v5e'), 'zero3')
     )
     assert advice(plan(params=175e9, devices=64, device_kind='h100'), 'ddp') == (
         'does not fit (3,150 GB of 73.6 GB usable); '

@@ -1,14 +1,21 @@
-"""Steps compiled ahead of time for described TPUs and GPUs: what GSPMD makes of them there."""
+"""Steps compiled ahead of time for described TPUs and GPUs: what GSPMD makes of them there.
+
+A process of its own compiles each, since libtpu must not be loaded beside the CPU devices of the
+other tests. `python -m tests.planning.tpu_cases SEED COUNT` draws other cases.
+"""
 
 import json
 import os
 import subprocess
 import sys
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.planning.tpu_cases import CASES, Case, activation_share, measured, planned
 
 ROOT = Path(__file__).parent.parent.parent
 SIZES = {
@@ -82,3 +89,16 @@ def test_gpus_gather_and_scatter_a_layer_at_once() -> None:
     gathered = found(GPU)['zero3']['collectives']['all-gather']
     assert gathered['times'] == 2 * 4 + 1
     assert gathered['bytes'] == 2 * 2 * layers + 2 * 4 * 4096 * 256
+
+
+@pytest.mark.skipif(find_spec('libtpu') is None, reason="no libtpu: pip install 'lm-lab[tpu]'")
+@pytest.mark.parametrize('case', CASES, ids=str)
+def test_plan_is_within_15_percent(case: Case) -> None:
+    found = measured(case)
+    print(found)
+    assert found.ratio == pytest.approx(1, abs=0.15)
+
+
+def test_some_cases_are_mostly_activations() -> None:
+    shares = [activation_share(planned(case)) for case in CASES]
+    assert len(CASES) >= 12 and sum(share > 0.5 for share in shares) >= 4

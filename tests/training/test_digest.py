@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from lm.training.digest import digests, not_finite
+from lm.training.digest import _digest, digests, not_finite
 
 DTYPES = {'float32': np.uint32, 'bfloat16': np.uint16, 'int32': np.uint32}
 
@@ -64,3 +64,24 @@ def test_not_finite_names_the_leaves() -> None:
     tree = {'a': jnp.ones(3), 'b': jnp.array([1, jnp.nan]), 'c': jnp.int32(3), 'd': jnp.inf}
     assert not_finite(tree) == ['b', 'd']
     assert not_finite({'a': jnp.ones(3, jnp.bfloat16)}) == []
+
+
+def test_against_plain_sums() -> None:
+    # What checkpoints of earlier versions hold is this, modulo 2**32.
+    words = drawn('float32').view(np.uint32).astype(object)
+    places = np.arange(61, dtype=object)
+
+    def mix(h: int) -> int:
+        h = (h ^ (h >> 16)) * 0x85EBCA6B % 2**32
+        h = (h ^ (h >> 13)) * 0xC2B2AE35 % 2**32
+        return h ^ (h >> 16)
+
+    linear = sum(words * (2 * places + 1)) % 2**32
+    mixed = sum(mix(word ^ mix(place)) for word, place in zip(words, places, strict=True)) % 2**32
+    assert digests({'x': drawn('float32')})['x'] == [linear, mixed]
+
+
+def test_no_memory_of_the_arrays_size_is_needed() -> None:
+    array = jax.ShapeDtypeStruct((64, 64, 64), jnp.float32)
+    compiled = jax.jit(_digest).lower(array).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 0.01 * 4 * 64**3

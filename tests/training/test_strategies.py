@@ -70,7 +70,7 @@ CASES = [
     *(pytest.param('bloom', 'sgd_by_leaf', 1, mesh) for mesh in WITH_ALIBI),
     *(pytest.param(family, 'sgd_by_leaf', 1, 'all') for family in ('gpt_neox', 'bart')),
     # The other optimizer of each: five minutes more.
-    *everywhere('gpt2', 'adamw', 4, pytest.mark.slow),
+    *everywhere('gpt2', 'adamw', 2, pytest.mark.slow),
     *everywhere('llama', 'adamw', 2, pytest.mark.slow),
     *everywhere('bert', 'adamw', 2, pytest.mark.slow),
     *everywhere('t5', 'sgd_by_leaf', 1, pytest.mark.slow),
