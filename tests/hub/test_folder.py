@@ -57,7 +57,11 @@ def refusal(folder: Path) -> str:
 @pytest.mark.parametrize(
     ('name', 'keys', 'words'),
     [
-        ('llama', {'model_type': 'falcon'}, "model_type='falcon' is not supported, only bert,"),
+        (
+            'llama',
+            {'model_type': 'falcon'},
+            "model_type='falcon' is not supported, only bart, bert,",
+        ),
         ('llama', {'model_type': None}, 'model_type is missing'),
         ('llama', {'hidden_act': 'relu'}, "hidden_act='relu' is not supported, only 'silu'"),
         ('llama', {'attention_bias': True}, 'attention_bias=True is not supported'),
