@@ -91,17 +91,6 @@ def build_explicit_step(
             return params
         return {path: own_part(x, splits[path]) for path, x in params.items()}
 
-    def squares(gradients: Params) -> jax.Array:
-        """The squared global norm, of gradients of which each device has a part."""
-        split, whole = jnp.float32(0), jnp.float32(0)
-        for path, g in gradients.items():
-            square = jnp.sum(jnp.square(g.astype(jnp.float32)))
-            if split_axis(splits[path]) is None:
-                whole += square
-            else:
-                split += square
-        return jax.lax.psum(split, 'fsdp') + whole
-
     def gradients_of(params: Params, batch: Batch, step: jax.Array) -> tuple[Params, jax.Array]:
         key = jax.random.fold_in(jax.random.key(seed), step)
         key = jax.random.fold_in(key, jax.lax.axis_index(ROWS))
@@ -109,7 +98,7 @@ def build_explicit_step(
         loss, targets = jax.lax.psum((loss, weight), ROWS)
         weight = jnp.maximum(targets, 1)
         gradients = averaged(gradients, weight)
-        norm = jnp.sqrt(squares(gradients))
+        norm = jnp.sqrt(_squares(gradients, splits))
         return clipped(gradients, norm, clip_norm), jnp.stack([loss / weight, norm, targets])
 
     def whole(params: Params) -> Params:
@@ -136,3 +125,15 @@ def build_explicit_step(
         return State(params, opt_state, state.step + 1), metrics_4
 
     return step
+
+
+def _squares(gradients: Params, splits: dict[str, PartitionSpec]) -> jax.Array:
+    """The squared global norm, of gradients of which each device has a part."""
+    split, whole = jnp.float32(0), jnp.float32(0)
+    for path, g in gradients.items():
+        square = jnp.sum(jnp.square(g.astype(jnp.float32)))
+        if split_axis(splits[path]) is None:
+            whole += square
+        else:
+            split += square
+    return jax.lax.psum(split, 'fsdp') + whole
