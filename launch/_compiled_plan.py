@@ -47,13 +47,14 @@ def compiled_plan(
     for strategy in strategies:
         memory_of = plan.memory(strategy)
         # A CPU's compiler counts the host's memory with the device's.
-        planned = memory_of.total + (memory_of.host if topology is None else 0)
+        host = memory_of.host if topology is None else 0
+        planned, room = memory_of.total + host, None if memory is None else memory + host
         found = None
-        if memory is None or planned <= FAR * memory:
+        if memory is None or memory_of.total <= FAR * memory:
             laid = _laid(plan.config, plan, strategy)
             found = compile_step(lower_step(laid, devices))
-        numbers[strategy] = as_json(found, planned, memory, advice(plan, strategy))
-        texts.append(as_text(strategy, found, planned, memory))
+        numbers[strategy] = as_json(found, planned, room, advice(plan, strategy))
+        texts.append(as_text(strategy, found, planned, room))
     return numbers, '\n\n'.join(texts)
 
 

@@ -1,8 +1,8 @@
 """BART base: Lewis et al. 2020, section 2.1, in the sizes of its authors' release.
 
-`lm train --config=bart_base --config.data.source=FILES --workdir=DIR`, on accelerators. The paper
-restores corrupted documents whole; here the decoder writes what span corruption took out. It gives
-no recipe for this size: of the large one, 500,000 steps of 8000 rows (section 5.1).
+`lm train --config=bart_base --config.data.source=FILES --workdir=DIR`, on accelerators. It
+restores corrupted documents whole. The paper gives no recipe for this size: of the large one,
+500,000 steps of 8000 rows (section 5.1).
 """
 
 from lm.config import (
@@ -30,7 +30,7 @@ def config(preset: str = '') -> Config:
             dropout=0.1,
             scan_layers=False,
         ),
-        objective=ObjectiveConfig(name='span_corruption'),
+        objective=ObjectiveConfig(name='denoising'),
         optim=OptimConfig(peak_lr=4e-4, eps=1e-6, weight_decay=0.01, warmup_steps=10_000),
         train=TrainConfig(steps=500_000, batch_size=8000, seq_len=512, log_every_steps=100),
         eval=EvalConfig(every_steps=10_000, batches=32),

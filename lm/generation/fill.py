@@ -61,6 +61,11 @@ def fill_spans(
     """
     vocabulary = model.tokenizer.vocabulary
     blanks = len(parts) - 1
+    if not vocabulary.sentinel_ids:
+        raise UserError(
+            f'model.name={model.config.model.name}: its tokenizer has no sentinels, by which its '
+            'decoder says what stands in a blank; only its logits can be had'
+        )
     if blanks > len(vocabulary.sentinel_ids):
         raise UserError(
             f'prompt: has {blanks} blanks; at most {len(vocabulary.sentinel_ids)}, the '

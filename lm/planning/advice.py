@@ -49,8 +49,10 @@ def _changes(plan: Plan, strategy: Strategy) -> Iterator[tuple[str, Plan, Strate
     for remat in REMATS[REMATS.index(model.remat) + 1 :]:
         changed = replace(plan.config, model=replace(model, remat=remat))
         yield f'model.remat={remat}', replace(plan, config=changed), strategy
-    if plan.config.mesh.offload == 'none':
-        changed = replace(plan.config, mesh=replace(plan.config.mesh, offload='optimizer'))
+    mesh = plan.config.mesh
+    offloads = mesh.collectives == 'auto' and plan.memory(strategy).optimizer > 0
+    if mesh.offload == 'none' and offloads:
+        changed = replace(plan.config, mesh=replace(mesh, offload='optimizer'))
         yield 'mesh.offload=optimizer', replace(plan, config=changed), strategy
 
 

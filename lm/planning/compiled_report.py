@@ -15,7 +15,8 @@ def as_json(found: Found, planned: float, memory: float | None, verdict: str | N
     Args:
       found: what the compiler says.
       planned: bytes on a device by the closed forms.
-      memory: bytes that a device has; None where it is not named.
+      memory: bytes that a device has, and where the compiler counts it what lies with its host;
+        None where it is not named.
       verdict: whether it fits, by the closed forms.
     """
     about: dict[str, Any] = {

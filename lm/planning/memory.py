@@ -169,9 +169,10 @@ def step_memory(
     """
     arrays = held(model, work.axes)
     state = state_memory(arrays, recipe, strategy)
-    state = replace(state, optimizer=_optimizer(model, work.axes, recipe, strategy))
+    optimizer, at_once = _optimizer(model, work.axes, recipe, strategy)
+    state = replace(state, optimizer=optimizer)
     if offloads:
-        state = _offloaded(state, arrays)
+        state = replace(state, optimizer=0, fetched=2 * at_once, host_optimizer=optimizer)
     if recipe.temporaries:
         return state
     kept = activations(model, work, remat)
@@ -190,27 +191,30 @@ def step_memory(
     )
 
 
-def _offloaded(state: Memory, arrays: Held) -> Memory:
-    on_the_way = (arrays.whole - arrays.matrices + arrays.layer) / arrays.whole
-    fetched = 2 * state.optimizer * on_the_way
-    return replace(state, optimizer=0, fetched=fetched, host_optimizer=state.optimizer)
+def _optimizer(
+    model: ModelShape, axes: Axes, recipe: Recipe, strategy: Strategy
+) -> tuple[float, float]:
+    """Bytes of the optimizer's arrays, and of those that are updated at once where it is streamed.
 
-
-def _optimizer(model: ModelShape, axes: Axes, recipe: Recipe, strategy: Strategy) -> float:
-    """Bytes of the optimizer's arrays: those of a parameter's letters are split as it is.
-
-    Others, Adafactor's rows and columns, are on every device.
+    At once are one layer, of both sides where there are two, and all that is in no layer. Arrays of
+    a parameter's letters are split as it is; others, Adafactor's rows and columns, are on every
+    device.
     """
-    if recipe.kept is None:
-        return state_memory(held(model, axes), recipe, strategy).optimizer
-    numbers = 0.0
+    total = at_once = 0.0
     for path, letters in model.dims.items():
         shape = model.shapes[path].shape
         whole, split = _held_of(letters, shape, axes)
         like_it = split if STRATEGIES[strategy] >= 1 else whole
-        for array in recipe.kept(letters):
-            numbers += like_it if array == letters else kept_size(array, letters, shape)
-    return 4 * numbers
+        if recipe.kept is None:
+            size = recipe.optimizer * like_it
+        else:
+            size = sum(
+                4 * (like_it if array == letters else kept_size(array, letters, shape))
+                for array in recipe.kept(letters)
+            )
+        total += size
+        at_once += size / (model.config.num_layers if letters.startswith('L') else 1)
+    return total, at_once
 
 
 def _compute_weights(

@@ -183,7 +183,7 @@ def plan(
     """What a run needs before it exists: `.strategies()` side by side, `.flops()` of a row.
 
     Args:
-      config: the run; of its `mesh` only `offload` is read.
+      config: the run; of its `mesh` only `offload` and `collectives` are read.
       params: a number of parameters, instead of `config`.
       devices: how many.
       device_kind: which, of `lm.planning.devices.DEVICES`; empty: no time, no verdict.

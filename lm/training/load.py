@@ -20,7 +20,9 @@ from lm.training.saved import Damaged, SavedStates
 from lm.training.workdir import Workdir
 
 OBJECTIVES = {'encoder': 'mlm', 'decoder': 'clm', 'encoder_decoder': 'span_corruption'}
-"""What a foreign model of a family is taken to have learnt."""
+"""What a foreign model of a family is taken to have learnt, but for those of `OWN_OBJECTIVES`."""
+OWN_OBJECTIVES = {'bart': 'denoising'}
+"""The same by architecture."""
 LONGEST_WINDOW = 1024
 """Texts are scored in windows of a foreign model's context, but no longer than this."""
 
@@ -81,7 +83,7 @@ def config_of(weights: Weights) -> Config:
     return resolve_options(
         Config(
             model=model,
-            objective=ObjectiveConfig(OBJECTIVES[family]),
+            objective=ObjectiveConfig(OWN_OBJECTIVES.get(model.name) or OBJECTIVES[family]),
             train=TrainConfig(seq_len=window),
         )
     )

@@ -184,7 +184,8 @@ def _draw_caption(sheet: Sheet, dims: str, share: Share, box: Box) -> None:
         sheet.text(left, y, 'none', SMALL, GREY)
         return
     held, arrays = share.device_bytes + share.host_bytes, len(share.arrays)
-    words = bytes_words(held) if arrays == 1 else f'{arrays} x {bytes_words(held // arrays)}'
+    alike = arrays > 1 and len({x.shape for x in share.arrays}) == 1
+    words = f'{arrays} x {bytes_words(held // arrays)}' if alike else bytes_words(held)
     words += ' in host memory' if share.host_bytes else ''
     sheet.text(left, y, split_words(dims, share.arrays[0].sharding), SMALL, GREY)
     sheet.text(left + box[2], y, words, SMALL, GREY, align='right')

@@ -1,5 +1,7 @@
 """The state as a table: a line for each parameter, with its shape, split and bytes a device."""
 
+from jax.sharding import NamedSharding
+
 from lm.training.program import Program
 from lm.training.state_parts import PARTS, Share, StateParts, split_words, state_parts
 
@@ -16,29 +18,36 @@ def state_table(program: Program) -> list[str]:
     for path, x in functional.shapes.items():
         shares = [parts.by_path[part][path] for part in PARTS]
         shape = 'x'.join(map(str, x.shape))
-        # As it is updated: of the three no other is split more.
-        split = split_words(functional.dims[path], program.placement.updated[path])
+        split = split_words(functional.dims[path], _most_split(shares))
         row = [path, functional.dims[path], shape, *map(_held, shares), split if on_mesh else '']
         rows.append(row)
-    return [*_notes(program), *_aligned([*rows, *_totals(parts)])]
+    return [*_notes(program, parts), *_aligned([*rows, *_totals(parts)])]
 
 
-def _notes(program: Program) -> list[str]:
+def _notes(program: Program, parts: StateParts) -> list[str]:
     """What differs by part: an axis that splits some only, as a stage of ZeRO does; the memory."""
-    placement = program.placement
-    trees = (placement.params, placement.gradients, placement.updated)
+    held = [part for part in PARTS if parts.of(part).arrays]
     lines = []
     for axis in program.layout.mesh.axis_names:
-        split = [
-            part
-            for part, tree in zip(PARTS, trees, strict=True)
-            if any(axis in sharding.spec for sharding in tree.values())
-        ]
-        if 0 < len(split) < len(PARTS):
+        split = [part for part in held if axis in _axes(parts.of(part))]
+        if 0 < len(split) < len(held):
             lines.append(f'{axis} splits {" and ".join(split)} only')
-    if placement.offloads:
+    if parts.all.host_bytes:
         lines.append('optimizer state is in host memory, but for the counters')
     return lines
+
+
+def _axes(share: Share) -> set[str]:
+    """Axes of the mesh that split some of the arrays."""
+    entries = [entry for x in share.arrays for entry in x.sharding.spec if entry]
+    return {axis for entry in entries for axis in ((entry,) if isinstance(entry, str) else entry)}
+
+
+def _most_split(shares: list[Share]) -> NamedSharding:
+    """The sharding of a parameter, its gradient or its moments that splits it the most."""
+    shape = shares[0].arrays[0].shape
+    alike = [x.sharding for share in shares for x in share.arrays if x.shape == shape]
+    return max(alike, key=lambda sharding: sum(entry is not None for entry in sharding.spec))
 
 
 def _totals(parts: StateParts) -> list[list[str]]:

@@ -47,7 +47,8 @@ def streamed_update(
     one_layer = Part.of(optimizer_of(layers), placement, layers, layer=True)
     others = Part.of(optimizer_of(rest), placement, rest)
     whole = Part.of(optimizer_of(dims), placement, dims)
-    _require_parts(name, whole, one_layer, others)
+    count = next((placement.shapes[path].shape[0] for path in layers), 0)
+    _require_parts(name, count, whole, one_layer, others)
 
     def update(gradients: Params, opt_state: Any, params: Params) -> tuple[Params, Any]:
         flat = by_path(opt_state)
@@ -70,8 +71,7 @@ def streamed_update(
 
         begun = {path: flat[path] for path in by_path(one_layer.like)}
         over = (_only(gradients, layers), _only(params, layers))
-        numbers = jnp.arange(jax.tree.leaves(over)[0].shape[0])
-        state_layers, params_layers = jax.lax.scan(turn, begun, (numbers, *over))
+        state_layers, params_layers = jax.lax.scan(turn, begun, (jnp.arange(count), *over))
         state = whole.tree({**state_rest, **state_layers})
         return {**params_rest, **params_layers}, state
 
@@ -142,19 +142,15 @@ class Part:
         return optax.apply_updates(params, updates), new
 
 
-def _is_one_of(layer: Any, stacked: Any) -> bool:
-    return stacked.ndim == layer.ndim + 1 and stacked.shape[1:] == layer.shape
-
-
 def _only(tree: Params, paths: Any) -> Params:
     return {path: tree[path] for path in paths}
 
 
-def _require_parts(name: str, whole: Part, layer: Part, others: Part) -> None:
+def _require_parts(name: str, layers: int, whole: Part, layer: Part, others: Part) -> None:
     """Refuses an optimizer whose state of all parameters is not made of these two."""
     kept, of_layer, of_others = (by_path(part.like) for part in (whole, layer, others))
     for path, leaf in kept.items():
-        stacked = path in layer.lies and _is_one_of(of_layer[path], leaf)
+        stacked = path in layer.lies and leaf.shape == (layers, *of_layer[path].shape)
         single = path in others.lies and leaf.shape == of_others[path].shape
         counter = path not in whole.lies and path in of_layer
         if not (stacked or single or counter):

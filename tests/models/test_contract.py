@@ -55,7 +55,14 @@ def plain_loss_and_gradients(name: str) -> tuple[jax.Array, Params]:
 @every_architecture
 @pytest.mark.parametrize(
     'scan_layers, remat',
-    [(True, 'dots'), (True, 'full'), (True, 'offload'), (False, 'none'), (False, 'full')],
+    [
+        (True, 'dots'),
+        (True, 'full'),
+        (True, 'offload'),
+        (False, 'offload'),
+        (False, 'none'),
+        (False, 'full'),
+    ],
 )
 def test_scan_and_remat_change_no_number(name: str, scan_layers: bool, remat: str) -> None:
     want_loss, want = plain_loss_and_gradients(name)

@@ -83,7 +83,7 @@ class ByLeaf:
 
 @functools.cache
 def leaf_rates(family: str) -> dict[str, float]:
-    """Rates at which the first batch moves each leaf by a hundredth; 0 of key biases."""
+    """Rates at which the first batch moves each leaf by a hundredth; 0 of those of rounding."""
     made = program(family, 1, **SGD)
     [batch] = batches(made, 1)
 
@@ -94,9 +94,14 @@ def leaf_rates(family: str) -> dict[str, float]:
     params = initial(family, 'sgd').params
     gradients = jax.device_get(jax.jit(jax.grad(loss))(params))
     return {
-        path: 0.0 if path.endswith('key_bias') else 0.01 * _rms(params[path]) / _rms(gradient)
+        path: 0.0 if is_rounding(path, family) else 0.01 * _rms(params[path]) / _rms(gradient)
         for path, gradient in gradients.items()
     }
+
+
+def is_rounding(path: str, family: str) -> bool:
+    """Whether a parameter has no true gradient: a key's bias that no rotation follows."""
+    return path.endswith('key_bias') and family != 'gpt_neox'
 
 
 def _rms(x: np.ndarray) -> float:
@@ -139,13 +144,13 @@ def _row(made_for: Program, rng: np.random.Generator, filled: int) -> Row:
 
 
 @functools.cache
-def initial(family: str, optimizer: str) -> State:
-    """The state that all programs of a family begin with, on the host.
+def initial(family: str, optimizer: str, layers: int = 1) -> State:
+    """The state that all programs of a family and so many layers begin with, on the host.
 
     With noise on every parameter: as initialised, attention looks at all places alike and no bias
     matters.
     """
-    made = program(family, 1, **OPTIMIZERS[optimizer])
+    made = program(family, 1, **OPTIMIZERS[optimizer], **{'model.num_layers': layers})
     lowered = jax.jit(made.init_state).lower()
     state: State = jax.device_get(lowered.compile(compiler_options=QUICKLY)())
     rng = np.random.default_rng(1)
@@ -167,7 +172,8 @@ def shardings(made: Program) -> Any:
 
 def steps(made: Program, data: list[Batch]) -> tuple[State, list[Metrics]]:
     """The state after a step on each batch, and what each step told."""
-    start = initial(made.config.model.name, made.config.optim.name)
+    model = made.config.model
+    start = initial(model.name, made.config.optim.name, model.num_layers)
     state, told = jax.device_put(start, shardings(made)), []
     for batch in data:
         state, metrics = compiled(made)(state, made.layout.place(batch))
@@ -176,7 +182,9 @@ def steps(made: Program, data: list[Batch]) -> tuple[State, list[Metrics]]:
     return jax.device_get(state), told
 
 
-def assert_close(one: tuple[State, list[Metrics]], other: tuple[State, list[Metrics]]) -> None:
+def assert_close(
+    one: tuple[State, list[Metrics]], other: tuple[State, list[Metrics]], family: str = ''
+) -> None:
     """Within 2e-5 of each tensor's largest entry; key biases, of no true gradient, apart."""
     for first, second in zip(one[1], other[1], strict=True):
         assert first.targets == second.targets
@@ -185,7 +193,7 @@ def assert_close(one: tuple[State, list[Metrics]], other: tuple[State, list[Metr
     for path, first in one[0].params.items():
         second = other[0].params[path]
         largest = np.abs(first).max()
-        if path.endswith('key_bias'):
+        if is_rounding(path, family):
             # Softmax does not feel them: what moves them is rounding, at most lr x steps of it.
             assert np.abs(first - second).max() < 1e-4, path
         else:

@@ -23,7 +23,7 @@ from lm.shapes import is_matrix
 from lm.training.program import Program, build_program
 from tests.training.numerics import QUICKLY, VOCABULARY, _row
 from tests.training.runs import CONFIG
-from tests.training.test_strategies import FAMILIES, MESHES
+from tests.training.test_strategies import FAMILIES, MESHES, OFFLOADS
 
 REPO = Path(__file__).parents[2]
 STAGES = ('ddp', 'zero1', 'zero2', 'zero3')
@@ -54,10 +54,10 @@ def held(tree: Any) -> dict[int, int]:
     return found
 
 
-@pytest.mark.parametrize('mesh', [*MESHES])
+@pytest.mark.parametrize('mesh', [*MESHES, *OFFLOADS])
 @pytest.mark.parametrize('family', FAMILIES)
 def test_bytes_at_rest(family: str, mesh: str) -> None:
-    program = made(family, **MESHES[mesh])
+    program = made(family, **{**MESHES, **OFFLOADS}[mesh])
     state = program.init_state()
     axes, stage = program.layout.mesh.shape, program.layout.stage
     dims = program.functional.dims
@@ -89,7 +89,7 @@ def test_bytes_at_rest(family: str, mesh: str) -> None:
 @pytest.mark.parametrize('name', registry.names('optimizers'))
 def test_what_each_optimizer_keeps_lies_where_it_should(name: str, mesh: str) -> None:
     small = {'model.d_model': 32, 'model.d_ff': 64, 'optim.name': name}
-    program = made('bert', **{**small, **MESHES[mesh]})
+    program = made('bert', **{**small, **{**MESHES, **OFFLOADS}[mesh]})
     model, placement, config = program.functional, program.placement, program.config
     state = program.init_state()
     member = registry.lookup('optimizers', name, 'optim.name')
