@@ -4,8 +4,11 @@ Everything is set before jax or lm is imported, and in the environment, so that 
 test starts run under the same settings.
 """
 
+import gc
 import os
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from jaxtyping import install_import_hook
 import tests.typechecker
 
 CACHE = Path(__file__).parent.parent / '.pytest_cache' / 'jax'
+MOST_MAPPINGS = 20_000
 DEVICES = '--xla_force_host_platform_device_count=8'
 
 
@@ -28,3 +32,25 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     install_import_hook('lm', f'{tests.typechecker.__name__}.check')
+
+
+@pytest.fixture(autouse=True, scope='module')
+def few_mappings() -> Iterator[None]:
+    """Lets compiled programs go before there are too many of them for one process.
+
+    Each takes memory mappings, of which Linux allows a process 65,530 (`vm.max_map_count`): the
+    first one that is refused ends it with a segmentation fault.
+    """
+    yield
+    maps = Path('/proc/self/maps')
+    if not maps.exists() or maps.read_bytes().count(b'\n') < MOST_MAPPINGS:
+        return
+    import jax
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith('tests.'):
+            for cached in vars(module).values():
+                if callable(getattr(cached, 'cache_clear', None)):
+                    cached.cache_clear()
+    jax.clear_caches()
+    gc.collect()
