@@ -56,6 +56,21 @@ class Objective(Protocol):
     def tokens_used(self, batch: Batch) -> int:
         """How many of the raw rows' tokens (overlap not counted twice) the batch still holds."""
 
+    def span_rows(self, text: np.ndarray, start: int, stop: int) -> list[Batch]:
+        """Rows that ask for the tokens `start` to `stop` of one text, as the model was trained.
+
+        Their weighted targets are these tokens, each once, and the sum of their losses is
+        -log p(span | what the objective shows of the text): nothing of the span itself but what
+        comes before the token asked for. Only that counts; a sentinel, or the end, does not.
+
+        Args:
+          text: int32, ids of a text, without bos or eos.
+          start, stop: of the span, not empty.
+
+        Raises:
+          ValueError: the text does not fit in a row.
+        """
+
 
 def build_objective(config: Config, vocabulary: Vocabulary) -> Objective:
     """What a run learns to predict.

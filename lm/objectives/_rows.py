@@ -23,7 +23,13 @@ def lay(
     """Texts one after another in a row of `length`: tokens, segment ids, positions; int32.
 
     Behind the texts the tokens are `fill`, as a rule the padding id.
+
+    Raises:
+      ValueError: they do not fit.
     """
+    filled = sum(map(len, texts))
+    if filled > length:
+        raise ValueError(f'{filled} tokens do not fit in a row of {length}')
     tokens = np.full(length, fill, np.int32)
     segment_ids = np.zeros(length, np.int32)
     positions = np.zeros(length, np.int32)
@@ -33,7 +39,6 @@ def lay(
         tokens[here], segment_ids[here] = text, number
         positions[here] = np.arange(len(text))
         place += len(text)
-    assert place <= length, f'{place} tokens do not fit in a row of {length}'
     return tokens, segment_ids, positions
 
 
@@ -66,6 +71,14 @@ def one_sided(pairs: Sequence[Pair], seq_len: int, pad_id: int) -> Batch:
         loss_weights=((segment_ids > 0) & (positions >= given - 1)).astype(np.float32),
         prefix=(segment_ids > 0) & (positions < given),
     )
+
+
+def asked(batch: Batch, first: int, count: int) -> Batch:
+    """The row with nothing to be said but `count` targets from place `first` on."""
+    assert batch.targets is not None
+    places = np.arange(len(batch.targets))
+    counts = (places >= first) & (places < first + count)
+    return batch._replace(loss_weights=counts.astype(np.float32))
 
 
 def sides(batch: Batch) -> list[Pair]:

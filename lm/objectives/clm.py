@@ -6,6 +6,7 @@ import numpy as np
 
 from lm.batch import Batch, Row
 from lm.objectives._objective import Sums, weighted_cross_entropy
+from lm.objectives._rows import asked, one_sided
 from lm.shapes import LogitsBTV
 from lm.vocabulary import Vocabulary
 
@@ -51,6 +52,12 @@ class CausalLM:
     def tokens_used(self, batch: Batch) -> int:
         """All of a row but its first token, which the row before had: targets and bos."""
         return int(np.count_nonzero(np.asarray(batch.targets) != self.vocabulary.pad_id))
+
+    def span_rows(self, text: np.ndarray, start: int, stop: int) -> list[Batch]:
+        """The span behind bos and all before it; what follows it is not seen."""
+        row = np.append([self.vocabulary.bos_id], text[:stop]).astype(np.int32)
+        whole = one_sided([(row[:1], row[1:])], self.target_len, self.vocabulary.pad_id)
+        return [asked(whole, start, stop - start)._replace(prefix=None)]
 
 
 def build(options: Options, vocabulary: Vocabulary, seq_len: int) -> CausalLM:

@@ -19,7 +19,7 @@ import numpy as np
 from lm.batch import Batch, Row
 from lm.config import require, setting
 from lm.objectives._objective import Sums, weighted_cross_entropy
-from lm.objectives._rows import Pair, segments, sides, two_sided
+from lm.objectives._rows import Pair, asked, segments, sides, two_sided
 from lm.objectives._spans import apportion, choose_segments
 from lm.shapes import LogitsBTV
 from lm.vocabulary import Vocabulary
@@ -103,6 +103,15 @@ class Denoising:
     def restore(self, batch: Batch) -> list[np.ndarray]:
         """The original tokens of each segment of one row of a Batch: the inverse of `example`."""
         return [text for _, text in sides(batch)]
+
+    def span_rows(self, text: np.ndarray, start: int, stop: int) -> list[Batch]:
+        """The span within the text said anew; the encoder reads one mask in its place."""
+        before, end = [self.vocabulary.bos_id], [self.vocabulary.eos_id]
+        mask = [self.vocabulary.mask_id]
+        damaged = np.concatenate([before, text[:start], mask, text[stop:], end]).astype(np.int32)
+        whole = np.concatenate([before, text, end]).astype(np.int32)
+        row = two_sided([(damaged, whole)], self.seq_len, self.target_len, self.vocabulary.pad_id)
+        return [asked(row, len(before) + start, stop - start)]
 
     def sentences(self, text: np.ndarray) -> list[np.ndarray]:
         """The sentences of a text without bos and eos, in order."""

@@ -13,6 +13,7 @@ import numpy as np
 from lm.batch import Batch, Row
 from lm.config import require, setting
 from lm.objectives._objective import Sums, weighted_cross_entropy
+from lm.objectives._rows import asked, lay
 from lm.shapes import LogitsBTV
 from lm.vocabulary import Vocabulary
 
@@ -91,6 +92,22 @@ class MaskedLM:
     def tokens_used(self, batch: Batch) -> int:
         """All that is not padding."""
         return int(np.count_nonzero(batch.segment_ids))
+
+    def span_rows(self, text: np.ndarray, start: int, stop: int) -> list[Batch]:
+        """A row for each token of the span, from the left: it and all behind it are masked.
+
+        What stands around the span is seen, and with the masks how long it is.
+        """
+        special = self.vocabulary
+        whole = np.concatenate([[special.bos_id], text, [special.eos_id]]).astype(np.int32)
+        targets, segment_ids, positions = lay([whole], self.row_len, special.pad_id)
+        rows = []
+        for first in range(start + 1, stop + 1):
+            tokens = targets.copy()
+            tokens[first : stop + 1] = special.mask_id
+            row = Batch(tokens, segment_ids, positions, targets=targets)
+            rows.append(asked(row, first, 1))
+        return rows
 
     def _of_whole_words(
         self, row: Row, candidates: np.ndarray, count: int, rng: np.random.Generator

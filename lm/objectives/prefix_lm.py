@@ -12,7 +12,7 @@ import numpy as np
 
 from lm.batch import Batch, Row
 from lm.objectives._objective import Sums, weighted_cross_entropy
-from lm.objectives._rows import segments, sides, two_sided
+from lm.objectives._rows import one_sided, segments, sides, two_sided
 from lm.shapes import LogitsBTV
 from lm.vocabulary import Vocabulary
 
@@ -65,6 +65,12 @@ class DecoderPrefixLM:
         """All of a row but its first token, which the row before had."""
         return int(np.count_nonzero(np.asarray(batch.targets) != self.vocabulary.pad_id))
 
+    def span_rows(self, text: np.ndarray, start: int, stop: int) -> list[Batch]:
+        """The span behind bos and all before it, seen both ways; what follows it is not seen."""
+        given = np.append([self.vocabulary.bos_id], text[:start]).astype(np.int32)
+        pair = (given, text[start:stop])
+        return [one_sided([pair], self.target_len, self.vocabulary.pad_id)]
+
 
 @dataclass(frozen=True)
 class TwoSidedPrefixLM:
@@ -102,6 +108,11 @@ class TwoSidedPrefixLM:
     def restore(self, batch: Batch) -> list[np.ndarray]:
         """The original tokens of each segment of one row of a Batch: the inverse of `example`."""
         return [np.concatenate(pair) for pair in sides(batch)]
+
+    def span_rows(self, text: np.ndarray, start: int, stop: int) -> list[Batch]:
+        """The span as the second part; what follows it is on neither side."""
+        pair = (np.append([self.vocabulary.bos_id], text[:start]), text[start:stop])
+        return [two_sided([pair], self.target_len, self.target_len, self.vocabulary.pad_id)]
 
 
 def _cuts(row: Row, rng: np.random.Generator) -> list[tuple[np.ndarray, int]]:

@@ -15,7 +15,7 @@ import numpy as np
 from lm.batch import Batch, Row
 from lm.config import require, setting
 from lm.objectives._objective import Sums, weighted_cross_entropy
-from lm.objectives._rows import segments, sides, two_sided
+from lm.objectives._rows import asked, segments, sides, two_sided
 from lm.objectives._sentinels import corrupt, noise_of, raw_tokens, restored, shares_of
 from lm.objectives._spans import choose_segments, noise_spans
 from lm.shapes import LogitsBTV
@@ -119,6 +119,12 @@ class SpanCorruption:
     def restore(self, batch: Batch) -> list[np.ndarray]:
         """The original tokens of each segment of one row of a Batch: the inverse of `example`."""
         return [restored(pair, self.vocabulary) for pair in sides(batch)]
+
+    def span_rows(self, text: np.ndarray, start: int, stop: int) -> list[Batch]:
+        """The span behind its sentinel; the encoder reads what is on both sides of it."""
+        pair = corrupt(text, np.array([[start, stop]]), self.vocabulary)
+        row = two_sided([pair], self.seq_len, self.target_len, self.vocabulary.pad_id)
+        return [asked(row, 1, stop - start)]
 
     def _noise(self, length: int) -> tuple[int, int]:
         return noise_of(length, self.options.noise_rate, self.options.mean_span_length)

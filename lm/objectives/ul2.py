@@ -18,7 +18,7 @@ import numpy as np
 from lm.batch import Batch, Row
 from lm.config import require
 from lm.objectives._objective import Sums, weighted_cross_entropy
-from lm.objectives._rows import one_sided, segments, sides, two_sided
+from lm.objectives._rows import asked, one_sided, segments, sides, two_sided
 from lm.objectives._sentinels import corrupt, noise_of, raw_tokens, restored, shares_of
 from lm.objectives._spans import choose_segments, noise_spans
 from lm.shapes import LogitsBTV
@@ -151,6 +151,17 @@ class UL2:
         """The original tokens of each segment of one row of a Batch: the inverse of `example`."""
         pairs = ((given[1:], said) for given, said in sides(batch))
         return [restored(pair, self.vocabulary) for pair in pairs]
+
+    def span_rows(self, text: np.ndarray, start: int, stop: int) -> list[Batch]:
+        """The span behind its sentinel: in mode S at the text's end, elsewhere in mode R."""
+        mode = self.vocabulary.mode_ids[MODES.index('[S]' if stop == len(text) else '[R]')]
+        pair = corrupt(text, np.array([[start, stop]]), self.vocabulary, [mode])
+        if self.decoder_only:
+            row = one_sided([pair], self.seq_len, self.vocabulary.pad_id)
+            # The last of what is given predicts the sentinel, the sentinel the span's first token.
+            return [asked(row, len(pair[0]), stop - start)]
+        row = two_sided([pair], self.seq_len, self.target_len, self.vocabulary.pad_id)
+        return [asked(row, 1, stop - start)]
 
     def _shares(
         self, denoiser: Denoiser, lengths: np.ndarray, rng: np.random.Generator

@@ -1,0 +1,319 @@
+"""Which objective learns most from the same FLOPs? Families x objectives, by what all can do.
+
+Command: python -m experiments.objectives --source=FILE --workdir=DIR [--plot=FILE.svg]
+Hardware: 2 CPU cores.
+Time: about 25 minutes for 8 pairs x 3 seeds at the default 1.2 TFLOP a run.
+Expected: every pair is below the bigram at either place. In the middle of a text, models that read
+    both sides are ahead of those that read the left side alone; at its end they are not.
+
+Each run is an `lm.train` of a small model of its family (BERT, LLaMA, T5; two layers on each side
+of the last) on the same text, tokenizer, rows of tokens and batch, for as many steps as the FLOPs
+allow, counted exactly with all of attention. Losses of objectives do not compare, so each is asked
+for the log-likelihood of the same held-out spans, in its own form: in the middle of a text, and at
+its end. Intervals are Student's, of the mean over seeds; spans are the same for all.
+"""
+
+import json
+import math
+import statistics
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+import lm
+from lm.config import Config, override, require
+from lm.data.prepare import Prepared, prepare
+from lm.data.store import Store
+from lm.errors import UserError
+from lm.evaluation.bigram import Bigram, Pairs, counted, joined
+from lm.evaluation.spans import Span, span_nats
+from lm.flags import Flags
+from lm.objectives._objective import build_objective
+from lm.planning.flops import train_flops_exact
+from lm.planning.parameters import model_shape
+from lm.planning.rows import side_lengths
+
+PAIRS = (
+    ('bert', 'mlm'),
+    ('llama', 'clm'),
+    ('llama', 'prefix_lm'),
+    ('llama', 'ul2'),
+    ('t5', 'span_corruption'),
+    ('t5', 'denoising'),
+    ('t5', 'ul2'),
+    ('t5', 'prefix_lm'),
+)
+"""Every family with every objective that trains it."""
+PLACES = ('middle', 'end')
+ROOM = 8
+"""Tokens that the forms of the objectives add to a text, at most."""
+_COUNTED_TOKENS = 2_000_000
+_TUNED_ON = 10  # every tenth document fits the bigram's weights, the others are counted
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The study's size.
+
+    Attributes:
+      source: the text.
+      flops: of a run.
+      seeds: runs of each pair, with the seeds 0, 1, ...
+      d_model, vocab_size, seq_len, batch_size: of every run.
+      peak_lr: of every run; not searched.
+      spans, span_tokens: held-out texts, and tokens of each that are asked for.
+    """
+
+    source: str
+    flops: float = 1.2e12
+    seeds: int = 3
+    d_model: int = 64
+    vocab_size: int = 1024
+    seq_len: int = 128
+    batch_size: int = 16
+    peak_lr: float = 3e-3
+    spans: int = 512
+    span_tokens: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ('seeds', 'spans', 'span_tokens'):
+            require(getattr(self, name) >= 1, f'{name}={getattr(self, name)}: must be at least 1')
+
+
+def configs(setting: Setting) -> dict[str, Config]:
+    """The runs by the names of their folders.
+
+    Raises:
+      UserError: the FLOPs are less than a step of some pair takes.
+    """
+    runs = {}
+    for model, objective in PAIRS:
+        config = lm.load_config(
+            f'{model}_tiny',
+            **{
+                'model.d_model': setting.d_model,
+                'model.vocab_size': setting.vocab_size,
+                'model.max_positions': setting.seq_len,
+                'objective.name': objective,
+                'data.source': setting.source,
+                'optim.peak_lr': setting.peak_lr,
+                'optim.eps': 1e-8,
+                'optim.weight_decay': 0.1,
+                'train.seq_len': setting.seq_len,
+                'train.batch_size': setting.batch_size,
+                'eval.every_steps': 10**9,
+                'eval.sample_tokens': 0,
+                'checkpoint.every_steps': 10**9,
+            },
+        )
+        shape = model_shape(config.model)
+        lengths = side_lengths(config, shape.family)
+        row = train_flops_exact(shape, *lengths.values()).row
+        steps = int(setting.flops // (row * setting.batch_size))
+        require(
+            steps >= 1,
+            f'flops={setting.flops:g}: a step of {model} with {objective} takes '
+            f'{row * setting.batch_size:g}',
+        )
+        for seed in range(setting.seeds):
+            changes = {
+                'train.steps': steps,
+                'train.seed': seed,
+                'optim.warmup_steps': max(steps // 10, 1),
+            }
+            runs[f'{model}-{objective}-seed{seed}'] = override(config, changes)
+    return runs
+
+
+def held_out_spans(store: Store, setting: Setting) -> dict[str, list[Span]]:
+    """Spans in the middle and at the end of the same texts, which begin a document each.
+
+    Raises:
+      UserError: too few documents are long enough.
+    """
+    length = setting.seq_len - ROOM
+    long_enough = np.flatnonzero(store.lengths >= length)
+    require(
+        len(long_enough) > 0 and setting.span_tokens < length // 2,
+        f'source={setting.source}: no held-out document of {length} tokens for spans of '
+        f'{setting.span_tokens}; take a larger text, a shorter seq_len or span',
+    )
+    count = int(store.lengths.sum()) // length
+    require(
+        count >= setting.spans,
+        f'spans={setting.spans}: the held-out text has {count} stretches of {length} tokens',
+    )
+    texts = []
+    for document in long_enough.tolist():
+        for begin in range(0, int(store.lengths[document]) - length + 1, length):
+            texts.append(store.read(document, begin, begin + length))
+    chosen = np.linspace(0, len(texts) - 1, min(setting.spans, len(texts))).astype(int)
+    starts = {'middle': (length - setting.span_tokens) // 2, 'end': length - setting.span_tokens}
+    return {
+        place: [Span(texts[i], start, start + setting.span_tokens) for i in chosen]
+        for place, start in starts.items()
+    }
+
+
+def run(runs: Mapping[str, Config], folder: Path, setting: Setting) -> dict[str, dict[str, Any]]:
+    """Trains each run in its folder, or goes on with it; what it read, and its spans' nats."""
+    found = {}
+    for name, config in runs.items():
+        print(name, file=sys.stderr)
+        summary = lm.train(config, folder / name)
+        model = lm.load(folder / name)
+        prepared = prepare(model.config.data, model.config.model.vocab_size)
+        objective = build_objective(model.config, prepared.tokenizer.vocabulary)
+        nats = {
+            place: span_nats(model, objective, spans, setting.batch_size)
+            for place, spans in held_out_spans(prepared.validation, setting).items()
+        }
+        [account] = summary['data'].values()
+        found[name] = {
+            'params': summary['params'],
+            'steps': config.train.steps,
+            'flops': setting.flops,
+            'tokens_trained_on': account['tokens']['trained_on'],
+            'targets': account['tokens']['targets'],
+            'eval_loss': summary['eval_loss'],
+            'nats_per_token': {
+                place: float(total.mean()) / setting.span_tokens for place, total in nats.items()
+            },
+        }
+    return found
+
+
+def bigram_nats(prepared: Prepared, setting: Setting) -> dict[str, float]:
+    """Nats a token that a bigram model of the training text gives the same spans."""
+    bigram = _fitted(prepared)
+    return {
+        place: bigram.nats(
+            joined(
+                [
+                    Pairs(text[a - 1 : b - 1].astype(np.int64), text[a:b].astype(np.int64))
+                    for text, a, b in spans
+                ]
+            )
+        )
+        / (len(spans) * setting.span_tokens)
+        for place, spans in held_out_spans(prepared.validation, setting).items()
+    }
+
+
+def _fitted(prepared: Prepared) -> Bigram:
+    store, taken = prepared.train, 0
+    parts: tuple[list[Pairs], list[Pairs]] = ([], [])
+    for document in np.flatnonzero(store.lengths > 1).tolist():
+        text = store.read(document, 0, int(store.lengths[document])).astype(np.int64)
+        parts[document % _TUNED_ON == 0].append(Pairs(text[:-1], text[1:]))
+        taken += len(text)
+        if taken >= _COUNTED_TOKENS:
+            break
+    require(bool(parts[0] and parts[1]), 'source: too little text for a bigram')
+    return counted(joined(parts[0]), prepared.tokenizer.vocabulary.size).tuned(joined(parts[1]))
+
+
+def analyze(found: Mapping[str, Mapping[str, Any]], bigram: Mapping[str, float]) -> dict[str, Any]:
+    """Each pair's mean over its seeds and 95 % interval, at both places, beside the bigram's."""
+    rows: dict[str, Any] = {}
+    for model, objective in PAIRS:
+        seeds = [one for name, one in found.items() if name.startswith(f'{model}-{objective}-')]
+        first = seeds[0]
+        rows[f'{model} {objective}'] = {
+            **{k: first[k] for k in ('params', 'steps', 'tokens_trained_on', 'targets')},
+            'eval_loss': statistics.mean(one['eval_loss'] for one in seeds),
+            **{
+                place: _interval([one['nats_per_token'][place] for one in seeds])
+                for place in PLACES
+            },
+        }
+    return {'bigram': dict(bigram), 'pairs': rows}
+
+
+def _interval(values: list[float]) -> dict[str, Any]:
+    """Mean, values, and Student's 95 % interval of the mean; of one value there is none."""
+    from scipy import stats
+
+    mean, reach = statistics.mean(values), None
+    if len(values) > 1:
+        quantile = float(stats.t.ppf(0.975, len(values) - 1))
+        reach = quantile * statistics.stdev(values) / math.sqrt(len(values))
+    return {'nats': mean, 'seeds': values, 'plus_minus_95': reach}
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The result for a reader, as Markdown."""
+    head = '| | params | steps | text tokens | targets | nats a token, middle | end | loss |'
+    lines = [head, '|---' * 8 + '|']
+    for name, row in result['pairs'].items():
+        places = ' | '.join(
+            f'{row[place]["nats"]:.3f} ± {row[place]["plus_minus_95"] or math.nan:.3f}'
+            for place in PLACES
+        )
+        lines.append(
+            f'| {name} | {row["params"]:,} | {row["steps"]} | {row["tokens_trained_on"]:,} | '
+            f'{row["targets"]:,} | {places} | {row["eval_loss"]:.3f} |'
+        )
+    places = ' | '.join(f'{result["bigram"][place]:.3f}' for place in PLACES)
+    return '\n'.join([*lines, f'| bigram | | | | | {places} | |'])
+
+
+def plot(result: Mapping[str, Any], path: str) -> None:
+    """Both places as points with intervals, a line a pair."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    rows = result['pairs']
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    for place, shift, color in (('middle', -0.12, 'C0'), ('end', 0.12, 'C1')):
+        axes.errorbar(
+            [row[place]['nats'] for row in rows.values()],
+            [i + shift for i in range(len(rows))],
+            xerr=[row[place]['plus_minus_95'] or 0 for row in rows.values()],
+            fmt='o', color=color, capsize=3, label=f'{place} of the text',
+        )  # fmt: skip
+        axes.axvline(result['bigram'][place], color=color, linestyle=':', label=f'bigram, {place}')
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.invert_yaxis()
+    axes.set_xlabel('nats a token of held-out spans')
+    axes.legend(fontsize='small')
+    figure.tight_layout()
+    figure.savefig(path)
+    pyplot.close(figure)
+
+
+def main() -> int:
+    """Prints the table on stderr and the result as one JSON object."""
+    logging.set_verbosity(logging.ERROR)
+    flags = Flags(sys.argv[1:])
+    flags.define('source', str, '', 'the text, as data.source')
+    flags.define('workdir', str, '', "the folder of the runs' folders")
+    flags.define('flops', float, Setting.flops, 'of each run')
+    flags.define('seeds', int, Setting.seeds, 'runs of each pair, with the seeds 0, 1, ...')
+    flags.define('plot', str, '', 'an image of the result; empty: none')
+    try:
+        flags.parse()
+        setting = Setting(flags.required('source'), flops=flags['flops'], seeds=flags['seeds'])
+        runs = configs(setting)
+        found = run(runs, Path(flags.required('workdir')), setting)
+        first = next(iter(runs.values()))
+        result = analyze(found, bigram_nats(prepare(first.data, first.model.vocab_size), setting))
+        if flags['plot']:
+            plot(result, flags['plot'])
+        print(table(result), file=sys.stderr)
+        print(json.dumps(result))
+    except UserError as error:
+        print(f'experiments.objectives: {error}', file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
