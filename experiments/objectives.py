@@ -13,6 +13,7 @@ for the log-likelihood of the same held-out spans, in its own form: in the middl
 its end. Intervals are Student's, of the mean over seeds; spans are the same for all.
 """
 
+import dataclasses
 import json
 import math
 import statistics
@@ -26,7 +27,7 @@ import numpy as np
 from absl import logging
 
 import lm
-from lm.config import Config, override, require
+from lm.config import Config, override, require, setting
 from lm.data.prepare import Prepared, prepare
 from lm.data.store import Store
 from lm.errors import UserError
@@ -58,34 +59,27 @@ _TUNED_ON = 10  # every tenth document fits the bigram's weights, the others are
 
 @dataclass(frozen=True)
 class Setting:
-    """The study's size.
+    """The study's size; every field is a flag."""
 
-    Attributes:
-      source: the text.
-      flops: of a run.
-      seeds: runs of each pair, with the seeds 0, 1, ...
-      d_model, vocab_size, seq_len, batch_size: of every run.
-      peak_lr: of every run; not searched.
-      spans, span_tokens: held-out texts, and tokens of each that are asked for.
-    """
-
-    source: str
-    flops: float = 2.4e12
-    seeds: int = 3
-    d_model: int = 64
-    vocab_size: int = 1024
-    seq_len: int = 128
-    batch_size: int = 16
-    peak_lr: float = 2e-3
-    spans: int = 512
-    span_tokens: int = 5
+    source: str = setting('', 'the text, as data.source')
+    documents: str = setting('file', 'what one document of a plain text is, as data.documents')
+    validation_fraction: float = setting(0.02, 'documents held out')
+    flops: float = setting(2.4e12, 'of each run')
+    seeds: int = setting(3, 'runs of each pair, with the seeds 0, 1, ...')
+    d_model: int = setting(64, 'width of every model')
+    vocab_size: int = setting(1024, 'tokens of the common tokenizer')
+    seq_len: int = setting(128, 'tokens a row')
+    batch_size: int = setting(16, 'rows a step')
+    peak_lr: float = setting(2e-3, 'learning rate of every run; not searched')
+    spans: int = setting(512, 'held-out texts, of each of which a span is asked for at each place')
+    span_tokens: int = setting(5, 'tokens of a span')
 
     def __post_init__(self) -> None:
         for name in ('seeds', 'spans', 'span_tokens'):
             require(getattr(self, name) >= 1, f'{name}={getattr(self, name)}: must be at least 1')
 
 
-def configs(setting: Setting) -> dict[str, Config]:
+def configs(study: Setting) -> dict[str, Config]:
     """The runs by the names of their folders.
 
     Raises:
@@ -96,17 +90,18 @@ def configs(setting: Setting) -> dict[str, Config]:
         config = lm.load_config(
             f'{model}_tiny',
             **{
-                'model.d_model': setting.d_model,
-                'model.vocab_size': setting.vocab_size,
-                'model.max_positions': setting.seq_len,
+                'model.d_model': study.d_model,
+                'model.vocab_size': study.vocab_size,
+                'model.max_positions': study.seq_len,
                 'objective.name': objective,
-                'data.source': setting.source,
-                'data.validation_fraction': 0.02,
-                'optim.peak_lr': setting.peak_lr,
+                'data.source': study.source,
+                'data.documents': study.documents,
+                'data.validation_fraction': study.validation_fraction,
+                'optim.peak_lr': study.peak_lr,
                 'optim.eps': 1e-8,
                 'optim.weight_decay': 0.1,
-                'train.seq_len': setting.seq_len,
-                'train.batch_size': setting.batch_size,
+                'train.seq_len': study.seq_len,
+                'train.batch_size': study.batch_size,
                 'eval.every_steps': 10**9,
                 'eval.sample_tokens': 0,
                 'checkpoint.every_steps': 10**9,
@@ -115,13 +110,13 @@ def configs(setting: Setting) -> dict[str, Config]:
         shape = model_shape(config.model)
         lengths = side_lengths(config, shape.family)
         row = train_flops_exact(shape, *lengths.values()).row
-        steps = int(setting.flops // (row * setting.batch_size))
+        steps = int(study.flops // (row * study.batch_size))
         require(
             steps >= 1,
-            f'flops={setting.flops:g}: a step of {model} with {objective} takes '
-            f'{row * setting.batch_size:g}',
+            f'flops={study.flops:g}: a step of {model} with {objective} takes '
+            f'{row * study.batch_size:g}',
         )
-        for seed in range(setting.seeds):
+        for seed in range(study.seeds):
             changes = {
                 'train.steps': steps,
                 'train.seed': seed,
@@ -131,37 +126,37 @@ def configs(setting: Setting) -> dict[str, Config]:
     return runs
 
 
-def held_out_spans(store: Store, setting: Setting) -> dict[str, list[Span]]:
+def held_out_spans(store: Store, study: Setting) -> dict[str, list[Span]]:
     """Spans in the middle and at the end of the same texts, which begin a document each.
 
     Raises:
       UserError: too few documents are long enough.
     """
-    length = setting.seq_len - ROOM
+    length = study.seq_len - ROOM
     long_enough = np.flatnonzero(store.lengths >= length)
     require(
-        len(long_enough) > 0 and setting.span_tokens < length // 2,
-        f'source={setting.source}: no held-out document of {length} tokens for spans of '
-        f'{setting.span_tokens}; take a larger text, a shorter seq_len or span',
+        len(long_enough) > 0 and study.span_tokens < length // 2,
+        f'source={study.source}: no held-out document of {length} tokens for spans of '
+        f'{study.span_tokens}; take a larger text, a shorter seq_len or span',
     )
     count = int(store.lengths.sum()) // length
     require(
-        count >= setting.spans,
-        f'spans={setting.spans}: the held-out text has {count} stretches of {length} tokens',
+        count >= study.spans,
+        f'spans={study.spans}: the held-out text has {count} stretches of {length} tokens',
     )
     texts = []
     for document in long_enough.tolist():
         for begin in range(0, int(store.lengths[document]) - length + 1, length):
             texts.append(store.read(document, begin, begin + length))
-    chosen = np.linspace(0, len(texts) - 1, min(setting.spans, len(texts))).astype(int)
-    starts = {'middle': (length - setting.span_tokens) // 2, 'end': length - setting.span_tokens}
+    chosen = np.linspace(0, len(texts) - 1, min(study.spans, len(texts))).astype(int)
+    starts = {'middle': (length - study.span_tokens) // 2, 'end': length - study.span_tokens}
     return {
-        place: [Span(texts[i], start, start + setting.span_tokens) for i in chosen]
+        place: [Span(texts[i], start, start + study.span_tokens) for i in chosen]
         for place, start in starts.items()
     }
 
 
-def run(runs: Mapping[str, Config], folder: Path, setting: Setting) -> dict[str, dict[str, Any]]:
+def run(runs: Mapping[str, Config], folder: Path, study: Setting) -> dict[str, dict[str, Any]]:
     """Trains each run in its folder, or goes on with it; what it read, and its spans' nats."""
     found = {}
     for name, config in runs.items():
@@ -171,25 +166,25 @@ def run(runs: Mapping[str, Config], folder: Path, setting: Setting) -> dict[str,
         prepared = prepare(model.config.data, model.config.model.vocab_size)
         objective = build_objective(model.config, prepared.tokenizer.vocabulary)
         nats = {
-            place: span_nats(model, objective, spans, setting.batch_size)
-            for place, spans in held_out_spans(prepared.validation, setting).items()
+            place: span_nats(model, objective, spans, study.batch_size)
+            for place, spans in held_out_spans(prepared.validation, study).items()
         }
         [account] = summary['data'].values()
         found[name] = {
             'params': summary['params'],
             'steps': config.train.steps,
-            'flops': setting.flops,
+            'flops': study.flops,
             'tokens_trained_on': account['tokens']['trained_on'],
             'targets': account['tokens']['targets'],
             'eval_loss': summary['eval_loss'],
             'nats_per_token': {
-                place: float(total.mean()) / setting.span_tokens for place, total in nats.items()
+                place: float(total.mean()) / study.span_tokens for place, total in nats.items()
             },
         }
     return found
 
 
-def bigram_nats(prepared: Prepared, setting: Setting) -> dict[str, float]:
+def bigram_nats(prepared: Prepared, study: Setting) -> dict[str, float]:
     """Nats a token that a bigram model of the training text gives the same spans."""
     bigram = _fitted(prepared)
     return {
@@ -201,8 +196,8 @@ def bigram_nats(prepared: Prepared, setting: Setting) -> dict[str, float]:
                 ]
             )
         )
-        / (len(spans) * setting.span_tokens)
-        for place, spans in held_out_spans(prepared.validation, setting).items()
+        / (len(spans) * study.span_tokens)
+        for place, spans in held_out_spans(prepared.validation, study).items()
     }
 
 
@@ -252,16 +247,18 @@ def table(result: Mapping[str, Any]) -> str:
     head = '| | params | steps | text tokens | targets | nats a token, middle | end | loss |'
     lines = [head, '|---' * 8 + '|']
     for name, row in result['pairs'].items():
-        places = ' | '.join(
-            f'{row[place]["nats"]:.3f} ± {row[place]["plus_minus_95"] or math.nan:.3f}'
-            for place in PLACES
-        )
+        places = ' | '.join(_words(row[place]) for place in PLACES)
         lines.append(
             f'| {name} | {row["params"]:,} | {row["steps"]} | {row["tokens_trained_on"]:,} | '
             f'{row["targets"]:,} | {places} | {row["eval_loss"]:.3f} |'
         )
     places = ' | '.join(f'{result["bigram"][place]:.3f}' for place in PLACES)
     return '\n'.join([*lines, f'| bigram | | | | | {places} | |'])
+
+
+def _words(interval: Mapping[str, Any]) -> str:
+    reach = interval['plus_minus_95']
+    return f'{interval["nats"]:.3f}' + ('' if reach is None else f' ± {reach:.3f}')
 
 
 def plot(result: Mapping[str, Any], path: str) -> None:
@@ -294,18 +291,18 @@ def main() -> int:
     """Prints the table on stderr and the result as one JSON object."""
     logging.set_verbosity(logging.ERROR)
     flags = Flags(sys.argv[1:])
-    flags.define('source', str, '', 'the text, as data.source')
+    for field in dataclasses.fields(Setting):
+        flags.define(field.name, field.type, field.default, field.metadata['help'])
     flags.define('workdir', str, '', "the folder of the runs' folders")
-    flags.define('flops', float, Setting.flops, 'of each run')
-    flags.define('seeds', int, Setting.seeds, 'runs of each pair, with the seeds 0, 1, ...')
     flags.define('plot', str, '', 'an image of the result; empty: none')
     try:
         flags.parse()
-        setting = Setting(flags.required('source'), flops=flags['flops'], seeds=flags['seeds'])
-        runs = configs(setting)
-        found = run(runs, Path(flags.required('workdir')), setting)
+        flags.required('source')
+        study = Setting(**{field.name: flags[field.name] for field in dataclasses.fields(Setting)})
+        runs = configs(study)
+        found = run(runs, Path(flags.required('workdir')), study)
         first = next(iter(runs.values()))
-        result = analyze(found, bigram_nats(prepare(first.data, first.model.vocab_size), setting))
+        result = analyze(found, bigram_nats(prepare(first.data, first.model.vocab_size), study))
         if flags['plot']:
             plot(result, flags['plot'])
         print(table(result), file=sys.stderr)

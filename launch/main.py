@@ -84,6 +84,7 @@ def _run(verb: str, argv: list[str]) -> None:
     _quieten()
     from absl import flags as absl_flags
 
+    from lm.config import run_file
     from lm.flags import Flags
 
     # Libraries that read absl's global flags (Grain's workers) insist on their being parsed.
@@ -91,6 +92,11 @@ def _run(verb: str, argv: list[str]) -> None:
     module = importlib.import_module(f'.{verb}', __package__)
     asked = [word for word in argv if word not in HELP]
     flags = Flags(asked)
+    flags.define(
+        'import', str, '', 'a FILE.py of yours, run first: members that it registers exist'
+    )
+    if file := flags.peek('import'):
+        run_file(file, '--import')
     module.define_flags(flags)
     if asked != argv:
         print(f'lm {verb} [--flag=value ...]\n{module.__doc__}\n{flags.describe()}')

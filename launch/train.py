@@ -24,7 +24,9 @@ def define_flags(flags: Flags) -> None:
     flags.define('fork_from', str, '', 'WORKDIR@STEP: start from a checkpoint of another run')
     define_processes(flags)
     workdir = flags.peek('workdir')
-    recorded = Workdir(workdir).read_config() if workdir else None
+    # A config that is given is read first: its file may register the members of the recorded one.
+    given = flags.peek('config') is not None
+    recorded = Workdir(workdir).read_config() if workdir and not given else None
     flags.define_config(recorded or 'quickstart')
 
 

@@ -10,7 +10,7 @@ import importlib.util
 import sys
 import traceback
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -411,30 +411,44 @@ def named_config(name: str) -> Config:
     """
     stem, _, preset = name.partition(':')
     if stem.endswith('.py'):
-        config = _config_of_file(stem, preset)
+        member = run_file(stem, 'config')
+        require(hasattr(member, 'config'), f'config={stem}: defines no config(preset)')
+        config = _running(stem, 'config', lambda: member.config(preset))
+        plain = _running(stem, 'config', lambda: member.config('')) if preset else config
     else:
-        config = registry.lookup('configs', stem, 'config').config(preset)
+        member = registry.lookup('configs', stem, 'config')
+        config, plain = member.config(preset), member.config('')
     require(isinstance(config, Config), f'config={name}: config(preset) returned no lm Config')
     # Most configs ignore the preset: without this a mistyped one would train something else.
-    require(not preset or config != named_config(stem), f'config={name}: has no preset {preset!r}')
+    require(not preset or config != plain, f'config={name}: has no preset {preset!r}')
     return config
 
 
-def _config_of_file(path: str, preset: str) -> Any:
-    """What `config(preset)` of a user's file returns; the file's own mistakes are told by line."""
-    require(Path(path).is_file(), f'config={path}: no such file')
-    spec = importlib.util.spec_from_file_location(f'lm_user_config_{Path(path).stem}', path)
+def run_file(path: str, field: str) -> Any:
+    """The module of a user's file, which may register members; `field` names it in errors.
+
+    Raises:
+      UserError: there is no such file, or it does not run; with the line.
+    """
+    require(Path(path).is_file(), f'{field}={path}: no such file')
+    spec = importlib.util.spec_from_file_location(f'lm_user_file_{Path(path).stem}', path)
+    require(spec is not None and spec.loader is not None, f'{field}={path}: must be a FILE.py')
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses and pickle look for what it defines
+    loader = spec.loader
+    _running(path, field, lambda: loader.exec_module(module))
+    return module
+
+
+def _running(path: str, field: str, run: Callable[[], Any]) -> Any:
+    """What `run` of a user's file returns; the file's own mistakes are told by line."""
     try:
-        spec.loader.exec_module(module)
-        require(hasattr(module, 'config'), f'config={path}: defines no config(preset)')
-        return module.config(preset)
+        return run()
     except UserError:
         raise
     except Exception as error:
         line = getattr(error, 'lineno', None)
         for frame in traceback.extract_tb(error.__traceback__):
             line = frame.lineno if Path(frame.filename) == Path(path).absolute() else line
-        raise UserError(f'config={path}: line {line}: {type(error).__name__}: {error}') from error
+        raise UserError(f'{field}={path}: line {line}: {type(error).__name__}: {error}') from error

@@ -56,7 +56,10 @@ def lookup(kind: str, name: str, field: str) -> Any:
     if (kind, name) in _registered:
         return _registered[kind, name]
     if name not in _shipped(kind):
-        raise UserError(f'{field}={name}: no such member{did_you_mean(name, names(kind))}')
+        hint = did_you_mean(name, names(kind))
+        if 'did you mean' not in hint and kind != 'configs':
+            hint += ', or of your own, registered by --import=FILE.py or lm.register'
+        raise UserError(f'{field}={name}: no such member{hint}')
     return importlib.import_module(f'{PACKAGES[kind]}.{name}')
 
 
