@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from lm.planning.counts import parameter_sizes
+from lm.planning.counts import TABLES, parameter_sizes
 from lm.planning.parameters import Model
 from lm.shapes import is_matrix
 
@@ -64,6 +64,8 @@ def train_flops(model: Model, seq_len: int, decoder_len: int | None = None) -> F
     }
     reading = 'decoder' if 'decoder' in lengths else 'encoder'
     by_group['head'] = 2 * TRAIN_OVER_FORWARD * lengths[reading] * _head(model)
+    if elsewhere := _elsewhere(model):
+        by_group['elsewhere'] = 2 * TRAIN_OVER_FORWARD * lengths[reading] * elsewhere
     return FlopCount(RULE_6N, sum(by_group.values()), sum(lengths.values()), by_group)
 
 
@@ -102,6 +104,8 @@ def train_flops_exact(
         forward['decoder/cross_scores'] += pair * lengths['encoder'] * lengths['decoder']
     reading = 'decoder' if 'decoder' in lengths else 'encoder'
     forward['head'] += 2 * lengths[reading] * _head(model)
+    if elsewhere := _elsewhere(model):
+        forward['elsewhere'] += 2 * lengths[reading] * elsewhere
     by_group = {group: TRAIN_OVER_FORWARD * flops for group, flops in forward.items()}
     return FlopCount(RULE_EXACT[attention], sum(by_group.values()), sum(lengths.values()), by_group)
 
@@ -124,7 +128,20 @@ def _matrices(model: Model, side: str) -> int:
     )
 
 
+def _elsewhere(model: Model) -> int:
+    """Parameters of the matrices of a user's own model that are in no side's layers."""
+    return sum(
+        size
+        for path, size in parameter_sizes(model).items()
+        if path.split('/')[0] not in ('encoder', 'decoder', 'embedding', 'head')
+        and is_matrix(model.dims[path])
+        and not set(model.dims[path]) & set(TABLES)
+    )
+
+
 def _head(model: Model) -> int:
-    """Parameters of the output matrix, tied or not, and of the head's transform."""
-    transform = parameter_sizes(model).get('head/transform/weight', 0)
-    return model.config.tokens * model.config.d_model + transform
+    """Parameters of the output matrix, which is the embedding's where there is none of its own."""
+    sizes, dims = parameter_sizes(model), model.dims
+    outputs = [size for path, size in sizes.items() if dims[path][1:] == 'V']
+    output = sum(outputs) or model.config.tokens * model.config.d_model
+    return output + sizes.get('head/transform/weight', 0)

@@ -90,6 +90,8 @@ def test_own_members_train_go_on_and_are_used(wheel: Path, tmp_path: Path) -> No
     summary = json.loads((tmp_path / 'run' / 'summary.json').read_text())
     v, d, f, n = 400, 16, 32, 4
     assert summary['params'] == v * d + n * d * f + f + f * v + v
+    # 20 steps of 8 rows of 32 tokens; the table is looked up, not multiplied with.
+    assert summary['flops'] == 6 * 20 * 8 * 32 * (n * d * f + f * v)
     rows = [json.loads(row) for row in (tmp_path / 'run' / 'metrics.jsonl').open()]
     assert rows[-1]['loss'] < rows[0]['loss'] < 7
     on = run(*train, '--config.train.steps=30')
