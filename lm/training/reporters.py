@@ -178,7 +178,7 @@ class Counts:
         ids = (rows.segment_ids, rows.decoder_segment_ids)
         return (
             self._objective.tokens_used(rows),
-            round(float(np.sum(np.asarray(rows.loss_weights, np.float64)))),
+            round(float(np.sum(np.asarray(rows.loss_weights), dtype=np.float64))),
             sum(int(np.count_nonzero(np.asarray(x) == 0)) for x in ids if x is not None),
         )
 

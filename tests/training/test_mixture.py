@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from lm.errors import UserError
 from lm.training.evaluate import mixed_rows, packed_rows
 from lm.training.program import build_objective
 from tests.data.corpora import words
-from tests.training.runs import CONFIG, Runs, last_step, read_rows, same_run, wait_for
+from tests.training.runs import CONFIG, Runs, read_rows, same_run
 
 WEIGHTS = (0.6, 0.3, 0.1)
 
@@ -151,20 +152,22 @@ def test_each_source_is_evaluated_as_if_alone(family: str, mixed: Mixed, tmp_pat
     assert summary['bits_per_byte'] == pytest.approx(bits, rel=1e-9)
 
 
-def test_a_killed_run_goes_on_to_the_bit_on_another_mesh_and_counts_on(
+def test_a_stopped_run_goes_on_to_the_bit_and_counts_on(
+    finished: Path, mixed: Mixed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / 'run'))
+    (run / 'summary.json').unlink()
+    shutil.rmtree(run / 'checkpoints' / '24')
+    mixed.train('llama', run)
+    assert 'going on   from step 16' in capsys.readouterr().err
+    same_run(run, finished)
+
+
+def test_on_another_mesh_rows_and_counts_are_the_same(
     finished: Path, mixed: Mixed, tmp_path: Path
 ) -> None:
-    run = tmp_path / 'run'
-    flags = {'data__sources': ','.join(mixed.texts), 'data__weights': '0.6,0.3,0.1'}
-    process = mixed.start('llama', run, **flags)
-    wait_for(process, lambda: last_step(run) >= 9)
-    process.kill()
-    process.communicate()
-    mixed.train('llama', run)
-    same_run(run, finished)
-    # Rows do not depend on who holds them: two devices read, and count, the same.
-    mixed.train('llama', tmp_path / 'two', mesh__devices=2)
-    assert summary_of(tmp_path / 'two')['data'] == summary_of(finished)['data']
+    mixed.train('llama', tmp_path / 'run', mesh__devices=2)
+    assert summary_of(tmp_path / 'run')['data'] == summary_of(finished)['data']
 
 
 def test_weights_agree_on_resume_and_cost_nothing_to_change(finished: Path, mixed: Mixed) -> None:
@@ -264,4 +267,7 @@ def test_the_command_line(mixed: Mixed, tmp_path: Path, capsys: pytest.CaptureFi
     assert main(['train', *flags, workdir, '--config.train.steps=2']) == 0
     said = capsys.readouterr().err
     assert f'rows from  {mixed.texts[0]} 60.00%, ' in said
+    # A run shows its own rows, without preparing its text again.
+    assert main(['data', workdir, '--rows=8', '--step=2']) == 0
+    assert capsys.readouterr() == (shown, '')
     assert main(['plan', *flags, '--config.model.vocab_size=400']) == 0
