@@ -29,9 +29,9 @@ import jax
 
 import lm
 from lm.batch import Batch
+from lm.data.mixture import Mixture, prepare_mixture
 from lm.data.pipeline import batches
-from lm.data.prepare import Prepared, prepare
-from lm.training.evaluate import packed_rows
+from lm.training.evaluate import mixed_rows
 from lm.training.interrupt import Interrupt
 from lm.training.loop import run_loop
 from lm.training.program import Program, build_program, resolve_policy
@@ -46,9 +46,9 @@ HELD = 16  # batches that lie ready
 class Bench:
     """One program, its compiled step and state, and the ways to run it."""
 
-    def __init__(self, program: Program, prepared: Prepared, folder: Path):
+    def __init__(self, program: Program, mixture: Mixture, folder: Path):
         self.program = program
-        self.rows = packed_rows(program.objective, prepared, 0, held_out=False)
+        self.rows = mixed_rows(program.objective, mixture, 0)
         like = program.abstract_batch(self.rows.row(0))
         self.step = program.step.lower(program.abstract_state, like).compile()
         self.state: State = program.init_state()
@@ -80,7 +80,7 @@ class Bench:
         """What a run does between two boundaries."""
         train = replace(self.program.config.train, steps=steps)
         program = replace(self.program, config=replace(self.program.config, train=train))
-        counts = Counts(program.objective)
+        counts = Counts(program.objective, program.layout.held_rows(train.batch_size), self.rows)
         pace = Pace(self.rows.stride * train.batch_size, 1.0, None)
         log = MetricsLog(
             self.folder, pace, train.log_every_steps, steps, counts,
@@ -108,8 +108,8 @@ def build(d_model: int, batch_size: int, folder: Path) -> Bench:
         'mesh.devices': 1,
     }  # fmt: skip
     config = resolve_policy(lm.load_config('quickstart', **sizes))
-    prepared = prepare(config.data, config.model.vocab_size)
-    return Bench(build_program(config, prepared.tokenizer.vocabulary), prepared, folder)
+    mixture = prepare_mixture(config.data, config.model.vocab_size)
+    return Bench(build_program(config, mixture.tokenizer.vocabulary), mixture, folder)
 
 
 def measure(bench: Bench, rounds: int, steps: int) -> dict[str, Any]:

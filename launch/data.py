@@ -1,8 +1,8 @@
 """Shows rows of a training step as the model gets them, decoded.
 
 Under each token stand its segment, its position, the target and the target's loss weight; the
-segments' source documents are named. The rows come out of the pipeline that trains: of step K of a
-config, or of a run.
+segments' source documents are named, and in a mixture the row's source. The rows come out of the
+pipeline that trains: of step K of a config, or of a run.
 """
 
 import copy
@@ -59,14 +59,18 @@ def rows_of_step(config: Config, step: int) -> 'list[ShownRow]':
 
     from lm.batch import Batch, Row
     from lm.data.display import show_row
-    from lm.data.pipeline import batches
-    from lm.data.prepare import prepare
+    from lm.data.mixture import prepare_mixture
+    from lm.data.pipeline import batches, row_number
     from lm.objectives._objective import build_objective
-    from lm.training.evaluate import packed_rows
+    from lm.training.evaluate import mixed_rows
 
-    prepared = prepare(config.data, config.model.vocab_size)
-    tokenizer, train = prepared.tokenizer, config.train
+    mixture = prepare_mixture(config.data, config.model.vocab_size)
+    tokenizer, train = mixture.tokenizer, config.train
     objective = build_objective(config, tokenizer.vocabulary)
+    rows = mixed_rows(objective, mixture, train.seed)
+    first_row, again = (step - 1) * train.batch_size, config.data.overfit_batches
+    numbers = first_row + np.arange(train.batch_size)
+    sources = rows.sources_of(row_number(numbers, train.batch_size, again))
     size = tokenizer.vocabulary.size
     shown: list[ShownRow] = []
 
@@ -76,23 +80,26 @@ def rows_of_step(config: Config, step: int) -> 'list[ShownRow]':
         twin = copy.deepcopy(generator)
         made = objective.example(row, generator)
         traced = objective.example(row._replace(tokens=row.documents + size), twin)
+        source = int(sources[len(shown)])
         documents = {
-            int(segment): prepared.train.name(int(token) - size)
+            int(segment): mixture.parts[source].train.name(int(token) - size)
             for segment, token in zip(traced.segment_ids, traced.tokens, strict=True)
             if token >= size
         }
         title = f'step {step}, row {len(shown) + 1} of {train.batch_size}'
+        if len(mixture.names) > 1:
+            title += f', from {mixture.names[source]}'
         shown.append(show_row(title, made, documents, tokenizer.pieces))
         return made
 
     next(
         batches(
-            packed_rows(objective, prepared, train.seed, held_out=False),
+            rows,
             example,
             batch_size=train.batch_size,
-            start_row=(step - 1) * train.batch_size,
+            start_row=first_row,
             seed=train.seed,
-            overfit_batches=config.data.overfit_batches,
+            overfit_batches=again,
             threads=0,
         )
     )

@@ -7,6 +7,7 @@ against the members that exist. A member's own fields are its `Options`, held in
 
 import dataclasses
 import importlib.util
+import math
 import sys
 import traceback
 import typing
@@ -113,6 +114,13 @@ class DataConfig:
     """Which text, how it becomes documents and tokens."""
 
     source: str = setting('stdlib', 'stdlib, stdlib_code, a file, directory or glob, or tfds:NAME')
+    sources: tuple[str, ...] | None = setting(
+        None, 'a mixture instead: several texts, each as data.source takes one'
+    )
+    weights: tuple[float, ...] | None = setting(
+        None,
+        'shares of rows that the sources get, in their order, of any sum; unset: their tokens',
+    )
     documents: Literal['file', 'blank_line', 'line'] = setting(
         'file', 'what one document of a plain text is'
     )
@@ -132,6 +140,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.source), 'data.source: empty; give stdlib, a path, or tfds:NAME')
+        self._check_mixture()
         require(
             0 < self.validation_fraction < 1,
             f'data.validation_fraction={self.validation_fraction}: must be between 0 and 1',
@@ -139,6 +148,44 @@ class DataConfig:
         require(
             self.overfit_batches >= 0, f'data.overfit_batches={self.overfit_batches}: must be >= 0'
         )
+
+    def _check_mixture(self) -> None:
+        sources, weights = self.sources, self.weights
+        if sources is None:
+            require(weights is None, 'data.weights: weighs data.sources; give those too')
+            return
+        require(len(sources) > 0, 'data.sources: empty; give texts as data.source takes one')
+        require(
+            self.source == DataConfig.source,
+            f'data.source={self.source}: not together with data.sources; give one of them '
+            f'(data.source={DataConfig.source}, the default, is as good as none)',
+        )
+        for name in sources:
+            require(bool(name.strip()), f'data.sources={",".join(sources)}: one of them is empty')
+            require(sources.count(name) == 1, f'data.sources: {name} is there twice; give it once')
+        if weights is None:
+            return
+        require(
+            len(weights) == len(sources),
+            f'data.weights={",".join(map(str, weights))}: {len(weights)} for {len(sources)} of '
+            'data.sources; give one for each',
+        )
+        for name, weight in zip(sources, weights, strict=True):
+            require(
+                math.isfinite(weight) and weight > 0,
+                f'data.weights: {weight} for {name}; must be a positive number',
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The texts as they were given: one, or those of a mixture."""
+        return (self.source,) if self.sources is None else self.sources
+
+    @property
+    def words(self) -> str:
+        """The field that names the text, and its value, as errors begin."""
+        field = 'source' if self.sources is None else 'sources'
+        return f'data.{field}={",".join(self.names)}'
 
 
 @dataclass(frozen=True)
@@ -204,7 +251,9 @@ class EvalConfig:
     """Held-out text: how often, how much, and the sample that is printed."""
 
     every_steps: int = setting(500, 'steps between evaluations; the end is always evaluated whole')
-    batches: int = setting(16, 'batches of held-out rows in an evaluation before the end')
+    batches: int = setting(
+        16, 'batches of held-out rows (of each source) in an evaluation before the end'
+    )
     sample_tokens: int = setting(64, 'tokens of the sample printed at an evaluation; 0: none')
     sample_prompt: str = setting('', 'what the printed sample continues')
 

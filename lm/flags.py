@@ -184,7 +184,10 @@ def _parse(text: str, annotation: Any) -> Any:
             return None
         return _first_that_parses(text, [a for a in inner if a is not type(None)])
     if origin is tuple:
-        return tuple(_parse(part.strip(), inner[0]) for part in text.split(',') if part.strip())
+        parts = [part.strip() for part in text.split(',')] if text.strip() else []
+        if not all(parts):
+            raise ValueError(text)
+        return tuple(_parse(part, inner[0]) for part in parts)
     if origin is Literal:
         by_text = {str(value): value for value in inner}
         if text not in by_text:

@@ -73,6 +73,7 @@ def test_text_becomes_a_value(annotation: Any, text: str, value: Any) -> None:
         (int | None, 'nil', 'must be int or none'),
         (Literal['ddp', 'zero1'], 'zero9', 'must be one of ddp, zero1'),
         (tuple[int, ...], '1,b', 'must be a comma-separated list of int'),
+        (tuple[str, ...], 'a,,b', 'must be a comma-separated list of text'),
     ],
 )
 def test_other_text_is_refused(annotation: Any, text: str, right: str) -> None:

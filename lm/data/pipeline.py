@@ -1,21 +1,35 @@
 """Rows to batches, ahead of the step that needs them, through Grain."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from lm.batch import Batch, Row, stack
-from lm.data.packing import PackedRows
 
 Example = Callable[[Row, np.random.Generator], Batch]
 """An objective's host half: one row, as the model reads it."""
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """An index of rows: of one source, or mixed."""
+
+    def row(self, i: int) -> Row:
+        """Row i, a pure function of i >= 0."""
+
+    def padding(self) -> Row:
+        """A row without a token."""
+
+
+Number = TypeVar('Number', int, np.ndarray)
 
 _ENDLESS = 2**62
 _AHEAD = 2  # batches made ahead for each thread
 
 
 def batches(
-    rows: PackedRows,
+    rows: Rows,
     example: Example,
     *,
     batch_size: int,
@@ -49,11 +63,10 @@ def batches(
     """
     import grain
 
-    period = overfit_batches * batch_size
     here = range(batch_size) if held is None else held
 
     def made(i: int) -> Batch:
-        i = i % period if period else i
+        i = row_number(i, batch_size, overfit_batches)
         generator = np.random.default_rng([seed, i])
         if stop_row is not None and i >= stop_row:
             return _weightless(example(rows.padding(), generator))
@@ -75,6 +88,11 @@ def batches(
         )
     )
     return _closing(iterator)
+
+
+def row_number(i: Number, batch_size: int, overfit_batches: int) -> Number:
+    """Which row comes i-th: row i, or with `overfit_batches` one of those that come again."""
+    return i % (overfit_batches * batch_size) if overfit_batches else i
 
 
 def _closing(iterator: Iterator[Batch]) -> Iterator[Batch]:

@@ -2,25 +2,24 @@
 
 import hashlib
 import json
-import os
-import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lm import processes
 from lm.config import DataConfig
-from lm.data import manifest
+from lm.data.cache import cache_root, make_once
 from lm.data.sentencepiece_training import DEFAULT_VOCAB_SIZE, KINDS
 from lm.data.sources import PARTS, Document, Part, Reading, Source, open_source
 from lm.data.split import Split, split_source
 from lm.data.store import Store
 from lm.data.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from lm.errors import UserError, did_you_mean
+from lm.fields import require
 
 FORMAT = 1
 """Counts up when the same settings would give other files; older ones are then made anew."""
@@ -46,8 +45,40 @@ class Prepared:
     accounting: dict[str, Any]
 
 
+class Text:
+    """The text of one source, opened; it is read where it is asked for."""
+
+    def __init__(self, data: DataConfig):
+        """
+        Args:
+          data: with one source.
+
+        Raises:
+          UserError: there is no such text.
+        """
+        self.data = data
+        self.source: Source = open_source(data)
+
+    @cached_property
+    def split(self) -> Split:
+        """Its two sides. Raises UserError where there is not enough text for them."""
+        return split_source(self.source, self.data.validation_fraction)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides what text there is on each side."""
+        return {
+            'format': FORMAT,
+            'source': self.source.fingerprint(),
+            'english_of_code': self.data.source == 'stdlib',
+            'documents': self.data.documents,
+            'text_field': self.data.text_field,
+            'validation_fraction': self.data.validation_fraction,
+        }
+
+
 def prepare(data: DataConfig, vocab_size: int | None, *, make: bool = True) -> Prepared:
-    """The prepared text for these settings: from the cache, or made now.
+    """The prepared text for these settings, of one source: from the cache, or made now.
 
     Args:
       data: which text, and how it becomes documents and tokens.
@@ -57,44 +88,28 @@ def prepare(data: DataConfig, vocab_size: int | None, *, make: bool = True) -> P
       make: False where another process of the run has made it already.
 
     Raises:
-      UserError: text that cannot be read, a vocabulary that does not fit it, a full disk.
+      UserError: text that cannot be read, a vocabulary that does not fit it, a full disk, or a
+        mixture: `lm.data.mixture.prepare_mixture` takes those.
     """
-    source = open_source(data)
-    given = _given_tokenizer(data, vocab_size)
-    settings = _settings(data, source, given, vocab_size)
-    key = _digest(settings)
-    root = cache_root(data)
-    folder = root / 'prepared' / key[:32]
-    flaw = manifest.flaw(folder) if folder.exists() else None
-    if folder.exists() and flaw is None:
-        return _open(folder, settings, vocab_size)
-    if not make:
-        raise UserError(
-            f'data.cache_dir={root}: process {processes.index()} does not find there what process '
-            '0 prepared; give a folder that all processes share'
-        )
-    if flaw is not None:
-        print(f'lm: prepared text {folder} is broken ({flaw}); making it anew', file=sys.stderr)
-    else:
-        print(f'lm: preparing the text of {data.source} in {folder}', file=sys.stderr)
-    try:
-        with manifest.built_aside(folder) as building:
-            _build(building, data, source, given, vocab_size, settings)
-    except OSError as error:
-        raise UserError(
-            f'data.cache_dir={root}: cannot be written: {error.strerror or error}; free some '
-            'space, or set data.cache_dir or $LM_CACHE to another place'
-        ) from None
-    return _open(folder, settings, vocab_size)
+    require(data.sources is None, f'{data.words}: a mixture, where one text is read')
+    return prepare_text(Text(data), given_tokenizer(data, vocab_size), vocab_size, make=make)
 
 
-def cache_root(data: DataConfig) -> Path:
-    """Where prepared text is kept: `data.cache_dir`, else $LM_CACHE, else ~/.cache/lm."""
-    chosen = data.cache_dir or os.environ.get('LM_CACHE') or '~/.cache/lm'
-    return Path(chosen).expanduser()
+def prepare_text(
+    text: Text, given: Tokenizer | None, vocab_size: int | None, *, make: bool = True
+) -> Prepared:
+    """`prepare` of an opened text, with the tokenizer that is given, if one is."""
+    settings = {**text.settings, 'tokenizer': tokenizer_settings(text.data, given, vocab_size)}
+    folder = cache_root(text.data) / 'prepared' / digest(settings)[:32]
+
+    def build(building: Path) -> None:
+        _build(building, text, given, vocab_size)
+
+    make_once(text.data, folder, build, f'the text of {text.data.source}', make=make)
+    return _open(text.data, folder, settings, vocab_size)
 
 
-def _given_tokenizer(data: DataConfig, vocab_size: int | None) -> Tokenizer | None:
+def given_tokenizer(data: DataConfig, vocab_size: int | None) -> Tokenizer | None:
     """The tokenizer of `data.tokenizer` where that is a file or a folder."""
     if data.tokenizer in KINDS:
         return None
@@ -105,57 +120,48 @@ def _given_tokenizer(data: DataConfig, vocab_size: int | None) -> Tokenizer | No
     return load_tokenizer(path, vocab_size)
 
 
-def _settings(
-    data: DataConfig, source: Source, given: Tokenizer | None, vocab_size: int | None
-) -> dict[str, Any]:
-    """Everything that decides what the prepared text holds."""
-    trained = {'kind': data.tokenizer, 'vocab_size': vocab_size or f'<= {DEFAULT_VOCAB_SIZE}'}
-    return {
-        'format': FORMAT,
-        'source': source.fingerprint(),
-        'english_of_code': data.source == 'stdlib',
-        'documents': data.documents,
-        'text_field': data.text_field,
-        'validation_fraction': data.validation_fraction,
-        'tokenizer': given.sha256 if given else trained,
-    }
+def tokenizer_settings(data: DataConfig, given: Tokenizer | None, vocab_size: int | None) -> Any:
+    """What decides the ids that a text becomes: a tokenizer's hash, or how one is trained."""
+    if given is not None:
+        return given.sha256
+    return {'kind': data.tokenizer, 'vocab_size': vocab_size or f'<= {DEFAULT_VOCAB_SIZE}'}
 
 
-def _build(
-    folder: Path,
-    data: DataConfig,
-    source: Source,
-    given: Tokenizer | None,
-    vocab_size: int | None,
-    settings: dict[str, Any],
-) -> None:
+def _build(folder: Path, text: Text, given: Tokenizer | None, vocab_size: int | None) -> None:
     """Splits, trains the tokenizer, tokenises, and writes all of it into `folder`."""
     from lm.data import prepared_text
 
-    split = split_source(source, data.validation_fraction)
-    tokenizer = given or _trained(data.tokenizer, split, vocab_size)
+    split = text.split
+    tokenizer = given or trained_tokenizer(text.data.tokenizer, [split], vocab_size)
     sides = {part: _Side(split, part, tokenizer) for part in PARTS}
     prepared_text.write(folder, {part: side.documents for part, side in sides.items()})
     for part, side in sides.items():
         np.save(folder / f'{part}.lengths.npy', np.asarray(side.lengths, np.int64))
-    for name, content in tokenizer.files.items():
-        (folder / name).write_bytes(content)
-    accounting = _accounting(data, source, split, sides, tokenizer, settings)
+    write_tokenizer(folder, tokenizer)
+    accounting = _accounting(text, sides, tokenizer)
     (folder / 'accounting.json').write_text(json.dumps(accounting, indent=1))
     for part, side in sides.items():
         _check_written(_store(folder, part, accounting), side)
 
 
-def _trained(kind: str, split: Split, vocab_size: int | None) -> Tokenizer:
-    """A tokenizer of the training part, the same whether its size was asked for or found."""
+def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Writes a tokenizer's files into `folder`."""
+    for name, content in tokenizer.files.items():
+        (folder / name).write_bytes(content)
 
-    def trained(size: int | None) -> Tokenizer:
-        return train_tokenizer(kind, (d.text for d in split.documents('train', Reading())), size)
 
-    if vocab_size is not None:
-        return trained(vocab_size)
-    # A resumed run asks for the size that was found: it must get this very tokenizer.
-    return trained(trained(None).vocabulary.size)
+def trained_tokenizer(kind: str, splits: Sequence[Split], vocab_size: int | None) -> Tokenizer:
+    """A tokenizer of the training parts, the same whether its size was asked for or found."""
+
+    def texts() -> Iterator[str]:
+        for split in splits:
+            for document in split.documents('train', Reading()):
+                yield document.text
+
+    if vocab_size is None:
+        # A resumed run asks for the size that was found: it must get this very tokenizer.
+        vocab_size = train_tokenizer(kind, texts(), None).vocabulary.size
+    return train_tokenizer(kind, texts(), vocab_size)
 
 
 class _Side:
@@ -194,19 +200,13 @@ def _batched(documents: Iterator[Document]) -> Iterator[list[Document]]:
         yield batch
 
 
-def _accounting(
-    data: DataConfig,
-    source: Source,
-    split: Split,
-    sides: dict[Part, _Side],
-    tokenizer: Tokenizer,
-    settings: dict[str, Any],
-) -> dict[str, Any]:
+def _accounting(text: Text, sides: dict[Part, _Side], tokenizer: Tokenizer) -> dict[str, Any]:
+    split = text.split
     train, validation = (sides[part].reading for part in PARTS)
     readings = [train, validation] if split.rule == 'source' else [train]
     return {
-        **source.facts,
-        'source_sha256': settings['source'],
+        **text.source.facts,
+        'source_sha256': text.settings['source'],
         'read': {
             'documents': sum(r.documents for r in readings),
             'bytes': sum(r.text_bytes for r in readings),
@@ -225,7 +225,7 @@ def _accounting(
             for part, side in sides.items()
         },
         'tokenizer': {
-            'kind': data.tokenizer if data.tokenizer in KINDS else 'given',
+            'kind': _kind(text.data),
             'ids': tokenizer.vocabulary.size,
             'sha256': tokenizer.sha256,
             'lossless': tokenizer.lossless,
@@ -255,20 +255,27 @@ def _store(folder: Path, part: Part, accounting: dict[str, Any]) -> Store:
     )
 
 
-def _open(folder: Path, settings: dict[str, Any], vocab_size: int | None) -> Prepared:
+def _kind(data: DataConfig) -> str:
+    return data.tokenizer if data.tokenizer in KINDS else 'given'
+
+
+def _open(
+    data: DataConfig, folder: Path, settings: dict[str, Any], vocab_size: int | None
+) -> Prepared:
     accounting = json.loads((folder / 'accounting.json').read_text())
     tokenizer = load_tokenizer(folder, vocab_size)
-    # The same tokens serve models with more and with fewer special ids.
-    accounting['tokenizer']['ids'] = tokenizer.vocabulary.size
+    # The same tokens serve models with more and with fewer special ids, and runs that were given
+    # this tokenizer as well as mixtures that it was trained for.
+    accounting['tokenizer'] |= {'ids': tokenizer.vocabulary.size, 'kind': _kind(data)}
     return Prepared(
         tokenizer=tokenizer,
         train=_store(folder, 'train', accounting),
         validation=_store(folder, 'validation', accounting),
-        fingerprint=_digest({**settings, 'tokenizer': tokenizer.sha256}),
+        fingerprint=digest({**settings, 'tokenizer': tokenizer.sha256}),
         accounting=accounting,
     )
 
 
-def _digest(settings: dict[str, Any]) -> str:
+def digest(settings: Any) -> str:
     """SHA-256 of settings, hexadecimal."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

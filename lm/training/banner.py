@@ -5,6 +5,7 @@ from importlib.util import find_spec
 import jax
 import numpy as np
 
+from lm.data.mixture import Mixture
 from lm.planning.counts import ParameterCount
 from lm.training.program import Program
 from lm.training.state_table import state_table
@@ -31,6 +32,14 @@ def state_dtypes(program: Program) -> dict[str, str]:
         'matmul_precision': program.policy.matmul_precision,
         'logits': 'float32',
     }
+
+
+def mixture_words(mixture: Mixture) -> str:
+    """A line with the share of rows that each source gets; nothing of a single one."""
+    if len(mixture.names) == 1:
+        return ''
+    pairs = zip(mixture.names, mixture.shares, strict=True)
+    return '\nrows from  ' + ', '.join(f'{name} {share:.2%}' for name, share in pairs)
 
 
 def banner(program: Program, count: ParameterCount) -> str:

@@ -1,14 +1,19 @@
 """Held-out evaluation of a run, and the sample printed with it."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from lm import processes
 from lm.batch import Batch
+from lm.data.mixed_rows import MixedRows
+from lm.data.mixture import Mixture
 from lm.data.packing import PackedRows
 from lm.data.pipeline import batches
 from lm.data.prepare import Prepared
+from lm.data.turns import Turns
 from lm.evaluation.heldout import (
     Score,
     Scorer,
@@ -23,40 +28,101 @@ from lm.shapes import Params
 from lm.training.program import Program
 
 
+@dataclass(frozen=True)
+class MixtureScore:
+    """What a model scores on the held-out text of each source, and on the mixture of them.
+
+    The whole is what the mixture as it is trained on would score: the sources' losses weighted by
+    their shares of rows, whatever amounts of text are held out. Bits per byte likewise: the bits
+    of a target, so weighted, over the bytes of a target, so weighted.
+
+    Attributes:
+      names, shares: of the sources.
+      scores: of each source.
+      text_bytes: UTF-8 bytes of each source's held-out text; None where not all of it was scored
+        or the loss is not the text's own likelihood.
+    """
+
+    names: tuple[str, ...]
+    shares: tuple[float, ...]
+    scores: tuple[Score, ...]
+    text_bytes: tuple[int, ...] | None
+
+    @property
+    def loss(self) -> float:
+        """Nats per target of the mixture."""
+        return sum(share * s.loss for share, s in zip(self.shares, self.scores, strict=True))
+
+    @property
+    def targets(self) -> float:
+        """Targets scored, of all sources."""
+        return sum(score.targets for score in self.scores)
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """Of the mixture; None where there is no such thing."""
+        if self.text_bytes is None:
+            return None
+        nats = text_bytes = 0.0
+        parts = zip(self.shares, self.scores, self.text_bytes, strict=True)
+        for share, score, size in parts:
+            scale = share * (self.targets / max(score.targets, 1))
+            nats += scale * score.nats
+            text_bytes += scale * size
+        return nats / math.log(2) / max(text_bytes, 1)
+
+    @property
+    def by_source(self) -> dict[str, dict[str, Any]]:
+        """`loss`, `targets` and, of all the text, `bits_per_byte` of each source."""
+        rows: dict[str, dict[str, Any]] = {
+            name: {'loss': score.loss, 'targets': score.targets}
+            for name, score in zip(self.names, self.scores, strict=True)
+        }
+        sizes = self.text_bytes or ()
+        for row, score, size in zip(rows.values(), self.scores, sizes, strict=False):
+            row['bits_per_byte'] = score.bits_per_byte(size)
+        return rows
+
+
 @dataclass
 class HeldOut:
     """The held-out rows of a run and the compiled scorer.
 
-    Rows, and what the objective hides in them, are the same at every evaluation.
+    Rows, and what the objective hides in them, are the same at every evaluation, and those of a
+    source the same as in a run on that source alone.
     """
 
     program: Program
-    prepared: Prepared
+    mixture: Mixture
 
     def __post_init__(self) -> None:
         self._scorer: Scorer = build_scorer(self.program.functional, self.program.objective)
 
-    def score(self, params: Params, most_batches: int | None) -> Score:
-        """The loss on the first `most_batches` batches of held-out rows, or on all of them."""
-        layout, batches = self.program.layout, islice(self._batches(), most_batches)
+    def score(self, params: Params, most_batches: int | None) -> MixtureScore:
+        """The loss on the first `most_batches` held-out batches of each source, or on all."""
+        parts, factorises = self.mixture.parts, self.program.objective.factorises
+        text_bytes = tuple(part.validation.text_bytes for part in parts)
+        return MixtureScore(
+            self.mixture.names,
+            self.mixture.shares,
+            tuple(self._score_of(part, params, most_batches) for part in parts),
+            text_bytes if factorises and most_batches is None else None,
+        )
+
+    def _score_of(self, part: Prepared, params: Params, most_batches: int | None) -> Score:
+        layout, batches = self.program.layout, islice(self._batches(part), most_batches)
         held = layout.held_rows(self._batch_size)
         return score_batches(self._scorer, params, batches, lambda b: layout.place(b, held))
-
-    def bits_per_byte(self, score: Score) -> float | None:
-        """Of a score of all rows; None where the loss is not the text's own likelihood."""
-        if not self.program.objective.factorises:
-            return None
-        return score.bits_per_byte(self.prepared.validation.text_bytes)
 
     @property
     def _batch_size(self) -> int:
         train = self.program.config.train
         return train.batch_size // train.microbatches
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self, part: Prepared) -> Iterator[Batch]:
         config, objective = self.program.config.train, self.program.objective
-        rows = packed_rows(objective, self.prepared, config.seed, held_out=True)
-        vocabulary = self.prepared.tokenizer.vocabulary
+        rows = packed_rows(objective, part, config.seed, held_out=True)
+        vocabulary = part.tokenizer.vocabulary
         for batch in batches(
             rows,
             objective.example,
@@ -74,7 +140,7 @@ class HeldOut:
         config = self.program.config
         if config.eval.sample_tokens == 0:
             return
-        model = LanguageModel(config, self.program.functional, params, self.prepared.tokenizer)
+        model = LanguageModel(config, self.program.functional, params, self.mixture.tokenizer)
         prompt, fill = config.eval.sample_prompt, False
         if model.fills_blanks:
             prompt, fill = prompt or self._blanked(), True
@@ -92,16 +158,16 @@ class HeldOut:
         processes.tell(f'sample: {shown}')
 
     def _blanked(self) -> str:
-        """The beginning of the held-out text with a word in every six left blank."""
-        tokens = self.prepared.validation.read(
+        """The beginning of the first source's held-out text, of every six words one left blank."""
+        tokens = self.mixture.parts[0].validation.read(
             0, 0, min(48, self.program.config.train.seq_len // 2)
         )
-        words = self.prepared.tokenizer.decode(tokens).split()
+        words = self.mixture.tokenizer.decode(tokens).split()
         return ' '.join(BLANK if i % 6 == 4 else word for i, word in enumerate(words))
 
 
 def packed_rows(objective: Objective, prepared: Prepared, seed: int, held_out: bool) -> PackedRows:
-    """The training or the held-out split as rows for the objective."""
+    """The training or the held-out split of one source as rows for the objective."""
     return PackedRows(
         prepared.validation if held_out else prepared.train,
         prepared.tokenizer.vocabulary,
@@ -111,3 +177,9 @@ def packed_rows(objective: Objective, prepared: Prepared, seed: int, held_out: b
         shuffle=not held_out,
         boundaries=objective.boundaries,
     )
+
+
+def mixed_rows(objective: Objective, mixture: Mixture, seed: int) -> MixedRows:
+    """The training splits of all sources as rows for the objective."""
+    sources = [packed_rows(objective, part, seed, held_out=False) for part in mixture.parts]
+    return MixedRows(sources, Turns(mixture.weights, seed))

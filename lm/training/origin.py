@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from lm.data.prepare import Prepared
+from lm.data.mixture import Mixture
 from lm.data.tokenizer import load_tokenizer
 from lm.errors import UserError
 from lm.training.checkpoint import Checkpoints
@@ -32,16 +32,16 @@ class Origin:
     changes: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
-def record(counts: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
+def record(counts: dict[str, Any], mixture: Mixture) -> dict[str, Any]:
     """What a checkpoint keeps besides the state."""
-    return {'counts': counts, 'text': prepared.fingerprint}
+    return {'counts': counts, 'text': mixture.fingerprint}
 
 
 def restored(
     folder: Workdir,
     checkpoints: Checkpoints,
     program: Program,
-    prepared: Prepared,
+    mixture: Mixture,
     start: Start,
     strict: bool,
 ) -> Origin | None:
@@ -62,16 +62,16 @@ def restored(
     if found is None:
         return None
     state, kept = found
-    if kept['text'] != prepared.fingerprint:
+    if kept['text'] != mixture.fingerprint:
         raise UserError(
-            f'data.source={program.config.data.source}: its text or tokens are not those that the '
+            f'{program.config.data.words}: its text or tokens are not those that the '
             f'run in {folder.path} read up to step {int(state.step)}; give it that text again, or '
             'another workdir'
         )
     return Origin(state, kept['counts'])
 
 
-def forked(program: Program, prepared: Prepared, source: Workdir, step: int) -> Origin:
+def forked(program: Program, mixture: Mixture, source: Workdir, step: int) -> Origin:
     """The state of another run at a step.
 
     Raises:
@@ -86,15 +86,17 @@ def forked(program: Program, prepared: Prepared, source: Workdir, step: int) -> 
         raise UserError(
             f'{words}: leaves no step to take; make train.steps={program.config.train.steps} larger'
         )
-    _compare_tokenizers(words, source, prepared)
+    _compare_tokenizers(words, source, mixture)
     try:
         state, kept = checkpoints.read(step, program.abstract_state)
     except Damaged as error:
         raise UserError(f'{words}: is damaged ({error})') from error
-    return Origin(state, kept['counts'], {'fork_from': (None, fork_words(source, step))})
+    # Other text is counted from here on: it is not what the earlier steps read.
+    counts = kept['counts'] if kept['text'] == mixture.fingerprint else None
+    return Origin(state, counts, {'fork_from': (None, fork_words(source, step))})
 
 
-def fresh(program: Program, prepared: Prepared) -> Origin:
+def fresh(program: Program, mixture: Mixture) -> Origin:
     """The initial state, with the parameters of `checkpoint.init_from` where that is set.
 
     Raises:
@@ -105,14 +107,14 @@ def fresh(program: Program, prepared: Prepared) -> Origin:
     if not init_from:
         return Origin(state)
     words, source = f'checkpoint.init_from={init_from}', Workdir(init_from)
-    _compare_tokenizers(words, source, prepared)
+    _compare_tokenizers(words, source, mixture)
     params = read_newest_params(source, program.abstract_state.params, words)
     params = jax.tree.map(lambda x, own: x.astype(own.dtype), params, state.params)
     return Origin(state._replace(params=params), None, {'init_from': (None, init_from)})
 
 
-def _compare_tokenizers(words: str, source: Workdir, prepared: Prepared) -> None:
+def _compare_tokenizers(words: str, source: Workdir, mixture: Mixture) -> None:
     """Refuses parameters whose token ids mean other pieces: nothing else would tell."""
     path = source.tokenizer_file
-    if path.exists() and load_tokenizer(path).sha256 != prepared.tokenizer.sha256:
+    if path.exists() and load_tokenizer(path).sha256 != mixture.tokenizer.sha256:
         raise UserError(f'{words}: was trained with another tokenizer; set data.tokenizer={path}')

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from jax.experimental import multihost_utils
 
-from lm.data.packing import PackedRows
-from lm.data.prepare import Prepared
+from lm.data.mixed_rows import MixedRows
+from lm.data.mixture import Mixture
 from lm.planning.counts import count_parameters
 from lm.planning.devices import PF_DAY
 from lm.planning.flops import FlopCount
 from lm.shapes import Params
 from lm.training.banner import device_words, state_dtypes
+from lm.training.evaluate import MixtureScore
 from lm.training.program import Program
 from lm.training.workdir import Workdir, read_jsonl
 
@@ -28,24 +29,27 @@ def params_sha256(params: Params) -> str:
 
 
 def account(
-    rows: PackedRows, prepared: Prepared, counts: dict[str, float], stop_row: int
+    rows: MixedRows, mixture: Mixture, counts: dict[str, Any], stop_row: int
 ) -> dict[str, Any]:
     """Where every document and token of each source went: `{source: {documents, tokens, ...}}`.
 
     Tokens count bos and eos where rows have them. `read` is what rows brought, a token as often
     as it came; `trained_on` what of that reached a batch; `dropped` the rest; `repeated` what came
-    after the first epoch; `padded` places of batches that held nothing; `targets` predictions.
+    after the first epoch; `padded` places of batches that held nothing; `targets` predictions. In
+    a mixture also a source's `rows`, and the `share` of all rows that its weight gives it.
 
     Args:
       rows: the training rows.
-      prepared: what they were packed from.
+      mixture: what they were packed from.
       counts: what the batches held, of `Counts.to_json`.
       stop_row: rows read so far.
     """
-    packed, before = rows.accounting(0, stop_row), prepared.accounting
-    dropped = before['dropped']
-    return {
-        before['source']: {
+    accounts: dict[str, Any] = {}
+    for k, packed in enumerate(rows.accounting(counts['first_row'], stop_row)):
+        used, targets, padded = (counts[name][k] for name in ('used', 'targets', 'padded'))
+        before = mixture.parts[k].accounting
+        dropped = before['dropped']
+        accounts[mixture.names[k]] = {
             **before,
             'documents': {
                 'read': before['read']['documents'],
@@ -57,15 +61,30 @@ def account(
             },
             'tokens': {
                 'read': packed['tokens'],
-                'trained_on': counts['used'],
-                'targets': counts['targets'],
-                'padded': counts['padded'],
+                'trained_on': used,
+                'targets': targets,
+                'padded': padded,
                 'truncated': packed['truncated'],
-                'dropped': packed['tokens'] - counts['used'],
+                'dropped': packed['tokens'] - used,
                 'repeated': packed['repeated'],
             },
             'epochs': packed['epochs'],
         }
+        if len(mixture.names) > 1:
+            mixed = {'share': mixture.shares[k], 'rows': packed['rows']}
+            accounts[mixture.names[k]] |= mixed
+    return accounts
+
+
+def total(accounts: dict[str, Any]) -> dict[str, Any]:
+    """The sums over all sources of `account`: `documents` and `tokens`."""
+    return {
+        kind: {
+            key: sum(account[kind][key] for account in accounts.values())
+            for key, value in next(iter(accounts.values()))[kind].items()
+            if isinstance(value, int)
+        }
+        for kind in ('documents', 'tokens')
     }
 
 
@@ -75,8 +94,7 @@ def summarise(
     step: int,
     flops: FlopCount,
     peak: float | None,
-    eval_loss: float,
-    bits_per_byte: float | None,
+    score: MixtureScore,
     compile_seconds: float,
     params_digest: str,
     data: dict[str, Any],
@@ -88,7 +106,7 @@ def summarise(
       program, step: of the run, at its end.
       flops: of one row.
       peak: FLOP/s of all devices, None where unknown.
-      eval_loss, bits_per_byte: on the whole held-out text.
+      score: of the whole held-out text.
       compile_seconds: of the step, in this process.
       params_digest: from `params_sha256`.
       data: from `account`.
@@ -108,8 +126,8 @@ def summarise(
         'mfu': total_flops / seconds / peak if peak else None,
         'flops_rule': flops.rule,
         'final_loss': metrics[-1]['loss'],
-        'eval_loss': eval_loss,
-        'bits_per_byte': bits_per_byte,
+        'eval_loss': score.loss,
+        'bits_per_byte': score.bits_per_byte,
         'seconds': seconds,
         'compile_seconds': compile_seconds,
         'device': device_words(),
@@ -117,6 +135,8 @@ def summarise(
         'attention_kernel': program.layout.attention_kernel,
         'params_sha256': params_digest,
         'data': data,
+        # Of one source these would say the same again.
+        **({'data_total': total(data), 'eval_by_source': score.by_source} if len(data) > 1 else {}),
     }
 
 

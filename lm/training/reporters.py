@@ -13,6 +13,9 @@ import jax
 import numpy as np
 
 from lm import processes
+from lm.batch import Batch
+from lm.data.mixed_rows import MixedRows
+from lm.data.pipeline import row_number
 from lm.mesh.held_rows import HeldRows
 from lm.objectives._objective import Objective
 from lm.training.loop import Report
@@ -122,20 +125,30 @@ class Progress:
 
 
 class Counts:
-    """Adds up what each batch held and the seconds spent; goes with every checkpoint.
+    """Adds up what each batch held, by source, and the seconds spent; goes with every checkpoint.
 
     A process counts the rows that it holds, and of those that several hold, the first of them.
 
-    Args:
-      objective: knows which tokens of a batch it read.
-      held: the rows of the batches that come.
+    Attributes:
+      first_row: the first row counted: 0, or where a run branched off to other text.
     """
 
-    def __init__(self, objective: Objective, held: HeldRows):
-        self._objective = objective
-        self._counted = None if held.first_here.all() else held.first_here
-        self._before = {'used': 0, 'targets': 0, 'padded': 0}
-        self._used = self._targets = self._padded = 0
+    def __init__(
+        self, objective: Objective, held: HeldRows, rows: MixedRows, overfit_batches: int = 0
+    ):
+        """
+        Args:
+          objective: knows which tokens of a batch it read.
+          held: the rows of the batches that come.
+          rows: know the source of each.
+          overfit_batches: as in `batches`.
+        """
+        self.first_row = 0
+        self._objective, self._held = objective, held
+        self._rows, self._overfit_batches = rows, overfit_batches
+        # used, targets, padded; a column for each source
+        self._before_3S = np.zeros((len(_COUNTED), len(rows.sources)), np.int64)
+        self._counted_3S = np.zeros_like(self._before_3S)
         self._seconds_before = self._seconds = 0.0
 
     @property
@@ -145,27 +158,46 @@ class Counts:
 
     def __call__(self, report: Report) -> None:
         """Counts the batch of a step."""
-        batch = report.batch
-        if self._counted is not None:
-            batch = jax.tree.map(lambda x: x[self._counted], batch)
-        self._used += self._objective.tokens_used(batch)
-        self._targets += round(report.targets)
+        sources_B = self._sources(report.step)
+        for source in np.unique(sources_B[self._held.first_here]):
+            its_B = self._held.first_here & (sources_B == source)
+            rows = report.batch
+            if not its_B.all():
+                rows = jax.tree.map(lambda x, its_B=its_B: x[its_B], rows)
+            self._counted_3S[:, source] += self._count(rows)
         self._seconds = report.busy_seconds
-        for ids in (batch.segment_ids, batch.decoder_segment_ids):
-            if ids is not None:
-                self._padded += int(np.count_nonzero(np.asarray(ids) == 0))
 
-    def to_json(self) -> dict[str, float]:
-        """Of all processes: raw tokens `used`, `targets`, places `padded`, and `seconds`."""
-        used, padded = map(sum, zip(*processes.gathered([self._used, self._padded]), strict=True))
+    def _sources(self, step: int) -> np.ndarray:
+        """int [rows held]: where each row of a step's batch comes from."""
+        size = self._held.batch_size
+        numbers_B = (step - 1) * size + np.asarray(self._held.numbers, np.int64)
+        return self._rows.sources_of(row_number(numbers_B, size, self._overfit_batches))
+
+    def _count(self, rows: Batch) -> tuple[int, int, int]:
+        """What `_COUNTED` names, of some rows."""
+        ids = (rows.segment_ids, rows.decoder_segment_ids)
+        return (
+            self._objective.tokens_used(rows),
+            round(float(np.sum(np.asarray(rows.loss_weights), dtype=np.float64))),
+            sum(int(np.count_nonzero(np.asarray(x) == 0)) for x in ids if x is not None),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Of all processes: by source raw tokens `used`, `targets`, places `padded`; `seconds`."""
+        everyones = processes.gathered(self._counted_3S.tolist())
+        all_3S = self._before_3S + np.sum(everyones, axis=0)
         return {
-            'used': self._before['used'] + used,
-            'targets': self._before['targets'] + self._targets,
-            'padded': self._before['padded'] + padded,
+            **dict(zip(_COUNTED, all_3S.tolist(), strict=True)),
+            'first_row': self.first_row,
             'seconds': self.seconds,
         }
 
     def from_json(self, record: dict[str, Any]) -> None:
         """Goes on from the numbers of a checkpoint."""
-        self._before = {name: int(record[name]) for name in self._before}
+        # Checkpoints of before there were mixtures hold a number each.
+        self._before_3S = np.stack([np.atleast_1d(record[name]) for name in _COUNTED])
+        self.first_row = int(record.get('first_row', 0))
         self._seconds_before = float(record['seconds'])
+
+
+_COUNTED = ('used', 'targets', 'padded')

@@ -6,10 +6,10 @@ from typing import Any
 
 from lm import processes
 from lm.config import Config, from_json, resolve, to_json
-from lm.data.prepare import Prepared, prepare
+from lm.data.mixture import Mixture, prepare_mixture
 from lm.errors import UserError
 from lm.planning.counts import count_parameters
-from lm.training.banner import banner, fallbacks
+from lm.training.banner import banner, fallbacks, mixture_words
 from lm.training.program import Program, build_program, build_schedule, resolve_policy
 from lm.training.resume import Start, plan_fork, plan_start
 from lm.training.session import Session
@@ -53,13 +53,13 @@ def train(
         return start.finished
     build_schedule(start.config)  # refuses a bad one before the text is read
     _agree(start.config, folder)
-    program, prepared = _build(start.config, start.asked_vocab_size)
-    processes.tell(banner(program, count_parameters(program.functional)))
+    program, mixture = _build(start.config, start.asked_vocab_size)
+    processes.tell(banner(program, count_parameters(program.functional)) + mixture_words(mixture))
     for words in fallbacks(program):
         if strict:
             raise UserError(f'--strict: {words}')
         processes.tell(f'note: {words}')
-    with Session(folder, program, prepared, start, strict) as session:
+    with Session(folder, program, mixture, start, strict) as session:
         session.begin(source)
         return session.run()
 
@@ -74,13 +74,13 @@ def describe(config: Config, picture_file: str | Path | None = None) -> str:
     Raises:
       UserError: the config, the data or the disk refuses.
     """
-    program, _ = _build(resolve(config), config.model.vocab_size)
+    program, mixture = _build(resolve(config), config.model.vocab_size)
     if picture_file is not None and processes.is_first():
         # Imported here: a run draws nothing before its end.
         from lm.training.sharding_picture import picture
 
         picture(program, picture_file)
-    return banner(program, count_parameters(program.functional))
+    return banner(program, count_parameters(program.functional)) + mixture_words(mixture)
 
 
 def _agree(config: Config, folder: Workdir) -> None:
@@ -103,19 +103,19 @@ def _agree(config: Config, folder: Workdir) -> None:
     processes.all_or_none(check)
 
 
-def _prepared(config: Config, asked_vocab_size: int | None) -> Prepared:
+def _mixture(config: Config, asked_vocab_size: int | None) -> Mixture:
     """The text: made by process 0, then opened by the others."""
-    made: list[Prepared] = []
-    processes.from_first(lambda: made.append(prepare(config.data, asked_vocab_size)))
+    made: list[Mixture] = []
+    processes.from_first(lambda: made.append(prepare_mixture(config.data, asked_vocab_size)))
     return processes.all_or_none(
-        lambda: made[0] if made else prepare(config.data, asked_vocab_size, make=False)
+        lambda: made[0] if made else prepare_mixture(config.data, asked_vocab_size, make=False)
     )
 
 
-def _build(config: Config, asked_vocab_size: int | None) -> tuple[Program, Prepared]:
+def _build(config: Config, asked_vocab_size: int | None) -> tuple[Program, Mixture]:
     """The prepared text, and the program with what only the text or the machine can tell."""
-    prepared = _prepared(config, asked_vocab_size)
-    vocabulary = prepared.tokenizer.vocabulary
+    mixture = _mixture(config, asked_vocab_size)
+    vocabulary = mixture.tokenizer.vocabulary
     if config.model.vocab_size is None:
         config = replace(config, model=replace(config.model, vocab_size=vocabulary.size))
-    return build_program(resolve_policy(config), vocabulary), prepared
+    return build_program(resolve_policy(config), vocabulary), mixture

@@ -7,15 +7,15 @@ from types import TracebackType
 from typing import Any
 
 from lm import processes
+from lm.data.mixture import Mixture
 from lm.data.pipeline import batches
-from lm.data.prepare import Prepared
 from lm.errors import UserError
 from lm.planning.devices import peak_flops
 from lm.planning.flops import FlopCount, train_flops
 from lm.training import origin
 from lm.training.checkpoint import Checkpoints
 from lm.training.digest import not_finite
-from lm.training.evaluate import HeldOut, packed_rows
+from lm.training.evaluate import HeldOut, MixtureScore, mixed_rows
 from lm.training.interrupt import Interrupt
 from lm.training.loop import Boundary, NonFinite, rows_of, run_loop
 from lm.training.program import Program
@@ -31,19 +31,21 @@ class Session:
     """A run in a workdir, as a context: `begin`, then `run`."""
 
     def __init__(
-        self, folder: Workdir, program: Program, prepared: Prepared, start: Start, strict: bool
+        self, folder: Workdir, program: Program, mixture: Mixture, start: Start, strict: bool
     ):
-        self.folder, self.program, self.prepared = folder, program, prepared
+        self.folder, self.program, self.mixture = folder, program, mixture
         self.start, self.strict = start, strict
         self.config = program.config
         end = plateau_end(self.config)
         self.checkpoints = Checkpoints(
             folder.checkpoints, self.config.checkpoint, always=[] if end is None else [end]
         )
-        self.held_out = HeldOut(program, prepared)
+        self.held_out = HeldOut(program, mixture)
         self.held = program.layout.held_rows(self.config.train.batch_size)
-        self.counts = Counts(program.objective, self.held)
-        self.rows = packed_rows(program.objective, prepared, self.config.train.seed, held_out=False)
+        self.rows = mixed_rows(program.objective, mixture, self.config.train.seed)
+        self.counts = Counts(
+            program.objective, self.held, self.rows, self.config.data.overfit_batches
+        )
 
     def __enter__(self) -> 'Session':
         return self
@@ -72,6 +74,8 @@ class Session:
         self.first_step = int(found.state.step)
         if found.counts is not None:
             self.counts.from_json(found.counts)
+        else:
+            self.counts.first_row = self.first_step * self.config.train.batch_size
         self._cut(self.first_step)
         for path, (old, new) in self.start.changes.items():
             processes.tell(f'changed    {path}: {old!r} -> {new!r}')
@@ -88,7 +92,7 @@ class Session:
             self._save(self.first_step, self.state)
             self.checkpoints.wait()
         self.folder.write_config(self.config)
-        self.folder.write_tokenizer(self.prepared.tokenizer.files)
+        self.folder.write_tokenizer(self.mixture.tokenizer.files)
 
     def run(self) -> dict[str, Any]:
         """Compiles, loops, saves, evaluates and writes the record; returns the summary.
@@ -136,9 +140,9 @@ class Session:
     def _origin(self, fork: tuple[Workdir, int] | None) -> origin.Origin:
         if self.start.resumes:
             found = origin.restored(
-                self.folder, self.checkpoints, self.program, self.prepared, self.start, self.strict
+                self.folder, self.checkpoints, self.program, self.mixture, self.start, self.strict
             )
-            return found or origin.fresh(self.program, self.prepared)
+            return found or origin.fresh(self.program, self.mixture)
         strays = [s for s in self.checkpoints.steps if fork is None or s != fork[1]]
         if strays:
             raise UserError(
@@ -146,8 +150,8 @@ class Session:
                 'but no config.json, so it is not known of what run; give another workdir'
             )
         if fork is None:
-            return origin.fresh(self.program, self.prepared)
-        return origin.forked(self.program, self.prepared, *fork)
+            return origin.fresh(self.program, self.mixture)
+        return origin.forked(self.program, self.mixture, *fork)
 
     def _cut(self, step: int) -> None:
         """Removes what later steps left, and what the end of a run does anew."""
@@ -205,10 +209,7 @@ class Session:
 
         def evaluate(step: int, state: State) -> None:
             score = self.held_out.score(state.params, self.config.eval.batches)
-            row = {'step': step, 'loss': score.loss, 'targets': score.targets, 'whole': False}
-            append_jsonl(self.folder.eval_file, row)
-            board({'step': step, 'eval_loss': score.loss})
-            processes.tell(f'\nheld out   step {step}: loss {score.loss:.4f}')
+            self._tell_score(board, step, score, whole=False)
             self.held_out.print_sample(state.params)
 
         return [
@@ -224,7 +225,7 @@ class Session:
                 f'step {step}: its update made {bad[0]} not finite, on rows '
                 f'{rows_of(step, self.config.train.batch_size)}'
             )
-        self.checkpoints.save(state, origin.record(self.counts.to_json(), self.prepared))
+        self.checkpoints.save(state, origin.record(self.counts.to_json(), self.mixture))
 
     def _advice(self) -> str:
         """What is left to go on from after a step that is not finite."""
@@ -237,23 +238,34 @@ class Session:
             f'--fork_from={self.folder.path}@{steps[-1]} and a lower optim.peak_lr goes on from it'
         )
 
+    def _tell_score(self, board: TensorBoard, step: int, score: MixtureScore, whole: bool) -> None:
+        """A row of eval.jsonl, scalars for TensorBoard and a line on stderr."""
+        row: dict[str, Any] = {
+            'step': step, 'loss': score.loss, 'targets': score.targets, 'whole': whole,
+        }  # fmt: skip
+        if whole:
+            row['bits_per_byte'] = score.bits_per_byte
+        scalars, by_source = {'step': step, 'eval_loss': score.loss}, score.by_source
+        words = 'held out   whole' if whole else f'\nheld out   step {step}'
+        words += f': loss {score.loss:.4f}'
+        if score.bits_per_byte is not None:
+            words += f', {score.bits_per_byte:.4f} bits per byte'
+        if len(by_source) > 1:
+            row['by_source'] = by_source
+            scalars |= {f'eval_loss/{name}': part['loss'] for name, part in by_source.items()}
+            parts = (f'{name} {part["loss"]:.4f}' for name, part in by_source.items())
+            words += f' ({", ".join(parts)})'
+        append_jsonl(self.folder.eval_file, row)
+        board(scalars)
+        processes.tell(words)
+
     def _finish(
         self, board: TensorBoard, flops: FlopCount, peak: float | None, compile_seconds: float
     ) -> dict[str, Any]:
         """The whole held-out text, loss.png and summary.json."""
         score = self.held_out.score(self.state.params, None)
-        bits = self.held_out.bits_per_byte(score)
         step = int(self.state.step)
-        append_jsonl(
-            self.folder.eval_file,
-            {
-                'step': step, 'loss': score.loss, 'targets': score.targets, 'whole': True,
-                'bits_per_byte': bits,
-            },
-        )  # fmt: skip
-        board({'step': step, 'eval_loss': score.loss})
-        per_byte = '' if bits is None else f', {bits:.4f} bits per byte'
-        processes.tell(f'held out   whole: loss {score.loss:.4f}{per_byte}')
+        self._tell_score(board, step, score, whole=True)
         self.held_out.print_sample(self.state.params)
         digest, counts = params_sha256(self.state.params), self.counts.to_json()
 
@@ -261,8 +273,8 @@ class Session:
             plot_loss(self.folder)
             rows = step * self.config.train.batch_size
             summary = summarise(
-                self.folder, self.program, step, flops, peak, score.loss, bits, compile_seconds,
-                digest, account(self.rows, self.prepared, counts, rows),
+                self.folder, self.program, step, flops, peak, score, compile_seconds,
+                digest, account(self.rows, self.mixture, counts, rows),
             )  # fmt: skip
             write_json(self.folder.summary_file, summary)
             return summary

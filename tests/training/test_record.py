@@ -15,10 +15,13 @@ import pytest
 
 import lm
 from lm.batch import stack
+from lm.data.mixture import prepare_mixture
 from lm.data.prepare import prepare
-from lm.training.evaluate import packed_rows
+from lm.mesh.held_rows import held_rows
+from lm.training.evaluate import mixed_rows, packed_rows
 from lm.training.program import build_objective
 from lm.training.record import params_sha256
+from lm.training.reporters import Counts
 from tests.training.runs import FAMILIES, ROOT, Runs, read_rows
 
 KEYS = {
@@ -197,3 +200,15 @@ def test_the_hash_is_over_bytes_in_the_order_of_paths() -> None:
     a, b = np.arange(3, dtype=np.float32), np.ones((2, 2), np.float32)
     wanted = hashlib.sha256(a.tobytes() + b.tobytes()).hexdigest()
     assert params_sha256({'b': jax.numpy.asarray(b), 'a': jax.numpy.asarray(a)}) == wanted
+
+
+def test_counts_go_on_from_a_checkpoint_of_before_there_were_mixtures(runs: Runs) -> None:
+    config = runs.config('llama')
+    mixture = prepare_mixture(config.data, None)
+    objective = build_objective(config, mixture.tokenizer.vocabulary)
+    held = held_rows({}, 8, 0)
+    counts = Counts(objective, held, mixed_rows(objective, mixture, 0))
+    counts.from_json({'used': 5, 'targets': 4, 'padded': 3, 'seconds': 2.0})
+    assert counts.to_json() == {
+        'used': [5], 'targets': [4], 'padded': [3], 'first_row': 0, 'seconds': 2.0,
+    }  # fmt: skip
