@@ -54,6 +54,9 @@ def write_model(
     widest = max(dtypes, key=lambda d: d.itemsize)
     written['torch_dtype'] = str(widest)
     ids = special_ids(vocabulary, model.family, config.tokens)
+    start = written.get('decoder_start_token_id')
+    if start is not None:
+        ids['decoder_start_token_id'] = start
     padding = written.get('pad_token_id')
     if padding is not None and ids.get('pad_token_id', padding) != padding:
         raise UserError(

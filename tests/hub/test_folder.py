@@ -173,6 +173,8 @@ def refusal(folder: Path) -> str:
         ('gpt2', {'scale_attn_by_inverse_layer_idx': True}, 'scale_attn_by_inverse_layer_idx'),
         ('gpt2', {'scale_attn_weights': False}, 'scale_attn_weights=False'),
         ('gpt2', {'add_cross_attention': True}, 'add_cross_attention=True'),
+        ('bart', {'decoder_start_token_id': 97}, 'model.options.decoder_start=97: is no id of'),
+        ('t5', {'decoder_start_token_id': 1}, 'decoder_start_token_id=1 is not supported, only 0'),
         ('bart', {'scale_embedding': True}, 'scale_embedding=True is not supported'),
         ('bart', {'decoder_layers': 3}, 'decoder_layers=3 is not supported, only 2'),
         ('bart', {'normalize_before': True}, 'normalize_before=True is not supported'),
