@@ -45,7 +45,7 @@ def two_sided(
     pad_id = vocabulary.pad_id
     answers, answer_ids, answer_positions = lay([said for _, said in pairs], target_len, pad_id)
     first = np.where(answer_ids > 0, vocabulary.start_id, pad_id)
-    shifted = np.where(answer_positions == 0, first, np.roll(answers, 1))
+    shifted = np.where(answer_positions == 0, first, np.roll(answers, 1)).astype(np.int32)
     return Batch(
         *lay([given for given, _ in pairs], seq_len, pad_id),
         shifted, answer_ids, answer_positions,
