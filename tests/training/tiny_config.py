@@ -15,7 +15,7 @@ from lm.models.architectures import modernbert
 
 OBJECTIVES = {
     **dict.fromkeys(('llama', 'gpt2', 'bloom', 'gpt_neox'), 'clm'),
-    **dict.fromkeys(('bert', 'modernbert'), 'mlm'),
+    **dict.fromkeys(('bert', 'roberta', 'modernbert'), 'mlm'),
     **dict.fromkeys(('t5', 'bart'), 'span_corruption'),
 }
 
