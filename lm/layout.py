@@ -44,7 +44,7 @@ class Layout:
         segments_BT: jax.Array,
         segments_BS: jax.Array,
         causal: bool,
-        window: int | None = None,
+        window: int | jax.Array | None = None,
         prefix_BS: jax.Array | None = None,
         bias_HTS: jax.Array | None = None,
         scale: float | None = None,
@@ -60,7 +60,8 @@ class Layout:
           k_BSGK, v_BSGK: keys and values.
           segments_BT, segments_BS: int32 segment ids of queries and keys.
           causal: hide later keys.
-          window: of the keys up to the query's own place only this many, the nearest, are seen.
+          window: of the keys up to the query's own place only this many, the nearest, are seen; not
+            causal, of those from it on too. Causal, it is an int.
           prefix_BS: bool, later keys that are seen although causal; None: none is.
           bias_HTS: added to the scaled scores, [H or 1, T, S].
           scale: factor on the scores; None is 1 / sqrt(K).
@@ -74,8 +75,12 @@ class Layout:
             if prefix_BS is not None:
                 seen_BTS |= prefix_BS[:, None, :]
             mask_BTS &= seen_BTS
-        if window is not None:
+        if window is not None and causal:
+            assert isinstance(window, int), 'a causal window is the same in all layers'
             mask_BTS &= ~jnp.tri(q_BTHK.shape[1], k_BSGK.shape[1], -window, dtype=bool)
+        elif window is not None:
+            place_T, place_S = jnp.arange(q_BTHK.shape[1]), jnp.arange(k_BSGK.shape[1])
+            mask_BTS &= jnp.abs(place_T[:, None] - place_S[None, :]) < window
         return jax.nn.dot_product_attention(
             q_BTHK,
             k_BSGK,

@@ -26,6 +26,7 @@ DIMENSIONS = {
     'F': 'feed-forward width',
     'V': 'vocabulary, padded',
     'L': 'layers',
+    'I': 'layers after the first',
     'M': 'microbatches',
     'P': 'learned positions',
     'R': 'relative-position buckets',
@@ -46,18 +47,22 @@ MaskBTS: TypeAlias = Bool[Array, '#B T S']
 Scalar: TypeAlias = Float[Array, '']
 
 
+STACKED = 'LI'
+"""Letters of the axis along which layers are stacked."""
+
+
 def space_axes(dims: str) -> tuple[tuple[int, ...], ...]:
     """The axes of each space that a parameter runs between, its layers aside.
 
     Heads and the width of one are a space together: `LDHK` is of (1,) and (2, 3).
     """
-    return tuple(tuple(range(*found.span())) for found in re.finditer('HK|GK|[^L]', dims))
+    return tuple(tuple(range(*found.span())) for found in re.finditer(f'HK|GK|[^{STACKED}]', dims))
 
 
 def is_matrix(dims: str) -> bool:
     """Whether a parameter is a matrix between two spaces: what decays, what Adafactor factors.
 
-    Judged by its letters without `L`: `DHK`, `HKD`, `DF`, `VD`, `PD` are; norms (`D`), biases
+    Judged by its letters without layers: `DHK`, `HKD`, `DF`, `VD`, `PD` are; norms (`D`), biases
     (`HK`, `F`) and the relative-position table (`RH`, a bias on scores) are not. The number of
     axes cannot tell: a stacked bias `LF` has as many as a matrix.
     """

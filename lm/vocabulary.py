@@ -24,6 +24,7 @@ class Vocabulary:
       mode_ids: UL2's mode tokens, in the order of `MODES`, or none.
       pieces: ids to their pieces, as `Tokenizer.pieces` gives them, or None: then every id counts
         as a word and none as a sentence's end.
+      decoder_start_id: what the decoder of an encoder-decoder reads first; None: `pad_id`.
     """
 
     size: int
@@ -37,6 +38,7 @@ class Vocabulary:
     pieces: Callable[[Iterable[int]], list[str]] | None = field(
         default=None, compare=False, repr=False
     )
+    decoder_start_id: int | None = None
 
     @property
     def special_ids(self) -> frozenset[int]:
@@ -45,6 +47,11 @@ class Vocabulary:
         return frozenset(
             {self.pad_id, self.bos_id, self.eos_id, *mask, *self.sentinel_ids, *self.mode_ids}
         )
+
+    @property
+    def start_id(self) -> int:
+        """What the decoder of an encoder-decoder reads first."""
+        return self.pad_id if self.decoder_start_id is None else self.decoder_start_id
 
     def begins_word(self, ids: Int[np.ndarray, ' n']) -> Bool[np.ndarray, ' n']:
         """Which ids begin a word: see `word_starts`; those beyond the vocabulary do not."""

@@ -73,8 +73,8 @@ def fill_spans(
         )
     sentinels, others = vocabulary.sentinel_ids[:blanks], vocabulary.sentinel_ids[blanks:]
     source = np.concatenate([before, joined(model, parts, sentinels), [vocabulary.eos_id]])
-    # The decoder begins with the padding id, then the first blank's own sentinel.
-    given = np.array([vocabulary.pad_id, sentinels[0]], np.int32)
+    # The decoder begins with its start, then the first blank's own sentinel.
+    given = np.array([model.decoder_start, sentinels[0]], np.int32)
     rows = np.full((len(keys_N), len(given) + max_new_tokens), vocabulary.eos_id, np.int32)
     rows[:, : len(given)] = given
     out = decode(

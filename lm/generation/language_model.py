@@ -89,6 +89,16 @@ class LanguageModel:
         return self.config.model.max_positions
 
     @property
+    def decoder_start(self) -> int:
+        """The id that the decoder of an encoder-decoder reads first.
+
+        Raises:
+          UserError: the model does not say, and there is no tokenizer whose padding id it is.
+        """
+        own: int | None = getattr(self.config.model.options, 'decoder_start', None)
+        return self.tokenizer.vocabulary.pad_id if own is None else own
+
+    @property
     def fills_blanks(self) -> bool:
         """Whether it was trained to fill blanks within a text."""
         return self.functional.family != 'decoder' and self.config.objective.name != 'prefix_lm'
@@ -110,8 +120,8 @@ class LanguageModel:
           tokens_BT: ids that the model (of two sides: the encoder) reads.
           segment_ids: 0 is padding, attention stays within equal ids, positions restart where the
             id changes. None: all one segment.
-          decoder_tokens: what the decoder of an encoder-decoder reads; every row is one segment,
-            which reads the encoder's segment 1.
+          decoder_tokens: what the decoder of an encoder-decoder reads, `decoder_start` first; every
+            row is one segment, which reads the encoder's segment 1.
 
         Returns:
           [B, T, V], or [B, U, V] with two sides; V includes padding rows, whose logits are -inf.

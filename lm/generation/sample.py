@@ -161,7 +161,7 @@ def _said(
     vocabulary = model.tokenizer.vocabulary
     first = joined(model, parts[:1], ())
     source = np.append([vocabulary.bos_id], first)
-    given = np.array([vocabulary.pad_id], np.int32)
+    given = np.array([model.decoder_start], np.int32)
     if model.config.objective.name == 'denoising':
         assert vocabulary.mask_id is not None  # or it could not have been trained
         damaged = joined(model, parts, [vocabulary.mask_id] * (len(parts) - 1))

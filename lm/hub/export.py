@@ -14,7 +14,7 @@ from lm.config import ModelConfig
 from lm.errors import UserError
 from lm.hub.foreign_config import NAME
 from lm.hub.safetensors_writer import FORMATS, Planned, write_tensors
-from lm.hub.table import Tensor, letter_sizes
+from lm.hub.table import Tensor, layer_numbers, letter_sizes
 from lm.models.functional import Functional, functional
 from lm.precision.policy import POLICIES
 from lm.shapes import Params
@@ -54,6 +54,9 @@ def write_model(
     widest = max(dtypes, key=lambda d: d.itemsize)
     written['torch_dtype'] = str(widest)
     ids = special_ids(vocabulary, model.family, config.tokens)
+    start = written.get('decoder_start_token_id')
+    if start is not None:
+        ids['decoder_start_token_id'] = start
     padding = written.get('pad_token_id')
     if padding is not None and ids.get('pad_token_id', padding) != padding:
         raise UserError(
@@ -90,20 +93,21 @@ def _planned(tensors: tuple[Tensor, ...], model: Functional, params: Params) -> 
         if dtype not in FORMATS:
             raise UserError(f'{tensor.paths[0]}: safetensors here hold no {dtype}')
         dims = model.dims[tensor.paths[0]]
-        layers = range(model.config.num_layers) if dims.startswith('L') else [None]
-        for layer in layers:
+        layers = layer_numbers(dims, model.config.num_layers)
+        for place, layer in enumerate(layers or [None]):
 
             def make(
                 tensor: Tensor = tensor,
                 parts: list[jax.Array] = parts,
-                layer: int | None = layer,
+                place: int | None = None if layer is None else place,
                 dims: str = dims,
                 dtype: np.dtype = dtype,
             ) -> np.ndarray:
-                arrays = [np.asarray(part if layer is None else part[layer]) for part in parts]
-                return tensor.joined(arrays, dims.removeprefix('L'), sizes).astype(dtype)
+                arrays = [np.asarray(part if place is None else part[place]) for part in parts]
+                own = dims if place is None else dims[1:]
+                return tensor.joined(arrays, own, sizes).astype(dtype)
 
-            name = tensor.name if layer is None else tensor.name.format(layer)
+            name = tensor.name.format(layer)
             yield Planned(name, dtype, tensor.shape(sizes), make)
 
 

@@ -20,7 +20,7 @@ from lm.config import ModelConfig
 from lm.errors import UserError
 from lm.hub.foreign_config import ForeignConfig
 from lm.hub.safetensors_reader import DTYPES, Stored, stored_tensors
-from lm.hub.table import Table, Tensor, letter_sizes
+from lm.hub.table import Table, Tensor, layer_numbers, letter_sizes
 from lm.models.functional import Functional, functional
 from lm.precision.policy import POLICIES
 from lm.shapes import Params
@@ -78,15 +78,15 @@ class Weights:
         self, tensor: Tensor, path: str, model: Functional, sizes: Mapping[str, int]
     ) -> np.ndarray:
         """One parameter, all of its layers."""
-        dims, layers = model.dims[path], self.config.num_layers
-        stacked = dims.startswith('L')
-        names = [tensor.name.format(i) for i in range(layers)] if stacked else [tensor.name]
+        dims = model.dims[path]
+        layers = layer_numbers(dims, self.config.num_layers)
+        names = [tensor.name] if layers is None else [tensor.name.format(i) for i in layers]
         stored = [self.tensors[name] for name in names]
         dtype = jnp.result_type(*(s.dtype for s in stored))
         array = _host_zeros(model.shapes[path].shape, dtype)
         for index, one in enumerate(stored):
-            target = array[index] if stacked else array
-            tensor.fill(target, path, one, dims.removeprefix('L'), sizes)
+            target, own = (array, dims) if layers is None else (array[index], dims[1:])
+            tensor.fill(target, path, one, own, sizes)
         return array
 
 
@@ -155,11 +155,12 @@ def checked(config: ModelConfig, table: Table, files: Mapping[str, Stored], word
         raise UserError(
             f'{words}: holds {len(files)} tensors, too few for {config.num_layers} layers'
         )
-    sizes = letter_sizes(functional(config, POLICIES['fp32']))
+    model = functional(config, POLICIES['fp32'])
+    sizes = letter_sizes(model)
     expected = {
-        name: tensor
+        tensor.name.format(i): tensor
         for tensor in table.tensors
-        for name in {tensor.name.format(i) for i in range(config.num_layers)}
+        for i in layer_numbers(model.dims[tensor.paths[0]], config.num_layers) or [None]
     }
     found: dict[str, Stored] = {}
     for old, stored in files.items():

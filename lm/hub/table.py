@@ -130,6 +130,11 @@ class Table:
     zeros: tuple[Tensor, ...] = ()
 
 
+def layer_numbers(dims: str, layers: int) -> range | None:
+    """The layers that a parameter of letters `dims` holds, of so many; None: it is of none."""
+    return {'L': range(layers), 'I': range(1, layers)}.get(dims[0])
+
+
 def letter_sizes(functional: Functional) -> dict[str, int]:
     """The size of each letter; V without padding."""
     sizes: dict[str, int] = {}

@@ -80,7 +80,7 @@ class MeshLayout(Layout):
         segments_BT: jax.Array,
         segments_BS: jax.Array,
         causal: bool,
-        window: int | None = None,
+        window: int | jax.Array | None = None,
         prefix_BS: jax.Array | None = None,
         bias_HTS: jax.Array | None = None,
         scale: float | None = None,

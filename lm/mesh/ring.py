@@ -65,12 +65,13 @@ class Ring:
 
     Attributes:
       causal: later keys are hidden.
-      window: a query sees this many places, its own and those before it; None: all.
+      window: a query sees this many places, its own and those before it; not causal, as many behind
+        it too; None: all.
       scale: factor on the scores.
     """
 
     causal: bool
-    window: int | None
+    window: int | jax.Array | None
     scale: float
 
     def attend(
@@ -182,7 +183,8 @@ class Ring:
                 seen_BTS |= block.prefix_BS[:, None, :]
             mask_BTS &= seen_BTS
         if self.window is not None:
-            mask_BTS &= distance_TS < self.window
+            near_TS = distance_TS if self.causal else jnp.abs(distance_TS)
+            mask_BTS &= near_TS < self.window
         scores_BGRTS = jnp.where(mask_BTS[:, None, None], scores_BGRTS, _HIDDEN)
         largest = jnp.maximum(folded.largest_BGRT, scores_BGRTS.max(-1))
         weights_BGRTS = jnp.exp(scores_BGRTS - largest[..., None])

@@ -16,14 +16,15 @@ from lm.shapes import HiddenBTD
 
 @dataclass(frozen=True)
 class Pattern:
-    """Which keys a query sees, and how places enter the scores; one for all layers of a stack.
+    """Which keys a query sees, and how places enter the scores.
 
     Attributes:
       segments_BT, segments_BS: segment ids of queries and keys; attention stays within equal ids.
       causal: later keys are hidden.
       bias_HTS: added to the scores.
       rotation: turns queries and keys.
-      window: a query sees this many places, its own and those before it; None: all.
+      window: a query sees this many places, its own and those before it; not causal, as many behind
+        it too; None: all.
       prefix_BS: keys that all queries of their segment see, though causal; None: there is none.
     """
 
@@ -32,7 +33,7 @@ class Pattern:
     causal: bool
     bias_HTS: jax.Array | None = None
     rotation: Rotation | None = None
-    window: int | None = None
+    window: int | jax.Array | None = None
     prefix_BS: jax.Array | None = None
 
 

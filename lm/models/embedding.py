@@ -31,13 +31,15 @@ class Transform(nnx.Module):
     def __init__(self, spec: TransformerSpec, rngs: nnx.Rngs):
         d = spec.config.d_model
         self.weight = nnx.Param(spec.init.head(rngs.params(), (d, d), jnp.float32), dims='DD')
-        self.bias = nnx.Param(jnp.zeros((d,)), dims='D')
+        self.bias = nnx.Param(jnp.zeros((d,)), dims='D') if spec.biases else None
         self.norm = Norm(spec)
         self.activation = spec.activation
 
     def __call__(self, x_BTD: HiddenBTD, context: Context) -> HiddenBTD:
         """[B, T, D] -> [B, T, D]."""
-        h_BTD = x_BTD @ context.cast(self.weight) + context.cast(self.bias)
+        h_BTD = x_BTD @ context.cast(self.weight)
+        if self.bias is not None:
+            h_BTD += context.cast(self.bias)
         return self.norm(ACTIVATIONS[self.activation](h_BTD))
 
 

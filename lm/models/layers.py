@@ -52,7 +52,7 @@ class Layer(nnx.Module):
 
     def __init__(self, spec: TransformerSpec, rngs: nnx.Rngs, *, crosses: bool):
         self.attention = Attention(spec, rngs)
-        self.attention_norm = Norm(spec)
+        self.attention_norm = Norm(spec) if spec.first_norm else None
         self.cross_attention = Attention(spec, rngs) if crosses else None
         self.cross_attention_norm = Norm(spec) if crosses else None
         self.feed_forward = FeedForward(spec, rngs)
@@ -67,8 +67,23 @@ class Layer(nnx.Module):
         context: Context,
         memory_BSD: jax.Array | None = None,
         memory_pattern: Pattern | None = None,
+        attention_norm: Callable[[jax.Array], jax.Array] | None = None,
     ) -> HiddenBTD:
-        """[B, T, D] -> [B, T, D]; `memory_BSD` is what the cross-attention reads."""
+        """One layer.
+
+        Args:
+          x_BTD: the residual stream.
+          pattern: of self-attention.
+          context: the forward pass.
+          memory_BSD: what the cross-attention reads.
+          memory_pattern: of cross-attention.
+          attention_norm: the norm before self-attention, of a layer that has none of its own.
+
+        Returns:
+          [B, T, D].
+        """
+        attention_norm = attention_norm or self.attention_norm
+        assert attention_norm is not None
 
         def attend(h_BTD: jax.Array) -> jax.Array:
             return self.attention(h_BTD, h_BTD, pattern, context)
@@ -82,10 +97,10 @@ class Layer(nnx.Module):
             return self.feed_forward(h_BTD, context)
 
         if self.parallel:
-            seen_BTD = context.drop(attend(self.attention_norm(x_BTD)), 0)
+            seen_BTD = context.drop(attend(attention_norm(x_BTD)), 0)
             fed_BTD = context.drop(feed(self.feed_forward_norm(x_BTD)), 2)
             return context.layout.constrain(x_BTD + seen_BTD + fed_BTD, 'BTD')
-        x_BTD = self._residual(x_BTD, self.attention_norm, attend, context, site=0)
+        x_BTD = self._residual(x_BTD, attention_norm, attend, context, site=0)
         if self.cross_attention_norm is not None:
             x_BTD = self._residual(x_BTD, self.cross_attention_norm, cross, context, site=1)
         x_BTD = self._residual(x_BTD, self.feed_forward_norm, feed, context, site=2)
@@ -94,7 +109,7 @@ class Layer(nnx.Module):
     def _residual(
         self,
         x_BTD: jax.Array,
-        norm: Norm,
+        norm: Callable[[jax.Array], jax.Array],
         sublayer: Callable[[jax.Array], jax.Array],
         context: Context,
         *,

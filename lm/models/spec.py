@@ -98,6 +98,8 @@ class Positions:
         from them that distance times a slope of the head's (Press et al. 2022, section 3).
       offset: rows of the learned table that come before the first place's and are never read.
       rope_theta: base of the rotation's wavelengths.
+      local_rope_theta: base in the layers that see a window, where there are others; None: the
+        same.
       rope_share: share of each head that is turned, from its beginning.
       rope_scaling: how they are stretched for longer rows.
       buckets, max_distance: of the relative bias; larger distances share the last bucket.
@@ -106,6 +108,7 @@ class Positions:
     kind: PositionKind
     offset: int = 0
     rope_theta: float = 10_000.0
+    local_rope_theta: float | None = None
     rope_share: float = 1.0
     rope_scaling: RopeScaling = RopeScaling()
     buckets: int = 32
@@ -122,18 +125,23 @@ class TransformerSpec:
       positions: how it knows the order of its input.
       norm: `layer` (Ba et al. 2016) or `rms` (Zhang and Sennrich 2019).
       norm_eps: added to the variance.
+      norm_bias: LayerNorm adds a bias.
       norm_first: a sublayer reads a normed stream, and a norm closes the stack (pre-norm);
         otherwise the norm follows each residual sum (post-norm).
       parallel: attention and feed-forward read the same stream, each by its own norm, and both
         are added to it (Wang and Komatsuzaki 2021); of pre-norm layers without cross-attention.
       embedding_norm: the embedding is normed.
+      first_norm: of pre-norm layers the first norms what its attention reads; otherwise it reads
+        the embedding as it is.
       activation: of the feed-forward layer and of the head's transform; `gelu` is exact (erf),
         `gelu_tanh` its tanh approximation (Hendrycks and Gimpel 2016).
       gated: the feed-forward's hidden layer is multiplied by a gate (Shazeer 2020).
       biases: the layers' matrices have biases.
       qkv_biases: of them, only those of queries, keys and values do.
       qk_norm: each head's queries and keys are normed before they are turned.
-      attention_window: a query sees this many places, its own and those before it; None: all.
+      attention_window: a query sees this many places, its own and those before it; None: all. One
+        that sees both ways sees as many behind it.
+      global_every: every so many layers, from the first on, see all places; 0: none does.
       attention_scale: factor on the scores; None is 1 / sqrt(K).
       token_types: rows of a token-type table; 0 is none. All tokens are of type 0.
       tied: the output matrix is the token embedding.
@@ -155,10 +163,13 @@ class TransformerSpec:
     biases: bool
     tied: bool
     parallel: bool = False
+    norm_bias: bool = True
     embedding_norm: bool = False
+    first_norm: bool = True
     qkv_biases: bool = False
     qk_norm: bool = False
     attention_window: int | None = None
+    global_every: int = 0
     attention_scale: float | None = None
     token_types: int = 0
     head: bool = True

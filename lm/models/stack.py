@@ -1,5 +1,8 @@
 """One side of a model: embedded tokens in, hidden states out."""
 
+import dataclasses
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +16,7 @@ from lm.models.norms import Norm
 from lm.models.positions import (
     LearnedPositions,
     RelativePositions,
+    Rotation,
     linear_bias,
     rotation,
     sinusoids,
@@ -42,6 +46,8 @@ class Stack(nnx.Module):
         self.token_types = _token_types(spec, rngs) if spec.token_types else None
         self.embedding_norm = Norm(spec) if spec.embedding_norm else None
         self.layers = stacked_layers(spec, rngs, crosses=crosses)
+        inner_norms = not spec.first_norm and spec.config.num_layers > 1
+        self.inner_attention_norm = Norm(spec, 'ID') if inner_norms else None
         self.final_norm = Norm(spec) if spec.norm_first else None
         self.causal = causal
         self.spec = spec
@@ -71,13 +77,15 @@ class Stack(nnx.Module):
         x_BTD = self._embed(x_BTD, positions_BT, context.part(0))
         prefix_BT = None if prefix_BT is None else jnp.asarray(prefix_BT)
         pattern = self._pattern(segments_BT, positions_BT, prefix_BT)
+        local_turn = self._local_turn(positions_BT)
         memory_pattern = None
         if memory_segments_BS is not None:
             memory_pattern = Pattern(segments_BT, jnp.asarray(memory_segments_BS), causal=False)
 
         def step(layer: Layer, x_BTD: jax.Array, index: jax.Array) -> jax.Array:
-            part = context.part(index + 1)
-            return layer(x_BTD, pattern, part, memory_BSD, memory_pattern)
+            part, own = context.part(index + 1), self._of_layer(pattern, local_turn, index)
+            norm = None if self.spec.first_norm else partial(self._inner_norm, index=index)
+            return layer(x_BTD, own, part, memory_BSD, memory_pattern, norm)
 
         config = self.spec.config
         x_BTD = run_layers(
@@ -118,6 +126,32 @@ class Stack(nnx.Module):
             turn = rotation(positions_BT, self.spec.rotary_width, self.spec.positions)
         window = self.spec.attention_window
         return Pattern(segments_BT, segments_BT, self.causal, bias_HTS, turn, window, prefix_BT)
+
+    def _local_turn(self, positions_BT: jax.Array) -> Rotation | None:
+        """The rotation of layers that see a window, where it is not that of the others."""
+        positions = self.spec.positions
+        if positions.kind != 'rope' or positions.local_rope_theta is None:
+            return None
+        positions = dataclasses.replace(positions, rope_theta=positions.local_rope_theta)
+        return rotation(positions_BT, self.spec.rotary_width, positions)
+
+    def _of_layer(self, pattern: Pattern, local_turn: Rotation | None, index: jax.Array) -> Pattern:
+        """What differs from layer to layer: those that see all, and those that see a window."""
+        if not self.spec.global_every or pattern.window is None:
+            return pattern
+        sees_all = index % self.spec.global_every == 0
+        turn = pattern.rotation
+        if local_turn is not None:
+            turn = jax.tree.map(partial(jnp.where, sees_all), turn, local_turn)
+        window = jnp.where(sees_all, pattern.segments_BT.shape[1], pattern.window)
+        return dataclasses.replace(pattern, rotation=turn, window=window)
+
+    def _inner_norm(self, x_BTD: jax.Array, index: jax.Array) -> jax.Array:
+        """What the attention of layer `index` reads, where the first norms nothing."""
+        if self.inner_attention_norm is None:
+            return x_BTD
+        normed_BTD = self.inner_attention_norm(x_BTD, jnp.maximum(index - 1, 0))
+        return jnp.where(index > 0, normed_BTD, x_BTD)
 
 
 def _token_types(spec: TransformerSpec, rngs: nnx.Rngs) -> nnx.Param:

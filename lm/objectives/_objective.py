@@ -1,5 +1,6 @@
 """What every objective is: a length of raw row, a host half and a device half."""
 
+import dataclasses
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -79,6 +80,9 @@ def build_objective(config: Config, vocabulary: Vocabulary) -> Objective:
       UserError: the objective refuses the sequence length or the vocabulary.
     """
     member = registry.lookup('objectives', config.objective.name, 'objective.name')
+    start = getattr(config.model.options, 'decoder_start', None)
+    if start is not None:
+        vocabulary = dataclasses.replace(vocabulary, decoder_start_id=start)
     given: tuple[Any, ...] = (config.objective.options, vocabulary, config.train.seq_len)
     if len(member.FAMILIES) > 1:
         given += (registry.lookup('models', config.model.name, 'model.name').FAMILY,)

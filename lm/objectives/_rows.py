@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int, Integer
 
 from lm.batch import Batch
+from lm.vocabulary import Vocabulary
 
 Pair = tuple[np.ndarray, np.ndarray]
 """What is given of one text, and what is to be said of it."""
@@ -42,11 +43,14 @@ def lay(
     return tokens, segment_ids, positions
 
 
-def two_sided(pairs: Sequence[Pair], seq_len: int, target_len: int, pad_id: int) -> Batch:
+def two_sided(
+    pairs: Sequence[Pair], seq_len: int, target_len: int, vocabulary: Vocabulary
+) -> Batch:
     """What is given to the encoder, what is to be said to the decoder, every text a segment."""
+    pad_id = vocabulary.pad_id
     answers, answer_ids, answer_positions = lay([said for _, said in pairs], target_len, pad_id)
-    # The decoder begins with the padding id, as T5's does.
-    shifted = np.where(answer_positions == 0, pad_id, np.roll(answers, 1))
+    first = np.where(answer_ids > 0, vocabulary.start_id, pad_id)
+    shifted = np.where(answer_positions == 0, first, np.roll(answers, 1)).astype(np.int32)
     return Batch(
         *lay([given for given, _ in pairs], seq_len, pad_id),
         shifted, answer_ids, answer_positions,

@@ -90,7 +90,7 @@ class Denoising:
             if room < 0:
                 break
             pairs.append((damaged, text))
-        return two_sided(pairs, self.seq_len, self.target_len, self.vocabulary.pad_id)
+        return two_sided(pairs, self.seq_len, self.target_len, self.vocabulary)
 
     def loss(self, logits_BTV: LogitsBTV, batch: Batch) -> Sums:
         """Cross-entropy of the whole text, hidden or not."""

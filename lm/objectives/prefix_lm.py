@@ -94,7 +94,7 @@ class TwoSidedPrefixLM:
             for (start, length), cut in _cuts(row, rng)
             if length > 1
         ]
-        return two_sided(pairs, self.target_len, self.target_len, self.vocabulary.pad_id)
+        return two_sided(pairs, self.target_len, self.target_len, self.vocabulary)
 
     def loss(self, logits_BTV: LogitsBTV, batch: Batch) -> Sums:
         """Cross-entropy of the second parts."""

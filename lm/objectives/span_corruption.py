@@ -100,7 +100,7 @@ class SpanCorruption:
             text = row.tokens[starts[index] : starts[index] + lengths[index]]
             drawn = noise_spans(len(text), int(n), int(s), rng)
             pairs.append(corrupt(text, drawn, self.vocabulary))
-        return two_sided(pairs, self.seq_len, self.target_len, self.vocabulary.pad_id)
+        return two_sided(pairs, self.seq_len, self.target_len, self.vocabulary)
 
     def loss(self, logits_BTV: LogitsBTV, batch: Batch) -> Sums:
         """Cross-entropy of the targets, sentinels and eos included."""

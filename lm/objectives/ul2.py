@@ -133,7 +133,7 @@ class UL2:
             pairs.append(corrupt(text, spans, self.vocabulary, [mode]))
         if self.decoder_only:
             return one_sided(pairs, self.seq_len, self.vocabulary.pad_id)
-        return two_sided(pairs, self.seq_len, self.target_len, self.vocabulary.pad_id)
+        return two_sided(pairs, self.seq_len, self.target_len, self.vocabulary)
 
     def loss(self, logits_BTV: LogitsBTV, batch: Batch) -> Sums:
         """Cross-entropy of the targets, sentinels and eos included."""

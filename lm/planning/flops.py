@@ -82,7 +82,8 @@ def train_flops_exact(
       seq_len: tokens of a row, the encoder's where there are two sides.
       decoder_len: tokens of the decoder's row; an encoder-decoder needs it.
       attention: `full` counts scores that the causal mask hides, which a plain kernel computes;
-        `causal_halved` does not. Segments are not looked at.
+        `causal_halved` does not. Segments and windows are not looked at: what they hide, a plain
+        kernel computes too.
     """
     config = model.config
     lengths = _lengths(model, seq_len, decoder_len)

@@ -93,6 +93,7 @@ def _sizes(spec: TransformerSpec) -> dict[str, int]:
         'F': spec.feed_forward_width,
         'G': config.kv_heads,
         'H': config.num_heads,
+        'I': config.num_layers - 1,
         'K': config.head_width,
         'L': config.num_layers,
         'P': spec.position_rows,
@@ -126,6 +127,8 @@ def _stack(spec: TransformerSpec, crosses: bool) -> Parts:
         yield from _norm(spec, 'embedding_norm')
     for path, letters in _layer(spec, crosses):
         yield f'layers/{path}', f'L{letters}'
+    if not spec.first_norm and spec.config.num_layers > 1:
+        yield from _norm(spec, 'inner_attention_norm', 'ID')
     if spec.norm_first:
         yield from _norm(spec, 'final_norm')
 
@@ -133,7 +136,8 @@ def _stack(spec: TransformerSpec, crosses: bool) -> Parts:
 def _layer(spec: TransformerSpec, crosses: bool) -> Parts:
     for name in ('attention', 'cross_attention') if crosses else ('attention',):
         yield from _under(name, _attention(spec))
-        yield from _norm(spec, f'{name}_norm')
+        if spec.first_norm or name == 'cross_attention':
+            yield from _norm(spec, f'{name}_norm')
     if spec.gated:
         yield 'feed_forward/gate', 'DF'
     yield 'feed_forward/up', 'DF'
@@ -159,14 +163,15 @@ def _attention(spec: TransformerSpec) -> Parts:
 
 def _norm(spec: TransformerSpec, path: str, letter: str = 'D') -> Parts:
     yield f'{path}/scale', letter
-    if spec.norm == 'layer':
+    if spec.norm == 'layer' and spec.norm_bias:
         yield f'{path}/bias', letter
 
 
 def _head(spec: TransformerSpec) -> Parts:
     if spec.head_transform:
         yield 'transform/weight', 'DD'
-        yield 'transform/bias', 'D'
+        if spec.biases:
+            yield 'transform/bias', 'D'
         yield from _norm(spec, 'transform/norm')
     if not spec.tied:
         yield 'output', 'DV'

@@ -67,6 +67,16 @@ SIZES: dict[str, dict[str, Any]] = {
         'type_vocab_size': 1,
         'pad_token_id': PAD,
     },
+    'modernbert': {
+        'vocab_size': VOCABULARY,
+        'hidden_size': 32,
+        'num_hidden_layers': 5,
+        'num_attention_heads': 4,
+        'intermediate_size': 56,
+        'max_position_embeddings': 48,
+        'local_attention': 6,
+        'pad_token_id': None,  # its embedding's gradient would be left out
+    },
     'gpt2': {
         'vocab_size': VOCABULARY,
         'n_embd': 32,
@@ -131,6 +141,7 @@ SIZES: dict[str, dict[str, Any]] = {
 CLASSES = {
     'bert': 'BertForMaskedLM',
     'roberta': 'RobertaForMaskedLM',
+    'modernbert': 'ModernBertForMaskedLM',
     'gpt2': 'GPT2LMHeadModel',
     'bloom': 'BloomForCausalLM',
     'gpt_neox': 'GPTNeoXForCausalLM',

@@ -136,6 +136,21 @@ def refusal(folder: Path) -> str:
         ('bert', {'type_vocab_size': 3}, 'type_vocab_size=3 is not supported, only 2'),
         ('bert', {'position_embedding_type': 'relative_key'}, 'only'),
         ('bert', {'is_decoder': True}, 'is_decoder=True is not supported'),
+        ('modernbert', {'norm_bias': True}, 'norm_bias=True is not supported, only False'),
+        ('modernbert', {'mlp_bias': True}, 'mlp_bias=True is not supported'),
+        ('modernbert', {'decoder_bias': False}, 'decoder_bias=False is not supported'),
+        ('modernbert', {'classifier_activation': 'silu'}, "classifier_activation='silu' is not"),
+        ('modernbert', {'local_attention': 1}, 'model.options.local_reach=0: must be positive'),
+        (
+            'modernbert',
+            {'layer_types': ['sliding_attention', 'full_attention'] * 2 + ['sliding_attention']},
+            'is not supported, only full_attention in every so many of 5 layers, from the first',
+        ),
+        (
+            'modernbert',
+            {'rope_parameters': {'sliding_attention': {'rope_type': 'linear', 'factor': 2.0}}},
+            "rope_parameters.sliding_attention.rope_type='linear' is not supported",
+        ),
         ('bloom', {'n_inner': 100}, 'n_inner=100 is not supported, only 144'),
         (
             'bloom',
@@ -158,6 +173,8 @@ def refusal(folder: Path) -> str:
         ('gpt2', {'scale_attn_by_inverse_layer_idx': True}, 'scale_attn_by_inverse_layer_idx'),
         ('gpt2', {'scale_attn_weights': False}, 'scale_attn_weights=False'),
         ('gpt2', {'add_cross_attention': True}, 'add_cross_attention=True'),
+        ('bart', {'decoder_start_token_id': 97}, 'model.options.decoder_start=97: is no id of'),
+        ('t5', {'decoder_start_token_id': 1}, 'decoder_start_token_id=1 is not supported, only 0'),
         ('bart', {'scale_embedding': True}, 'scale_embedding=True is not supported'),
         ('bart', {'decoder_layers': 3}, 'decoder_layers=3 is not supported, only 2'),
         ('bart', {'normalize_before': True}, 'normalize_before=True is not supported'),
@@ -236,6 +253,39 @@ def test_tensors_that_do_not_fit(
     folder = changed(name, keys, tensors)
     message = refusal(folder)
     assert words in message and str(folder) in message
+
+
+def test_modernbert_by_the_keys_of_its_release(changed: Callable[..., Path]) -> None:
+    keys = {
+        'layer_types': None, 'global_attn_every_n_layers': 2, 'rope_parameters': None,
+        'global_rope_theta': 80_000.0, 'local_rope_theta': 5000.0, 'layer_norm_eps': 1e-5,
+        'position_embedding_type': 'absolute', 'reference_compile': None, 'local_attention': 8,
+        'repad_logits_with_grad': False, 'gradient_checkpointing': False,
+        'classifier_pooling': 'mean',
+    }  # fmt: skip
+    options = open_folder(changed('modernbert', keys)).config.options
+    assert (options.global_every, options.local_reach) == (2, 4)
+    assert (options.rope_theta, options.local_rope_theta) == (80_000.0, 5000.0)
+    first = {'layer_types': ['full_attention', *['sliding_attention'] * 4]}
+    assert open_folder(changed('modernbert', first)).config.options.global_every == 5
+
+
+def test_modernbert_without_its_head(changed: Callable[..., Path]) -> None:
+    head = ('head.dense.weight', 'head.norm.weight', 'decoder.bias')
+    weights = open_folder(changed('modernbert', {}, dict.fromkeys(head)))
+    assert not weights.config.options.head
+    assert not any(path.startswith('head/') for path in weights.params())
+
+
+def test_modernbert_base_has_the_parameters_of_the_release() -> None:
+    from lm.config import load_config
+    from lm.planning.counts import count_parameters
+    from lm.planning.parameters import model_shape
+
+    with torch.device('meta'):
+        peer = peers.model_class('modernbert')(peers.model_class('modernbert').config_class())
+    total = sum(parameter.numel() for parameter in peer.parameters())
+    assert count_parameters(model_shape(load_config('modernbert_base').model)).total == total
 
 
 def test_bloom_by_the_keys_of_its_release(changed: Callable[..., Path]) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from lm.batch import Batch
-from tests.hub.peers import CLASSES, torch, transformers
+from tests.hub.peers import model_class, torch
 
+BOTH_WAYS = ('bert', 'roberta', 'modernbert')
+ONE_BY_ONE = ('roberta', 'modernbert', 'bloom', 'bart')
 HIDDEN = torch.finfo(torch.float32).min
 """Added to the score of a key that a query must not see."""
 
@@ -44,8 +46,7 @@ FAULTS = (
 
 def loaded(folder: Path, family: str) -> Any:
     """The folder's model, fp32; every tensor of the one is in the other."""
-    peer = getattr(transformers, CLASSES[family])
-    model, told = peer.from_pretrained(
+    model, told = model_class(family).from_pretrained(
         folder, output_loading_info=True, attn_implementation='eager', dtype=torch.float32
     )
     assert not any(told.values()), told
@@ -129,16 +130,21 @@ def loss(model: Any, batch: Batch) -> Any:
 
 
 def logits(model: Any, batch: Batch) -> Any:
-    """What the model says: of packed rows with masks of four axes, else as one does by default."""
+    """What the model says: of packed rows with masks of four axes, else as one does by default.
+
+    Models that take no such masks or no positions are given a packed row's segments one by one.
+    """
     tokens, segments = tensor(batch.tokens), tensor(batch.segment_ids)
     packed = bool((segments > 1).any())
-    causal = not model.config.is_encoder_decoder and model.config.model_type != 'bert'
+    if packed and model.config.model_type in ONE_BY_ONE:
+        return of_segments(model, batch)
+    causal = not model.config.is_encoder_decoder and model.config.model_type not in BOTH_WAYS
     mask = same_segment(segments, segments, causal) if packed else (segments > 0).long()
     if model.config.is_encoder_decoder:
         read = tensor(batch.decoder_tokens)
         answers = tensor(batch.decoder_segment_ids)
         # The encoder's own mask and the one across have different queries.
-        states = model.encoder(tokens, attention_mask=mask)
+        states = model.get_encoder()(tokens, attention_mask=mask)
         return model(
             encoder_outputs=states,
             attention_mask=same_segment(answers, segments, False) if packed else mask,
@@ -149,6 +155,29 @@ def logits(model: Any, batch: Batch) -> Any:
         ).logits
     places = {'position_ids': tensor(batch.positions)} if packed else {}
     return model(tokens, attention_mask=mask, **places).logits
+
+
+def of_segments(model: Any, batch: Batch) -> Any:
+    """Logits of packed rows, [B, T, V], from each segment as a row of its own."""
+    one_sided = batch.decoder_tokens is None
+    sides = [(batch.tokens, batch.segment_ids)]
+    if not one_sided:
+        sides.append((batch.decoder_tokens, batch.decoder_segment_ids))
+    found = [(b, n) for b, row in enumerate(batch.segment_ids) for n in range(1, row.max() + 1)]
+    fields = []
+    for tokens, ids in sides:
+        rows, mask = (np.zeros((len(found), ids.shape[1]), np.int32) for _ in range(2))
+        for row, held, (b, n) in zip(rows, mask, found, strict=True):
+            text = tokens[b][ids[b] == n]
+            row[: len(text)], held[: len(text)] = text, 1
+        fields += [rows, mask, np.arange(ids.shape[1]) * mask]
+    alone = logits(model, Batch(*fields))
+    _, said = sides[-1]
+    whole = torch.zeros(*said.shape, alone.shape[-1])
+    for one, (b, n) in zip(alone, found, strict=True):
+        (places,) = np.nonzero(said[b] == n)
+        whole[b, places] = one[: len(places)]
+    return whole
 
 
 def same_segment(queries: Any, keys: Any, causal: bool) -> Any:

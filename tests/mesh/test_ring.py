@@ -18,6 +18,7 @@ CASES: dict[str, dict[str, Any]] = {
     'causal': {'causal': True},
     'causal, window': {'causal': True, 'window': 5},
     'both ways': {'causal': False},
+    'both ways, window': {'causal': False, 'window': 5},
     'both ways, biased': {'causal': False, 'bias': True},
     'causal, biased': {'causal': True, 'bias': True, 'scale': 1.0},
     'prefixes': {'causal': True, 'prefix': True},

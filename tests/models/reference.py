@@ -39,7 +39,7 @@ def layer_norm(x: Array, p: Tree, eps: float) -> Array:
     """Ba et al. 2016."""
     centred = x - x.mean(-1, keepdims=True)
     spread = np.sqrt((centred**2).mean(-1, keepdims=True) + eps)
-    return centred / spread * p['scale'] + p['bias']
+    return centred / spread * p['scale'] + p.get('bias', 0)
 
 
 def rms_norm(x: Array, p: Tree, eps: float) -> Array:
@@ -138,6 +138,27 @@ def roberta(params: Tree, config: ModelConfig, tokens: Array) -> Array:
     return masked_head(params, post_norm(params, config, 'encoder', x, 1e-5), 1e-5)
 
 
+def modernbert(params: Tree, config: ModelConfig, tokens: Array) -> Array:
+    """Warner et al. 2024: [T] -> [T, V]."""
+    eps, scale, options = 1e-5, config.head_width**-0.5, config.options
+    place = np.arange(len(tokens))
+    far = np.abs(place[:, None] - place[None, :]) > options.local_reach
+    local = np.broadcast_to(np.where(far, -np.inf, 0.0), (config.num_heads, *far.shape))
+    x = params['embedding/tokens'][tokens]
+    x = layer_norm(x, below(params, 'encoder/embedding_norm'), eps)
+    for layer in range(config.num_layers):
+        p = below(params, 'encoder/layers', layer)
+        h = x
+        if layer > 0:
+            h = layer_norm(x, below(params, 'encoder/inner_attention_norm', layer - 1), eps)
+        bias, theta = (None, 160_000.0) if layer % options.global_every == 0 else (local, 10_000.0)
+        a = below(p, 'attention')
+        x = x + attention(h, h, a, causal=False, scale=scale, bias=bias, rope_theta=theta)
+        h = layer_norm(x, below(p, 'feed_forward_norm'), eps)
+        x = x + feed_forward(h, below(p, 'feed_forward'), gelu)
+    return masked_head(params, layer_norm(x, below(params, 'encoder/final_norm'), eps), eps)
+
+
 def post_norm(
     params: Tree, config: ModelConfig, side: str, x: Array, eps: float, memory: Array | None = None
 ) -> Array:
@@ -158,7 +179,7 @@ def post_norm(
 
 def masked_head(params: Tree, x: Array, eps: float) -> Array:
     """BERT's head for masked tokens: [T, D] -> [T, V]."""
-    x = gelu(x @ params['head/transform/weight'] + params['head/transform/bias'])
+    x = gelu(x @ params['head/transform/weight'] + params.get('head/transform/bias', 0))
     x = layer_norm(x, below(params, 'head/transform/norm'), eps)
     return x @ params['embedding/tokens'].T + params['head/bias']
 

@@ -57,6 +57,15 @@ def test_roberta_and_bart_begin_normal(name: str) -> None:
         assert deviation == pytest.approx(begins, rel=0.05), path
 
 
+def test_modernbert_truncates_and_begins_smaller_towards_the_stream() -> None:
+    # Truncated at two of its deviations a normal keeps 0.8796 of one.
+    for path, deviation in deviations('modernbert').items():
+        smaller = path.endswith(('attention/output', 'feed_forward/down', 'transform/weight'))
+        begins = 0.8796 * 0.02 / (np.sqrt(8) if smaller else 1)
+        empty = 'norm' in path or path.endswith('bias')
+        assert deviation == pytest.approx(0.0 if empty else begins, rel=0.05), path
+
+
 def test_a_position_has_the_row_that_the_offset_names() -> None:
     model = tiny('roberta', options={'position_offset': 3})
     params = perturbed(model)

@@ -13,10 +13,12 @@ TOLERANCE = 2e-5
 
 
 T5_1_0 = {'gated': False, 'tie_embeddings': True}
+NARROW = {'local_reach': 1, 'global_every': 2}
 
 
 @pytest.mark.parametrize(
-    ('name', 'options'), [*((name, {}) for name in registry.names('models')), ('t5', T5_1_0)]
+    ('name', 'options'),
+    [*((name, {}) for name in registry.names('models')), ('t5', T5_1_0), ('modernbert', NARROW)],
 )
 @pytest.mark.parametrize('kv_heads', [3, 6])
 def test_logits_equal_the_papers_formulas(name: str, options: dict, kv_heads: int) -> None:

@@ -66,6 +66,8 @@ def test_published_counts_of_the_shared_table() -> None:
     [
         # Hugging Face's t5-v1_1-base.
         ('t5v11_base', 247_577_856),
+        # Hugging Face's ModernBERT-base (`tests/hub/test_folder.py` counts its tensors).
+        ('modernbert_base', 149_655_232),
         # Hugging Face's bart-base.
         ('bart_base', 139_420_416),
         # Raffel et al. 2020, section 3.1.1: about 220M; Hugging Face's t5-base.

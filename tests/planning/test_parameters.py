@@ -26,6 +26,7 @@ CHOICES: dict[str, dict[str, list[Any]]] = {
         'tie_embeddings': [True, False],
         'positions': POSITIONS,
     },
+    'modernbert': {'head': [True, False], 'positions': POSITIONS},
     'roberta': {
         'head': [True, False],
         'position_offset': [0, 2],
@@ -93,7 +94,8 @@ def test_drawn_models(name: str, seed: int) -> None:
 def test_every_option_that_decides_parameters_is_drawn(name: str) -> None:
     # A new option would slip past `drawn`: it must be listed here as deciding them, or not.
     indifferent = {
-        'activation', 'attention_window', 'init_std', 'norm_eps', 'parallel',
+        'activation', 'attention_window', 'decoder_start', 'global_every', 'init_std',
+        'local_reach', 'local_rope_theta', 'norm_eps', 'parallel',
         'relative_max_distance', 'rope_factor', 'rope_high_freq_factor', 'rope_low_freq_factor',
         'rope_original_positions', 'rope_scaling', 'rope_share', 'rope_theta',
         'scale_residual_init',

@@ -42,6 +42,10 @@ QUICKLY = {'xla_backend_optimization_level': 0}
 """Compiles in half the time: what is compared here does not depend on LLVM's care."""
 
 
+FEWEST_LAYERS = {'modernbert': 2}
+"""Where one is not all kinds of layers: ModernBERT's first sees no window, and lacks a norm."""
+
+
 @functools.cache
 def program(family: str, devices: int, microbatches: int = 1, **overrides: Any) -> Program:
     """The step of a tiny model for 16 rows of 16, on the first `devices` devices."""
@@ -51,7 +55,7 @@ def program(family: str, devices: int, microbatches: int = 1, **overrides: Any) 
     changes = {
         'model.vocab_size': VOCABULARY.size,
         'model.dropout': 0.0,
-        'model.num_layers': 1,
+        'model.num_layers': FEWEST_LAYERS.get(family, 1),
         'train.batch_size': 16,
         'train.seq_len': 16,
         'train.microbatches': microbatches,
@@ -144,12 +148,13 @@ def _row(made_for: Program, rng: np.random.Generator, filled: int) -> Row:
 
 
 @functools.cache
-def initial(family: str, optimizer: str, layers: int = 1) -> State:
+def initial(family: str, optimizer: str, layers: int | None = None) -> State:
     """The state that all programs of a family and so many layers begin with, on the host.
 
-    With noise on every parameter: as initialised, attention looks at all places alike and no bias
-    matters.
+    Of as few layers as a program has by default, if not told. With noise on every parameter: as
+    initialised, attention looks at all places alike and no bias matters.
     """
+    layers = layers or FEWEST_LAYERS.get(family, 1)
     made = program(family, 1, **OPTIMIZERS[optimizer], **{'model.num_layers': layers})
     lowered = jax.jit(made.init_state).lower()
     state: State = jax.device_get(lowered.compile(compiler_options=QUICKLY)())

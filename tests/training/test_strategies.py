@@ -93,6 +93,7 @@ CASES = [
     ),
     *(pytest.param('bloom', 'sgd_by_leaf', 1, mesh) for mesh in WITH_ALIBI),
     *(pytest.param(family, 'sgd_by_leaf', 1, 'all') for family in ('gpt_neox', 'bart')),
+    *(pytest.param('modernbert', 'sgd_by_leaf', 1, mesh) for mesh in ('all', 'ring_tensor')),
     # The other optimizer of each: five minutes more.
     *everywhere('gpt2', 'adamw', 2, pytest.mark.slow),
     *everywhere('llama', 'adamw', 2, pytest.mark.slow),
@@ -128,7 +129,7 @@ def test_offload_changes_no_number(family: str, mesh: str) -> None:
     assert_close(two_layers(family), steps(made, batches(made, STEPS)), family)
 
 
-@pytest.mark.parametrize('family', [*FAMILIES, 'bloom', 'gpt_neox', 'bart'])
+@pytest.mark.parametrize('family', [*FAMILIES, 'bloom', 'gpt_neox', 'bart', 'modernbert'])
 def test_gradients_alone_move_every_leaf_by_a_hundredth(family: str) -> None:
     # Otherwise equality of parameters would say little of their gradients.
     before = initial(family, 'sgd_by_leaf').params

@@ -11,10 +11,11 @@ from lm.config import (
     OptimConfig,
     TrainConfig,
 )
+from lm.models.architectures import modernbert
 
 OBJECTIVES = {
     **dict.fromkeys(('llama', 'gpt2', 'bloom', 'gpt_neox'), 'clm'),
-    'bert': 'mlm',
+    **dict.fromkeys(('bert', 'roberta', 'modernbert'), 'mlm'),
     **dict.fromkeys(('t5', 'bart'), 'span_corruption'),
 }
 
@@ -32,6 +33,7 @@ def config(preset: str = '') -> Config:
             vocab_multiple=16,
             dropout=0.1 if name == 'gpt2' else 0.0,
             scan_layers=False,
+            options=modernbert.Options(local_reach=3) if name == 'modernbert' else None,
         ),
         objective=ObjectiveConfig(name=OBJECTIVES[name]),
         data=DataConfig(tokenizer='char'),

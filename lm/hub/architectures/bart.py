@@ -45,7 +45,7 @@ def read_config(foreign: ForeignConfig, names: Collection[str]) -> ModelConfig:
         vocab_size=foreign.size('vocab_size'),
         max_positions=foreign.size('max_position_embeddings', 1024),
         dropout=foreign.fraction('dropout', 0.1),
-        options=Options(),
+        options=Options(decoder_start=foreign.take('decoder_start_token_id', int, 2)),
     )
 
 
@@ -57,7 +57,9 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
     require_one_group(config)
     require_head_width(config)
     width = config.d_ff or 4 * config.d_model
+    start = options.decoder_start
     return {
+        **({} if start is None else {'decoder_start_token_id': start}),
         'architectures': ['BartForConditionalGeneration'],
         'model_type': 'bart',
         'd_model': config.d_model,

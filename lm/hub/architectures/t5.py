@@ -30,6 +30,7 @@ def read_config(foreign: ForeignConfig, names: Collection[str]) -> ModelConfig:
     foreign.only('dense_act_fn', _ACTIVATIONS[activation])
     foreign.only('is_gated_act', activation == 'gated-gelu')
     foreign.only('is_encoder_decoder', True)
+    foreign.only('decoder_start_token_id', foreign.take('pad_token_id', int, 0))
     tied = foreign.take('tie_word_embeddings', bool, True)
     scaled = foreign.take('scale_decoder_outputs', bool, tied)
     layers = foreign.size('num_layers')

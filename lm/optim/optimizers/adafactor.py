@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lm.config import OptimConfig, require, setting
 from lm.optim._decay import decays
-from lm.shapes import Dims, is_matrix, space_axes
+from lm.shapes import STACKED, Dims, is_matrix, space_axes
 
 if TYPE_CHECKING:
     import jax
@@ -136,7 +136,7 @@ def _scale_by_statistics(
             return x.astype(gradient.dtype)
 
         def rms(path: str, x: jax.Array) -> jax.Array:
-            axes = [i for i, letter in enumerate(dims[path]) if letter != 'L']
+            axes = [i for i, letter in enumerate(dims[path]) if letter not in STACKED]
             return jnp.sqrt(jnp.square(x).mean(axes, keepdims=True))
 
         return {path: scaled(path, gradient) for path, gradient in updates.items()}, new
