@@ -63,11 +63,22 @@ class MetricsLog:
     ):
         self._workdir, self._pace, self._every, self._last = workdir, pace, every, last_step
         self._counts, self._listeners = counts, listeners
+        self._unwritten: Report | None = None
 
     def __call__(self, report: Report) -> None:
         """Writes the row of a step that is due."""
         if report.step % self._every and report.step != self._last:
-            return
+            self._unwritten = report
+        else:
+            self._unwritten = None
+            self._write(report)
+
+    def write_last(self) -> None:
+        """Writes the row of the newest step, where a run ends before its last one."""
+        if self._unwritten is not None:
+            self._write(self._unwritten)
+
+    def _write(self, report: Report) -> None:
         speed, mfu = self._pace.measure(report.step, report.busy_seconds)
         row = {
             'step': report.step,

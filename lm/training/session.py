@@ -2,14 +2,16 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 from contextlib import closing
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from lm import processes
 from lm.data.pipeline import batches
 from lm.data.prepare import Prepared
 from lm.errors import UserError
+from lm.planning.budget import SECONDS_PER_HOUR
 from lm.planning.devices import peak_flops
 from lm.planning.flops import FlopCount, train_flops
 from lm.training import origin
@@ -17,7 +19,7 @@ from lm.training.checkpoint import Checkpoints
 from lm.training.digest import not_finite
 from lm.training.evaluate import HeldOut, packed_rows
 from lm.training.interrupt import Interrupt
-from lm.training.loop import Boundary, NonFinite, rows_of, run_loop
+from lm.training.loop import Boundary, NonFinite, Report, rows_of, run_loop
 from lm.training.program import Program
 from lm.training.record import account, params_sha256, plot_loss, summarise
 from lm.training.reporters import Counts, MetricsLog, Pace, Progress
@@ -104,11 +106,13 @@ class Session:
         pace.start(self.first_step)
         with closing(TensorBoard(self.folder, self.first_step)) as board:
             with Interrupt() as interrupt:
-                self._loop(step, pace, board, interrupt)
-            return self._finish(board, flops, peak, compile_seconds)
+                stopped_by = self._loop(step, pace, board, interrupt)
+            return self._finish(board, flops, peak, compile_seconds, stopped_by)
 
-    def _loop(self, step: Any, pace: Pace, board: TensorBoard, interrupt: Interrupt) -> None:
-        """Takes the steps and saves the last state."""
+    def _loop(
+        self, step: Any, pace: Pace, board: TensorBoard, interrupt: Interrupt
+    ) -> Literal['steps', 'hours']:
+        """Takes the steps and saves the last state; which of the two limits was reached."""
         train = self.config.train
         with (
             closing(Progress(self.first_step, train.steps)) as progress,
@@ -118,20 +122,43 @@ class Session:
                 self.folder, pace, train.log_every_steps, train.steps, self.counts,
                 [progress, board],
             )  # fmt: skip
+            reporters: list[Callable[[Report], None]] = [self.counts]
+            if processes.is_first():
+                reporters.append(log)
+            if train.hours is not None:
+                reporters.append(self._time_limit(train.hours, interrupt))
             try:
                 reached, self.state = run_loop(
                     self.program, step, self.state, batches, self.first_step,
-                    reporters=[self.counts, *([log] if processes.is_first() else [])],
+                    reporters=reporters,
                     boundaries=self._boundaries(board),
                     interrupt=interrupt,
                 )  # fmt: skip
+                out_of_time = interrupt.stopped_by == 'hours' and reached < train.steps
+                if out_of_time and processes.is_first():
+                    log.write_last()
                 self._save(reached, self.state)
             except NonFinite as error:
                 raise UserError(f'{error}; {self._advice()}') from error
         self.checkpoints.wait()
-        if interrupt.signal_number is not None and reached < train.steps:
+        if out_of_time:
+            processes.tell(
+                f'lm: train.hours={train.hours}: over after step {reached} of {train.steps}'
+            )
+            return 'hours'
+        if isinstance(interrupt.stopped_by, int) and reached < train.steps:
             processes.tell(f'lm: saved at step {reached}; the same command goes on')
-            raise SystemExit(128 + interrupt.signal_number)
+            raise SystemExit(128 + interrupt.stopped_by)
+        return 'steps'
+
+    def _time_limit(self, hours: float, interrupt: Interrupt) -> Callable[[Report], None]:
+        """Asks for the end once the loop has had its time, now and in earlier runs together."""
+
+        def ask(report: Report) -> None:
+            if self.counts.seconds >= hours * SECONDS_PER_HOUR:
+                interrupt.time_is_over()
+
+        return ask
 
     def _origin(self, fork: tuple[Workdir, int] | None) -> origin.Origin:
         if self.start.resumes:
@@ -179,8 +206,7 @@ class Session:
     def _compiled(self) -> tuple[float, Any]:
         """Compiles the step for this run's batches; the seconds it took, and the step."""
         begin = time.perf_counter()
-        like = self.program.abstract_batch(self.rows.row(0))
-        compiled = self.program.step.lower(self.program.abstract_state, like).compile()
+        compiled = self.program.compiled_step(self.rows.row(0))
         return time.perf_counter() - begin, compiled
 
     def _flops(self) -> FlopCount:
@@ -238,7 +264,12 @@ class Session:
         )
 
     def _finish(
-        self, board: TensorBoard, flops: FlopCount, peak: float | None, compile_seconds: float
+        self,
+        board: TensorBoard,
+        flops: FlopCount,
+        peak: float | None,
+        compile_seconds: float,
+        stopped_by: Literal['steps', 'hours'],
     ) -> dict[str, Any]:
         """The whole held-out text, loss.png and summary.json."""
         score = self.held_out.score(self.state.params, None)
@@ -262,7 +293,7 @@ class Session:
             rows = step * self.config.train.batch_size
             summary = summarise(
                 self.folder, self.program, step, flops, peak, score.loss, bits, compile_seconds,
-                digest, account(self.rows, self.prepared, counts, rows),
+                digest, account(self.rows, self.prepared, counts, rows), stopped_by,
             )  # fmt: skip
             write_json(self.folder.summary_file, summary)
             return summary
