@@ -202,6 +202,9 @@ class TrainConfig:
     seed: int = setting(0, 'decides initialisation, data order, corruption and dropout')
     microbatches: int = setting(1, 'a step accumulates gradients over this many parts')
     log_every_steps: int = setting(10, 'steps between rows of metrics.jsonl')
+    noise_scale: bool = setting(
+        False, 'measure the gradient noise scale, of gradients of microbatches (2 or more)'
+    )
 
     def __post_init__(self) -> None:
         _require_positive(
@@ -216,6 +219,11 @@ class TrainConfig:
             self.batch_size % self.microbatches == 0,
             f'train.microbatches={self.microbatches}: does not divide '
             f'train.batch_size={self.batch_size}',
+        )
+        require(
+            not self.noise_scale or self.microbatches >= 2,
+            f'train.noise_scale=True: compares microbatches; train.microbatches={self.microbatches}'
+            ' must be at least 2',
         )
 
     @property

@@ -23,18 +23,21 @@ class Origin:
 
     Attributes:
       state: to begin with.
-      counts: what the steps up to it have counted; None where there are none.
+      kept: what the steps up to it have counted, as `record` keeps it; None where there are none.
       changes: for history.jsonl: what the run took from elsewhere, (before, after) by name.
     """
 
     state: State
-    counts: dict[str, Any] | None = None
+    kept: dict[str, Any] | None = None
     changes: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
-def record(counts: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
+def record(
+    counts: dict[str, Any], noise_scale: dict[str, float] | None, prepared: Prepared
+) -> dict[str, Any]:
     """What a checkpoint keeps besides the state."""
-    return {'counts': counts, 'text': prepared.fingerprint}
+    measured = {} if noise_scale is None else {'noise_scale': noise_scale}
+    return {'counts': counts, 'text': prepared.fingerprint, **measured}
 
 
 def restored(
@@ -68,7 +71,7 @@ def restored(
             f'run in {folder.path} read up to step {int(state.step)}; give it that text again, or '
             'another workdir'
         )
-    return Origin(state, kept['counts'])
+    return Origin(state, kept)
 
 
 def forked(program: Program, prepared: Prepared, source: Workdir, step: int) -> Origin:
@@ -91,7 +94,7 @@ def forked(program: Program, prepared: Prepared, source: Workdir, step: int) -> 
         state, kept = checkpoints.read(step, program.abstract_state)
     except Damaged as error:
         raise UserError(f'{words}: is damaged ({error})') from error
-    return Origin(state, kept['counts'], {'fork_from': (None, fork_words(source, step))})
+    return Origin(state, kept, {'fork_from': (None, fork_words(source, step))})
 
 
 def fresh(program: Program, prepared: Prepared) -> Origin:

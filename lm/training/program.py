@@ -151,6 +151,7 @@ def build_program(
         microbatches=config.train.microbatches,
         clip_norm=config.optim.clip_norm,
         seed=config.train.seed,
+        noise_scale=config.train.noise_scale,
     )
 
     def init_state() -> State:

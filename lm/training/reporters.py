@@ -16,6 +16,7 @@ from lm import processes
 from lm.mesh.held_rows import HeldRows
 from lm.objectives._objective import Objective
 from lm.training.loop import Report
+from lm.training.noise_scale import NoiseScale
 from lm.training.workdir import Workdir, append_jsonl
 
 
@@ -60,9 +61,10 @@ class MetricsLog:
         last_step: int,
         counts: 'Counts',
         listeners: list[Callable[[dict[str, Any]], None]],
+        noise: NoiseScale | None = None,
     ):
         self._workdir, self._pace, self._every, self._last = workdir, pace, every, last_step
-        self._counts, self._listeners = counts, listeners
+        self._counts, self._noise, self._listeners = counts, noise, listeners
         self._unwritten: Report | None = None
 
     def __call__(self, report: Report) -> None:
@@ -89,6 +91,7 @@ class MetricsLog:
             'tokens_per_second': speed,
             'mfu': mfu,
             'seconds': self._counts.seconds,
+            **(self._noise.row() if self._noise else {}),
         }
         append_jsonl(self._workdir.metrics_file, row)
         for listener in self._listeners:

@@ -20,6 +20,7 @@ from lm.training.digest import not_finite
 from lm.training.evaluate import HeldOut, packed_rows
 from lm.training.interrupt import Interrupt
 from lm.training.loop import Boundary, NonFinite, Report, rows_of, run_loop
+from lm.training.noise_scale import NoiseScale
 from lm.training.program import Program
 from lm.training.record import account, params_sha256, plot_loss, summarise
 from lm.training.reporters import Counts, MetricsLog, Pace, Progress
@@ -45,6 +46,8 @@ class Session:
         self.held_out = HeldOut(program, prepared)
         self.held = program.layout.held_rows(self.config.train.batch_size)
         self.counts = Counts(program.objective, self.held)
+        train = self.config.train
+        self.noise = NoiseScale(train.batch_size) if train.noise_scale else None
         self.rows = packed_rows(program.objective, prepared, self.config.train.seed, held_out=False)
 
     def __enter__(self) -> 'Session':
@@ -72,8 +75,10 @@ class Session:
         found = self._origin(fork)
         self.state = found.state
         self.first_step = int(found.state.step)
-        if found.counts is not None:
-            self.counts.from_json(found.counts)
+        if found.kept is not None:
+            self.counts.from_json(found.kept['counts'])
+            if self.noise is not None and 'noise_scale' in found.kept:
+                self.noise.from_json(found.kept['noise_scale'])
         self._cut(self.first_step)
         for path, (old, new) in self.start.changes.items():
             processes.tell(f'changed    {path}: {old!r} -> {new!r}')
@@ -120,9 +125,11 @@ class Session:
         ):
             log = MetricsLog(
                 self.folder, pace, train.log_every_steps, train.steps, self.counts,
-                [progress, board],
+                [progress, board], self.noise,
             )  # fmt: skip
             reporters: list[Callable[[Report], None]] = [self.counts]
+            if self.noise is not None:
+                reporters.append(self.noise)
             if processes.is_first():
                 reporters.append(log)
             if train.hours is not None:
@@ -250,7 +257,9 @@ class Session:
                 f'step {step}: its update made {bad[0]} not finite, on rows '
                 f'{rows_of(step, self.config.train.batch_size)}'
             )
-        self.checkpoints.save(state, origin.record(self.counts.to_json(), self.prepared))
+        noise = None if self.noise is None else self.noise.to_json()
+        record = origin.record(self.counts.to_json(), noise, self.prepared)
+        self.checkpoints.save(state, record)
 
     def _advice(self) -> str:
         """What is left to go on from after a step that is not finite."""

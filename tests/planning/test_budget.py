@@ -32,7 +32,7 @@ FLOPS_PER_STEP = 6 * 4 * 128 * GPT2_MATRICES
     [
         ({'tokens': 512}, 1),
         ({'tokens': 512 * 9 + 511}, 9),
-        ({'tokens': 10**15 + 511}, 10**15 // 512),
+        ({'tokens': 2**60 - 1}, 2**51 - 1),
         ({'flops': float(FLOPS_PER_STEP)}, 1),
         ({'flops': 1e18}, int(1e18) // FLOPS_PER_STEP),
         ({'tokens_per_param': 20.0}, 20 * GPT2_PARAMS // 512),
@@ -58,9 +58,7 @@ def test_tokens_of_a_row_are_the_packing_indexs(name: str) -> None:
     config = override(load_config(name), {'model.vocab_size': 400})
     vocabulary = placeholder(400)
     objective = build_objective(config, vocabulary)
-    rows = PackedRows(
-        store([900]), vocabulary, objective.row_len, objective.overlap, 0, True
-    )
+    rows = PackedRows(store([900]), vocabulary, objective.row_len, objective.overlap, 0, True)
     assert tokens_per_row(config) == rows.stride
 
 
