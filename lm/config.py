@@ -205,6 +205,9 @@ class TrainConfig:
     noise_scale: bool = setting(
         False, 'measure the gradient noise scale, of gradients of microbatches (2 or more)'
     )
+    loggers: tuple[str, ...] = setting(
+        (), 'who else is told of the run: files of lm/training/loggers (wandb, mlflow)'
+    )
 
     def __post_init__(self) -> None:
         _require_positive(
@@ -219,6 +222,10 @@ class TrainConfig:
             self.batch_size % self.microbatches == 0,
             f'train.microbatches={self.microbatches}: does not divide '
             f'train.batch_size={self.batch_size}',
+        )
+        require(
+            len({*self.loggers}) == len(self.loggers),
+            f'train.loggers={",".join(self.loggers)}: names one of them twice',
         )
         require(
             not self.noise_scale or self.microbatches >= 2,
@@ -404,6 +411,8 @@ def resolve(config: Config) -> Config:
     """
     config = resolve_options(config)
     registry.lookup('schedules', config.optim.schedule, 'optim.schedule')
+    for name in config.train.loggers:
+        registry.lookup('loggers', name, 'train.loggers')
     family = registry.lookup('models', config.model.name, 'model.name').FAMILY
     objective = registry.lookup('objectives', config.objective.name, 'objective.name')
     require(

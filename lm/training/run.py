@@ -11,6 +11,7 @@ from lm.errors import UserError
 from lm.planning.budget import budget_steps, hours_steps, with_steps
 from lm.planning.counts import count_parameters
 from lm.training.banner import banner, fallbacks
+from lm.training.outside import require_packages
 from lm.training.program import build_program, build_schedule, resolve_policy
 from lm.training.resume import Start, plan_fork, plan_start
 from lm.training.session import Session
@@ -53,6 +54,7 @@ def train(
     if start.finished:
         processes.tell(f'lm: the run in {folder.path} is finished: nothing to do')
         return start.finished
+    processes.from_first(lambda: require_packages(start.config))
     if start.config.train.budget is None:
         build_schedule(start.config)  # refuses a bad one before the text is read
     _agree(start.config, folder)

@@ -21,6 +21,7 @@ from lm.training.evaluate import HeldOut, packed_rows
 from lm.training.interrupt import Interrupt
 from lm.training.loop import Boundary, NonFinite, Report, rows_of, run_loop
 from lm.training.noise_scale import NoiseScale
+from lm.training.outside import Loggers
 from lm.training.program import Program
 from lm.training.record import account, params_sha256, plot_loss, summarise
 from lm.training.reporters import Counts, MetricsLog, Pace, Progress
@@ -28,6 +29,9 @@ from lm.training.resume import Start, plateau_end
 from lm.training.step import State
 from lm.training.tensorboard import TensorBoard
 from lm.training.workdir import Workdir, append_jsonl, cut_jsonl, differences, write_json
+
+Hear = Callable[[dict[str, Any]], None]
+"""Is told of rows of metrics.jsonl and of evaluations: TensorBoard and the loggers."""
 
 
 class Session:
@@ -105,17 +109,25 @@ class Session:
           SystemExit: a signal asked for the end.
         """
         train = self.config.train
-        compile_seconds, step = self._compiled()
-        flops, peak = self._flops(), self._peak()
-        pace = Pace(self.rows.stride * train.batch_size, flops.row * train.batch_size, peak)
-        pace.start(self.first_step)
-        with closing(TensorBoard(self.folder, self.first_step)) as board:
-            with Interrupt() as interrupt:
-                stopped_by = self._loop(step, pace, board, interrupt)
-            return self._finish(board, flops, peak, compile_seconds, stopped_by)
+        with Loggers(self.folder, self.config) as loggers:
+            compile_seconds, step = self._compiled()
+            flops, peak = self._flops(), self._peak()
+            pace = Pace(self.rows.stride * train.batch_size, flops.row * train.batch_size, peak)
+            pace.start(self.first_step)
+            with closing(TensorBoard(self.folder, self.first_step)) as board:
+
+                def hear(row: dict[str, Any]) -> None:
+                    board(row)
+                    loggers(row)
+
+                with Interrupt() as interrupt:
+                    stopped_by = self._loop(step, pace, hear, interrupt)
+                summary = self._finish(hear, flops, peak, compile_seconds, stopped_by)
+            loggers.end(summary)
+            return summary
 
     def _loop(
-        self, step: Any, pace: Pace, board: TensorBoard, interrupt: Interrupt
+        self, step: Any, pace: Pace, hear: Hear, interrupt: Interrupt
     ) -> Literal['steps', 'hours']:
         """Takes the steps and saves the last state; which of the two limits was reached."""
         train = self.config.train
@@ -125,7 +137,7 @@ class Session:
         ):
             log = MetricsLog(
                 self.folder, pace, train.log_every_steps, train.steps, self.counts,
-                [progress, board], self.noise,
+                [progress, hear], self.noise,
             )  # fmt: skip
             reporters: list[Callable[[Report], None]] = [self.counts]
             if self.noise is not None:
@@ -138,7 +150,7 @@ class Session:
                 reached, self.state = run_loop(
                     self.program, step, self.state, batches, self.first_step,
                     reporters=reporters,
-                    boundaries=self._boundaries(board),
+                    boundaries=self._boundaries(hear),
                     interrupt=interrupt,
                 )  # fmt: skip
                 out_of_time = interrupt.stopped_by == 'hours' and reached < train.steps
@@ -231,7 +243,7 @@ class Session:
         peak = peak_flops(devices.flat[0].device_kind, self.program.policy.compute_dtype)
         return None if peak is None else peak * devices.size
 
-    def _boundaries(self, board: TensorBoard) -> list[Boundary]:
+    def _boundaries(self, hear: Hear) -> list[Boundary]:
         """Evaluation first, so that a checkpoint's step has its row in eval.jsonl."""
         last, every = self.config.train.steps, self.config.checkpoint.every_steps
         end = plateau_end(self.config)
@@ -240,7 +252,7 @@ class Session:
             score = self.held_out.score(state.params, self.config.eval.batches)
             row = {'step': step, 'loss': score.loss, 'targets': score.targets, 'whole': False}
             append_jsonl(self.folder.eval_file, row)
-            board({'step': step, 'eval_loss': score.loss})
+            hear({'step': step, 'eval_loss': score.loss})
             processes.tell(f'\nheld out   step {step}: loss {score.loss:.4f}')
             self.held_out.print_sample(state.params)
 
@@ -274,7 +286,7 @@ class Session:
 
     def _finish(
         self,
-        board: TensorBoard,
+        hear: Hear,
         flops: FlopCount,
         peak: float | None,
         compile_seconds: float,
@@ -291,7 +303,7 @@ class Session:
                 'bits_per_byte': bits,
             },
         )  # fmt: skip
-        board({'step': step, 'eval_loss': score.loss})
+        hear({'step': step, 'eval_loss': score.loss, 'bits_per_byte': bits})
         per_byte = '' if bits is None else f', {bits:.4f} bits per byte'
         processes.tell(f'held out   whole: loss {score.loss:.4f}{per_byte}')
         self.held_out.print_sample(self.state.params)

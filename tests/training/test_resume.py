@@ -60,6 +60,7 @@ def test_every_field_is_either_fixed_or_may_change(finished: Path, runs: Runs) -
     assert outside == {
         'data.cache_dir', 'train.steps', 'train.tokens', 'train.flops', 'train.tokens_per_param',
         'train.hours', 'train.microbatches', 'train.log_every_steps', 'train.noise_scale',
+        'train.loggers',
     }  # fmt: skip
 
 
