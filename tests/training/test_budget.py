@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 
 from lm import UserError
 from lm.training import loop
+from lm.training.lowering import lower_step
 from tests.training.runs import (
     Runs,
     last_step,
@@ -101,6 +103,15 @@ def test_a_schedule_that_is_tied_to_its_end_asks(runs: Runs, tmp_path: Path) -> 
         runs.train('llama', tmp_path, train__tokens=12 * A_STEP, **COSINE)
     longer = runs.train('llama', tmp_path, train__tokens=12 * A_STEP, run_restretch=True, **COSINE)
     assert longer['steps'] == 12
+
+
+def test_a_plan_compiles_the_step_of_the_budgets_schedule(runs: Runs) -> None:
+    # A warm-up that is longer than the steps that are there without a budget.
+    config = runs.config(
+        'llama', model__vocab_size=100, train__tokens=90 * A_STEP, optim__warmup_steps=50, **COSINE
+    )
+    assert config.train.steps < 50
+    assert lower_step(config, jax.devices()[:1]).as_text()
 
 
 class FakeClock:
