@@ -35,10 +35,11 @@ def define_flags(flags: Flags) -> None:
 def main(flags: Flags) -> None:
     """Prints or writes the rows."""
     config = flags.config()
-    if not 1 <= flags['step'] <= config.train.steps:
-        raise UserError(
-            f'--step={flags["step"]}: must be from 1 to train.steps={config.train.steps}'
-        )
+    # How many steps the budget of a run that has not begun allows, only its tokenizer tells.
+    steps_known = flags['workdir'] or config.train.budget is None
+    if flags['step'] < 1 or (steps_known and flags['step'] > config.train.steps):
+        last = f' to train.steps={config.train.steps}' if steps_known else ''
+        raise UserError(f'--step={flags["step"]}: must be from 1{last}')
     if flags['rows'] < 1:
         raise UserError(f'--rows={flags["rows"]}: must be at least 1')
     if flags['output']:

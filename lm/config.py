@@ -223,27 +223,79 @@ class OptimConfig:
         )
 
 
+BUDGETS = ('tokens', 'flops', 'tokens_per_param', 'hours')
+"""Fields of `TrainConfig` that decide its `steps`; at most one is set."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How long, on how much at once, and from which seed."""
 
-    steps: int = setting(1000, 'optimizer steps')
+    steps: int = setting(1000, 'optimizer steps; worked out from the budget where one is set')
+    tokens: int | None = setting(
+        None, 'budget: as many steps as read at most so many tokens, as metrics.jsonl counts them'
+    )
+    flops: float | None = setting(
+        None, 'budget: as many steps as take at most so many FLOPs, by the rule of summary.json'
+    )
+    tokens_per_param: float | None = setting(
+        None, 'budget: tokens over all parameters (summary.json: params, embeddings too)'
+    )
+    hours: float | None = setting(
+        None, 'budget: hours in the loop; steps are timed before the run, and it stops when over'
+    )
     batch_size: int = setting(32, 'rows a step, over all devices and microbatches')
     seq_len: int = setting(128, "tokens a row (the encoder's, where there are two sides)")
     seed: int = setting(0, 'decides initialisation, data order, corruption and dropout')
     microbatches: int = setting(1, 'a step accumulates gradients over this many parts')
     log_every_steps: int = setting(10, 'steps between rows of metrics.jsonl')
+    noise_scale: bool = setting(
+        False, 'measure the gradient noise scale, of gradients of microbatches (2 or more)'
+    )
+    loggers: tuple[str, ...] = setting(
+        (), 'who else is told of the run: files of lm/training/loggers (wandb, mlflow)'
+    )
 
     def __post_init__(self) -> None:
         _require_positive(
             'train', self, 'steps', 'batch_size', 'seq_len', 'microbatches', 'log_every_steps'
         )
+        for name in BUDGETS:
+            value = getattr(self, name)
+            require(value is None or value > 0, f'train.{name}={value}: must be positive')
+        _require_one_length({name: getattr(self, name) for name in BUDGETS})
         require(0 <= self.seed < 2**31, f'train.seed={self.seed}: must be in [0, 2**31)')
         require(
             self.batch_size % self.microbatches == 0,
             f'train.microbatches={self.microbatches}: does not divide '
             f'train.batch_size={self.batch_size}',
         )
+        require(
+            len({*self.loggers}) == len(self.loggers),
+            f'train.loggers={",".join(self.loggers)}: names one of them twice',
+        )
+        require(
+            not self.noise_scale or self.microbatches >= 2,
+            f'train.noise_scale=True: compares microbatches; train.microbatches={self.microbatches}'
+            ' must be at least 2',
+        )
+
+    @property
+    def budget(self) -> str | None:
+        """Which of `BUDGETS` decides `steps`; None where they are given themselves."""
+        return next((name for name in BUDGETS if getattr(self, name) is not None), None)
+
+    @property
+    def length_words(self) -> str:
+        """How long the run is, and why: `train.steps=12 (train.tokens=9999)`."""
+        why = f' (train.{self.budget}={getattr(self, self.budget)})' if self.budget else ''
+        return f'train.steps={self.steps}{why}'
+
+
+def _require_one_length(given: Mapping[str, Any]) -> None:
+    """Refuses two values that each say how long a run is."""
+    said = [f'train.{name}={value}' for name, value in given.items() if value is not None]
+    require(len(said) <= 1, f'{", ".join(said)}: each says how long the run is; give one of them')
 
 
 @dataclass(frozen=True)
@@ -350,11 +402,22 @@ def override(config: Config, changes: Mapping[str, Any]) -> Config:
     """`config` with the leaves at the dotted paths of `changes` replaced, all at once.
 
     A changed member name brings that member's default options; changes to its options come on
-    top. All sections are validated after all changes are in, so their order does not matter.
+    top. `train.steps` takes the place of a budget that `config` has, and a budget that of another.
+    All sections are validated after all changes are in, so their order does not matter.
 
     Raises:
-      UserError: an unknown path, a value of the wrong type, or a value that a section refuses.
+      UserError: an unknown path, a value of the wrong type, a value that a section refuses, or two
+        that each say how long the run is.
     """
+    lengths = {name: changes.get(f'train.{name}') for name in ('steps', *BUDGETS)}
+    _require_one_length(lengths)
+    if any(value is not None for value in lengths.values()):
+        changes = {**{f'train.{name}': None for name in BUDGETS}, **changes}
+    return _with_leaves(config, changes)
+
+
+def _with_leaves(config: Config, changes: Mapping[str, Any]) -> Config:
+    """`config` with these leaves; raises as `override`, but leaves the others as they are."""
     members = [path for path in flatten(config) if path.endswith('.name')]
     named = {path: changes[path] for path in members if path in changes}
     config = resolve_options(replaced(config, named))
@@ -364,8 +427,10 @@ def override(config: Config, changes: Mapping[str, Any]) -> Config:
             raise UserError(f'{path}: no such field{did_you_mean(path, [*types_of])}')
         annotation = types_of[path][0]
         if not is_instance(value, annotation):
+            whole = isinstance(value, float) and value.is_integer() and is_instance(1, annotation)
             raise UserError(
                 f'{path}={value!r}: must be {type_words(annotation)}, not {type(value).__name__}'
+                + (f'; give {int(value)}' if whole else '')
             )
     return replaced(config, changes)
 
@@ -395,6 +460,8 @@ def resolve(config: Config) -> Config:
     """
     config = resolve_options(config)
     registry.lookup('schedules', config.optim.schedule, 'optim.schedule')
+    for name in config.train.loggers:
+        registry.lookup('loggers', name, 'train.loggers')
     family = registry.lookup('models', config.model.name, 'model.name').FAMILY
     objective = registry.lookup('objectives', config.objective.name, 'objective.name')
     require(
@@ -429,7 +496,7 @@ def from_json(tree: Mapping[str, Any]) -> Config:
                 changes[prefix + key] = tuple(value) if isinstance(value, list) else value
 
     walk(tree, '')
-    return override(Config(), changes)
+    return _with_leaves(Config(), changes)
 
 
 def load_config(name: str, **overrides: Any) -> Config:

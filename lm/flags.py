@@ -195,9 +195,21 @@ def _parse(text: str, annotation: Any) -> Any:
         return by_text[text]
     if annotation is bool:
         return _parse(text.lower(), Literal['true', 'false', '1', '0']) in ('true', '1')
+    if annotation is int:
+        return _whole(text)
     if annotation is float and not math.isfinite(float(text)):
         raise ValueError(text)
     return annotation(text)
+
+
+def _whole(text: str) -> int:
+    """`12`, or `1.2e9` where that is a whole number; never rounded."""
+    if 'e' not in text.lower():
+        return int(text)
+    value = float(text)
+    if not value.is_integer() or abs(value) >= 2**53:
+        raise ValueError(text)
+    return int(value)
 
 
 def _first_that_parses(text: str, annotations: Sequence[Any]) -> Any:

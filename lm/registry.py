@@ -1,4 +1,4 @@
-"""Members by name: models, objectives, optimizers, schedules, named configs and converters.
+"""Members by name: models, objectives, optimizers, schedules, configs, converters and loggers.
 
 A member is a module of its kind's package; its file name is its name, so a new member is a new
 file and there is no list to edit. Nothing is imported before it is asked for. Files whose name
@@ -20,6 +20,7 @@ PACKAGES = {
     'schedules': 'lm.optim.schedules',
     'configs': 'lm.configs',
     'converters': 'lm.hub.architectures',
+    'loggers': 'lm.training.loggers',
 }
 """Where each kind's members live. What a member must define is said in its package's docstring."""
 

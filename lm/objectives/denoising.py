@@ -110,7 +110,7 @@ class Denoising:
         mask = [self.vocabulary.mask_id]
         damaged = np.concatenate([before, text[:start], mask, text[stop:], end]).astype(np.int32)
         whole = np.concatenate([before, text, end]).astype(np.int32)
-        row = two_sided([(damaged, whole)], self.seq_len, self.target_len, self.vocabulary.pad_id)
+        row = two_sided([(damaged, whole)], self.seq_len, self.target_len, self.vocabulary)
         return [asked(row, len(before) + start, stop - start)]
 
     def sentences(self, text: np.ndarray) -> list[np.ndarray]:

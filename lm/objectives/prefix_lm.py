@@ -112,7 +112,7 @@ class TwoSidedPrefixLM:
     def span_rows(self, text: np.ndarray, start: int, stop: int) -> list[Batch]:
         """The span as the second part; what follows it is on neither side."""
         pair = (np.append([self.vocabulary.bos_id], text[:start]), text[start:stop])
-        return [two_sided([pair], self.target_len, self.target_len, self.vocabulary.pad_id)]
+        return [two_sided([pair], self.target_len, self.target_len, self.vocabulary)]
 
 
 def _cuts(row: Row, rng: np.random.Generator) -> list[tuple[np.ndarray, int]]:

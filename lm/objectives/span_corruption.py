@@ -123,7 +123,7 @@ class SpanCorruption:
     def span_rows(self, text: np.ndarray, start: int, stop: int) -> list[Batch]:
         """The span behind its sentinel; the encoder reads what is on both sides of it."""
         pair = corrupt(text, np.array([[start, stop]]), self.vocabulary)
-        row = two_sided([pair], self.seq_len, self.target_len, self.vocabulary.pad_id)
+        row = two_sided([pair], self.seq_len, self.target_len, self.vocabulary)
         return [asked(row, 1, stop - start)]
 
     def _noise(self, length: int) -> tuple[int, int]:

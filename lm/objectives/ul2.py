@@ -160,7 +160,7 @@ class UL2:
             row = one_sided([pair], self.seq_len, self.vocabulary.pad_id)
             # The last of what is given predicts the sentinel, the sentinel the span's first token.
             return [asked(row, len(pair[0]), stop - start)]
-        row = two_sided([pair], self.seq_len, self.target_len, self.vocabulary.pad_id)
+        row = two_sided([pair], self.seq_len, self.target_len, self.vocabulary)
         return [asked(row, 1, stop - start)]
 
     def _shares(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from lm.config import Config, require
 from lm.planning.activations import REMATS, Work, activations
 from lm.planning.axes import Axes, lay_out
+from lm.planning.budget import budget_steps
 from lm.planning.compilers import compiler_of
 from lm.planning.counts import count_parameters
 from lm.planning.devices import Device, find_device
@@ -94,6 +95,15 @@ class Plan:
         lengths = side_lengths(config, model.family)
         require_division(config, model, lengths, axes)
         return cls(recipe, axes, device, config, count_parameters(model).total, model, lengths)
+
+    @property
+    def steps(self) -> int | None:
+        """Steps of the run; None where there is none, or a clock decides them.
+
+        Raises:
+          UserError: its budget is less than a step.
+        """
+        return None if self.config is None else budget_steps(self.config)
 
     def strategies(self) -> dict[Strategy, StrategyPlan]:
         """Each strategy on these devices."""

@@ -19,6 +19,7 @@ def as_json(plan: Plan) -> dict[str, dict[str, Any]]:
     counted = plan.flops()
     if counted is not None and plan.config is not None:
         rows = plan.config.train.batch_size
+        about['steps'] = plan.steps
         about['flops_per_step'] = [_flops(count, rows) for count in counted]
     return {
         strategy: {**_strategy(found), 'advice': advice(plan, strategy), **about}

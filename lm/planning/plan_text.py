@@ -59,6 +59,9 @@ def _heading(plan: Plan) -> list[str]:
             f'rows a step: {train.batch_size}, microbatches: {train.microbatches}, remat: '
             f'{plan.config.model.remat}'
         )
+        if train.budget is not None:
+            known = 'timed when the run begins' if plan.steps is None else f'{plan.steps:,}'
+            lines.append(f'steps: {known} (train.{train.budget}={getattr(train, train.budget):g})')
     return [*lines, 'GB = 1e9 bytes; ~ marks an estimate']
 
 

@@ -20,6 +20,16 @@ def side_lengths(config: Config, family: str) -> dict[str, int]:
     return {'encoder': config.train.seq_len, 'decoder': objective.target_len}
 
 
+def tokens_per_row(config: Config) -> int:
+    """Raw tokens that a row adds to those read; what it repeats of the row before is not counted.
+
+    Raises:
+      UserError: the objective refuses the sequence length.
+    """
+    objective = build_objective(config, placeholder(config.model.tokens))
+    return objective.row_len - objective.overlap
+
+
 def require_division(
     config: Config, model: ModelShape, lengths: dict[str, int], axes: Axes
 ) -> None:

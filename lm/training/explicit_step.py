@@ -22,6 +22,7 @@ from lm.models.functional import Functional
 from lm.objectives._objective import Objective
 from lm.shapes import Params
 from lm.training.step import (
+    NO_SPREAD,
     State,
     TakeStep,
     averaged,
@@ -29,6 +30,8 @@ from lm.training.step import (
     clipped,
     laid,
     split_rows,
+    spread_of,
+    with_spread,
 )  # fmt: skip
 from lm.training.update import Update
 
@@ -43,6 +46,7 @@ def build_explicit_step(
     microbatches: int,
     clip_norm: float | None,
     seed: int,
+    noise_scale: bool = False,
 ) -> TakeStep:
     """The step to be jitted; the same numbers as `build_step`, but for dropout.
 
@@ -53,6 +57,7 @@ def build_explicit_step(
       microbatches: each device accumulates over this many parts of its rows.
       clip_norm: the global gradient norm is clipped to this.
       seed: decides dropout, on each device another.
+      noise_scale: tell the spread of the microbatches too.
     """
     layout = placement.layout
     whole_params = layout.stage < 3
@@ -72,18 +77,22 @@ def build_explicit_step(
     def accumulated(params: Params, batch: Batch, key: jax.Array) -> Any:
         if microbatches == 1:
             (loss, weight), gradients = gradient_of_sum(params, batch, key)
-            return loss, weight, reduced(gradients)
+            return loss, weight, reduced(gradients), None
         parts = split_rows(batch, microbatches, Layout())
 
         def add(carry: Any, part: Any) -> tuple[Any, None]:
-            loss, weight, gradients = carry
+            loss, weight, gradients, spread_2 = carry
             (more_loss, more_weight), more = gradient_of_sum(params, part[0], part[1])
             added = jax.tree.map(jnp.add, gradients, reduced(more))
-            return (loss + more_loss, weight + more_weight, added), None
+            if noise_scale:
+                grown = jax.tree.map(jnp.subtract, added, gradients)  # as in `build_step`
+                spread_2 += spread_of(_squares(grown, splits), jax.lax.psum(more_weight, ROWS))
+            return (loss + more_loss, weight + more_weight, added, spread_2), None
 
         none = jax.tree.map(jnp.zeros_like, updated_part(params))
+        zero = (jnp.float32(0), jnp.float32(0), none, NO_SPREAD if noise_scale else None)
         keys = jax.random.split(key, microbatches)
-        return jax.lax.scan(add, (jnp.float32(0), jnp.float32(0), none), (parts, keys))[0]
+        return jax.lax.scan(add, zero, (parts, keys))[0]
 
     def updated_part(params: Params) -> Params:
         """Of the parameters as they lie, what this device updates."""
@@ -94,12 +103,13 @@ def build_explicit_step(
     def gradients_of(params: Params, batch: Batch, step: jax.Array) -> tuple[Params, jax.Array]:
         key = jax.random.fold_in(jax.random.key(seed), step)
         key = jax.random.fold_in(key, jax.lax.axis_index(ROWS))
-        loss, weight, gradients = accumulated(params, batch, key)
+        loss, weight, gradients, spread_2 = accumulated(params, batch, key)
         loss, targets = jax.lax.psum((loss, weight), ROWS)
         weight = jnp.maximum(targets, 1)
         gradients = averaged(gradients, weight)
         norm = jnp.sqrt(_squares(gradients, splits))
-        return clipped(gradients, norm, clip_norm), jnp.stack([loss / weight, norm, targets])
+        told_3 = jnp.stack([loss / weight, norm, targets])
+        return clipped(gradients, norm, clip_norm), with_spread(told_3, spread_2, weight)
 
     def whole(params: Params) -> Params:
         return {path: gathered(x, splits[path]) for path, x in params.items()}
@@ -112,7 +122,7 @@ def build_explicit_step(
     def step(state: State, batch: Batch) -> tuple[State, jax.Array]:
         lies = {path: sharding.spec for path, sharding in placement.params.items()}
         rows, all_same = jax.tree.map(lambda _: PartitionSpec(ROWS), batch), PartitionSpec()
-        gradients, told_3 = mapped(gradients_of, (lies, rows, all_same), (splits, all_same))(
+        gradients, told = mapped(gradients_of, (lies, rows, all_same), (splits, all_same))(
             state.params, batch, state.step
         )
         params = laid(state.params, placement.updated)
@@ -120,9 +130,10 @@ def build_explicit_step(
         params = laid(params, placement.updated)
         if whole_params:
             params = mapped(whole, (splits,), lies)(params)
-        loss, norm, targets = told_3
-        metrics_4 = jnp.stack([loss, norm, jnp.float32(schedule(state.step)), targets])
-        return State(params, opt_state, state.step + 1), metrics_4
+        loss, norm, targets, *spread = told
+        rate = jnp.float32(schedule(state.step))
+        metrics = jnp.stack([loss, norm, rate, targets, *spread])
+        return State(params, opt_state, state.step + 1), metrics
 
     return step
 

@@ -1,12 +1,15 @@
-"""Signals: SIGTERM and the first Ctrl-C ask the loop to save and stop, the second quits."""
+"""What ends a loop early: SIGTERM, the first Ctrl-C (the second quits), or time being over."""
 
 import contextlib
 import os
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import Literal
 
 from lm import processes
+
+Reason = int | Literal['hours']
 
 _STDERR = 2
 _STEPS_TO_HEAR = 2
@@ -21,30 +24,35 @@ class Interrupt:
     handlers, it does nothing.
 
     Attributes:
-      signal_number: by which `stops` was decided; None as long as nothing stops.
+      stopped_by: the signal's number, or `hours`; None as long as nothing stops.
     """
 
     def __init__(self) -> None:
-        self.signal_number: int | None = None
-        self._received: int | None = None
+        self.stopped_by: Reason | None = None
+        self._received: Reason | None = None
         self._notice = processes.Notice() if processes.count() > 1 else None
         self._before: dict[int, object] = {}
 
     def stops(self, step: int) -> bool:
         """Whether to take no step after `step`, asked before each; all processes hear the same.
 
-        A signal to one process stops all of them two steps later.
+        What one process receives stops all of them two steps later.
         """
         if self._notice is None:
-            self.signal_number = self._received
-            return self.signal_number is not None
+            self.stopped_by = self._received
+            return self.stopped_by is not None
         if self._received is not None:
             self._notice.give([step + _STEPS_TO_HEAR, self._received])
-        last, number = self._notice.read() or (None, None)
+        last, reason = self._notice.read() or (None, None)
         if last is None or step < last:
             return False
-        self.signal_number = number
+        self.stopped_by = reason
         return True
+
+    def time_is_over(self) -> None:
+        """Asks for the end as a signal does; one that came before counts."""
+        if self._received is None:
+            self._received = 'hours'
 
     def __enter__(self) -> 'Interrupt':
         if threading.current_thread() is threading.main_thread():
@@ -62,7 +70,7 @@ class Interrupt:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self._received is not None:
+        if number == signal.SIGINT and isinstance(self._received, int):
             raise KeyboardInterrupt
         self._received = number
         name = signal.Signals(number).name

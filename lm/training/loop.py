@@ -12,7 +12,7 @@ from lm.batch import Batch
 from lm.errors import UserError
 from lm.training.interrupt import Interrupt
 from lm.training.program import Program
-from lm.training.step import Metrics, State, TakeStep
+from lm.training.step import Metrics, Spread, State, TakeStep
 
 
 class Report(NamedTuple):
@@ -20,7 +20,7 @@ class Report(NamedTuple):
 
     Attributes:
       step: steps taken, this one included.
-      loss, grad_norm, learning_rate, targets: as in `Metrics`.
+      loss, grad_norm, learning_rate, targets, spread: as in `Metrics`.
       batch: what the step read, of it the rows that this process holds.
       busy_seconds: time spent in the loop so far, without compilation, evaluation and saving.
     """
@@ -32,6 +32,7 @@ class Report(NamedTuple):
     targets: float
     batch: Batch
     busy_seconds: float
+    spread: Spread | None = None
 
 
 @dataclass(frozen=True)
@@ -114,13 +115,13 @@ def run_loop(
 
 
 def _report(step: int, packed: jax.Array, batch: Batch, seconds: float, batch_size: int) -> Report:
-    loss, grad_norm, rate, targets = Metrics.unpacked(packed)
+    loss, grad_norm, rate, targets, spread = Metrics.unpacked(packed)
     if not np.isfinite(loss) or not np.isfinite(grad_norm):
         raise NonFinite(
             f'step {step}: loss {loss}, gradient norm {grad_norm}, on rows '
             f'{rows_of(step, batch_size)}'
         )
-    return Report(step, loss, grad_norm, rate, targets, batch, seconds)
+    return Report(step, loss, grad_norm, rate, targets, batch, seconds, spread)
 
 
 def rows_of(step: int, batch_size: int) -> str:

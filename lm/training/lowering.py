@@ -7,6 +7,7 @@ import numpy as np
 
 from lm.batch import Row
 from lm.config import Config, resolve
+from lm.planning.budget import budget_steps, with_steps
 from lm.training.program import build_program, resolve_policy
 from lm.vocabulary import Vocabulary, placeholder
 
@@ -25,6 +26,7 @@ def lower_step(config: Config, devices: Sequence[jax.Device]) -> jax.stages.Lowe
         refuses the config.
     """
     vocabulary = placeholder(config.model.tokens)
+    config = with_steps(config, budget_steps(config))
     resolved = resolve_policy(resolve(config), devices[0].platform)
     program = build_program(resolved, vocabulary, devices)
     row = _row(vocabulary, program.objective.row_len)

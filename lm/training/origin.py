@@ -23,18 +23,21 @@ class Origin:
 
     Attributes:
       state: to begin with.
-      counts: what the steps up to it have counted; None where there are none.
+      kept: what the steps up to it have counted, as `record` keeps it; None where there are none.
       changes: for history.jsonl: what the run took from elsewhere, (before, after) by name.
     """
 
     state: State
-    counts: dict[str, Any] | None = None
+    kept: dict[str, Any] | None = None
     changes: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
-def record(counts: dict[str, Any], mixture: Mixture) -> dict[str, Any]:
+def record(
+    counts: dict[str, Any], noise_scale: dict[str, float] | None, mixture: Mixture
+) -> dict[str, Any]:
     """What a checkpoint keeps besides the state."""
-    return {'counts': counts, 'text': mixture.fingerprint}
+    measured = {} if noise_scale is None else {'noise_scale': noise_scale}
+    return {'counts': counts, 'text': mixture.fingerprint, **measured}
 
 
 def restored(
@@ -68,7 +71,7 @@ def restored(
             f'run in {folder.path} read up to step {int(state.step)}; give it that text again, or '
             'another workdir'
         )
-    return Origin(state, kept['counts'])
+    return Origin(state, kept)
 
 
 def forked(program: Program, mixture: Mixture, source: Workdir, step: int) -> Origin:
@@ -91,9 +94,10 @@ def forked(program: Program, mixture: Mixture, source: Workdir, step: int) -> Or
         state, kept = checkpoints.read(step, program.abstract_state)
     except Damaged as error:
         raise UserError(f'{words}: is damaged ({error})') from error
-    # Other text is counted from here on: it is not what the earlier steps read.
-    counts = kept['counts'] if kept['text'] == mixture.fingerprint else None
-    return Origin(state, counts, {'fork_from': (None, fork_words(source, step))})
+    if kept['text'] != mixture.fingerprint:
+        # Other text is counted from here on: it is not what the earlier steps read.
+        kept = {name: value for name, value in kept.items() if name != 'counts'}
+    return Origin(state, kept, {'fork_from': (None, fork_words(source, step))})
 
 
 def fresh(program: Program, mixture: Mixture) -> Origin:

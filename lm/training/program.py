@@ -64,6 +64,10 @@ class Program:
             state_shardings(self.placement, shapes),
         )
 
+    def compiled_step(self, row: Row) -> jax.stages.Compiled:
+        """The step compiled for this run's batches; `row` is any row of the run."""
+        return self.step.lower(self.abstract_state, self.abstract_batch(row)).compile()
+
     def abstract_batch(self, row: Row) -> Batch:
         """Shapes, dtypes and shardings of a training batch; `row` is any row of the run."""
         example = self.objective.example(row, np.random.default_rng(0))
@@ -147,6 +151,7 @@ def build_program(
         microbatches=config.train.microbatches,
         clip_norm=config.optim.clip_norm,
         seed=config.train.seed,
+        noise_scale=config.train.noise_scale,
     )
 
     def init_state() -> State:

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jax.experimental import multihost_utils
@@ -98,6 +98,7 @@ def summarise(
     compile_seconds: float,
     params_digest: str,
     data: dict[str, Any],
+    stopped_by: Literal['steps', 'hours'],
 ) -> dict[str, Any]:
     """The contents of summary.json.
 
@@ -110,6 +111,7 @@ def summarise(
       compile_seconds: of the step, in this process.
       params_digest: from `params_sha256`.
       data: from `account`.
+      stopped_by: all steps were taken, or the time was over before.
     """
     config, metrics = program.config, read_jsonl(workdir.metrics_file)
     count = count_parameters(program.functional)
@@ -117,6 +119,8 @@ def summarise(
     seconds = metrics[-1]['seconds']
     return {
         'steps': step,
+        'steps_planned': config.train.steps,
+        'stopped_by': stopped_by,
         'params': count.total,
         'params_non_embedding': count.non_embedding,
         'params_padding': count.padding,

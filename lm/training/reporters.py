@@ -19,6 +19,7 @@ from lm.data.pipeline import row_number
 from lm.mesh.held_rows import HeldRows
 from lm.objectives._objective import Objective
 from lm.training.loop import Report
+from lm.training.noise_scale import NoiseScale
 from lm.training.workdir import Workdir, append_jsonl
 
 
@@ -63,14 +64,26 @@ class MetricsLog:
         last_step: int,
         counts: 'Counts',
         listeners: list[Callable[[dict[str, Any]], None]],
+        noise: NoiseScale | None = None,
     ):
         self._workdir, self._pace, self._every, self._last = workdir, pace, every, last_step
-        self._counts, self._listeners = counts, listeners
+        self._counts, self._noise, self._listeners = counts, noise, listeners
+        self._unwritten: Report | None = None
 
     def __call__(self, report: Report) -> None:
         """Writes the row of a step that is due."""
         if report.step % self._every and report.step != self._last:
-            return
+            self._unwritten = report
+        else:
+            self._unwritten = None
+            self._write(report)
+
+    def write_last(self) -> None:
+        """Writes the row of the newest step, where a run ends before its last one."""
+        if self._unwritten is not None:
+            self._write(self._unwritten)
+
+    def _write(self, report: Report) -> None:
         speed, mfu = self._pace.measure(report.step, report.busy_seconds)
         row = {
             'step': report.step,
@@ -81,6 +94,7 @@ class MetricsLog:
             'tokens_per_second': speed,
             'mfu': mfu,
             'seconds': self._counts.seconds,
+            **(self._noise.row() if self._noise else {}),
         }
         append_jsonl(self._workdir.metrics_file, row)
         for listener in self._listeners:

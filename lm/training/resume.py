@@ -6,7 +6,8 @@ from typing import Any
 from lm import registry
 from lm.config import Config
 from lm.errors import UserError
-from lm.training.workdir import Workdir, differences, is_fixed
+from lm.planning.budget import budget_steps, hours_steps, with_steps
+from lm.training.workdir import Workdir, differences, is_fixed, read_jsonl
 
 
 @dataclass(frozen=True)
@@ -47,27 +48,64 @@ def plan_start(workdir: Workdir, config: Config, restretch: bool) -> Start:
             f'checkpoint.init_from={workdir.path} to begin with its parameters'
         )
     config = as_before(config, before)
-    changes = differences(before, config)
     fixed = [
-        f'{path}={new!r} (there: {old!r})' for path, (old, new) in changes.items() if is_fixed(path)
+        f'{path}={new!r} (there: {old!r})'
+        for path, (old, new) in differences(before, config).items()
+        if is_fixed(path)
     ]
     if fixed:
         raise UserError(
             f'workdir={workdir.path}: holds a run that differs in {", ".join(fixed)}; '
             'give its values, or another workdir'
         )
+    config = with_steps(config, _steps(workdir, config, before))
+    changes = differences(before, config)
     steps, planned = config.train.steps, before.train.steps
     if steps < planned:
         raise UserError(
-            f'train.steps={steps}: the run in {workdir.path} was planned for {planned}; '
+            f'{config.train.length_words}: the run in {workdir.path} was planned for {planned}; '
             'a smaller budget needs another workdir'
         )
     # The summary of a shorter run is still there when its extension was killed at the beginning.
     summary = workdir.read_summary()
-    finished = summary if summary is not None and summary.get('steps') == steps else None
+    finished = summary if summary is not None and _ended(summary, config, before) else None
     newest = None if steps == planned else _plateau(workdir, before, config, restretch)
     asked = _asked_vocab_size(workdir, before)
     return Start(config, asked, True, finished, newest, changes)
+
+
+def _steps(workdir: Workdir, config: Config, before: Config) -> int | None:
+    """The steps of the run's budget; those of hours, at the pace that its own record tells.
+
+    Raises:
+      UserError: fewer hours than before, or nothing was recorded yet.
+    """
+    hours, old_hours = config.train.hours, before.train.hours
+    if hours is None:
+        return budget_steps(config)
+    if hours == old_hours:
+        return before.train.steps
+    if old_hours is not None and hours < old_hours:
+        raise UserError(
+            f'train.hours={hours}: the run in {workdir.path} was planned for {old_hours}; '
+            'a smaller budget needs another workdir'
+        )
+    rows = read_jsonl(workdir.metrics_file)
+    if not rows:
+        raise UserError(
+            f'train.hours={hours}: metrics.jsonl in {workdir.path} has no row yet, from which its '
+            'pace is known; go on with the budget it has first'
+        )
+    steps = hours_steps(config, rows[-1]['seconds'] / rows[-1]['step'])
+    # A run that was slower than planned still has steps to take.
+    return steps if old_hours is None else max(steps, before.train.steps)
+
+
+def _ended(summary: dict[str, Any], config: Config, before: Config) -> bool:
+    """Whether the run of that summary has all that `config` asks for."""
+    if summary.get('stopped_by') == 'hours':
+        return config.train.hours is not None and config.train.hours == before.train.hours
+    return summary.get('steps') == config.train.steps
 
 
 def as_before(config: Config, before: Config) -> Config:
@@ -99,7 +137,7 @@ def _plateau(workdir: Workdir, before: Config, config: Config, restretch: bool) 
     end = plateau_end(before)
     if end is None and not restretch:
         raise UserError(
-            f'train.steps={config.train.steps}: the {before.optim.schedule} schedule of the run '
+            f'{config.train.length_words}: the {before.optim.schedule} schedule of the run '
             f'in {workdir.path} ends at step {before.train.steps}; --restretch goes on with '
             'the longer schedule from where it stands, --fork_from branches off'
         )

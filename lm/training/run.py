@@ -8,11 +8,14 @@ from lm import processes
 from lm.config import Config, from_json, resolve, to_json
 from lm.data.mixture import Mixture, prepare_mixture
 from lm.errors import UserError
+from lm.planning.budget import budget_steps, hours_steps, with_steps
 from lm.planning.counts import count_parameters
 from lm.training.banner import banner, fallbacks, mixture_words
-from lm.training.program import Program, build_program, build_schedule, resolve_policy
+from lm.training.outside import require_packages
+from lm.training.program import build_program, build_schedule, resolve_policy
 from lm.training.resume import Start, plan_fork, plan_start
 from lm.training.session import Session
+from lm.training.timing import step_seconds
 from lm.training.workdir import Workdir, differences
 
 
@@ -51,9 +54,17 @@ def train(
     if start.finished:
         processes.tell(f'lm: the run in {folder.path} is finished: nothing to do')
         return start.finished
-    build_schedule(start.config)  # refuses a bad one before the text is read
+    processes.from_first(lambda: require_packages(start.config))
+    if start.config.train.budget is None:
+        build_schedule(start.config)  # refuses a bad one before the text is read
     _agree(start.config, folder)
-    program, mixture = _build(start.config, start.asked_vocab_size)
+    mixture = _mixture(start.config, start.asked_vocab_size)
+    config = _told(start.config, mixture)
+    if start.resumes:
+        _tell_budget(config, config.train.steps)
+    else:
+        config = _budgeted(config, mixture, may_time=True)
+    program = build_program(config, mixture.tokenizer.vocabulary)
     processes.tell(banner(program, count_parameters(program.functional)) + mixture_words(mixture))
     for words in fallbacks(program):
         if strict:
@@ -74,7 +85,10 @@ def describe(config: Config, picture_file: str | Path | None = None) -> str:
     Raises:
       UserError: the config, the data or the disk refuses.
     """
-    program, mixture = _build(resolve(config), config.model.vocab_size)
+    config = resolve(config)
+    mixture = _mixture(config, config.model.vocab_size)
+    config = _budgeted(_told(config, mixture), mixture, may_time=False)
+    program = build_program(config, mixture.tokenizer.vocabulary)
     if picture_file is not None and processes.is_first():
         # Imported here: a run draws nothing before its end.
         from lm.training.sharding_picture import picture
@@ -112,10 +126,26 @@ def _mixture(config: Config, asked_vocab_size: int | None) -> Mixture:
     )
 
 
-def _build(config: Config, asked_vocab_size: int | None) -> tuple[Program, Mixture]:
-    """The prepared text, and the program with what only the text or the machine can tell."""
-    mixture = _mixture(config, asked_vocab_size)
-    vocabulary = mixture.tokenizer.vocabulary
+def _told(config: Config, mixture: Mixture) -> Config:
+    """`config` with what only the text or the machine can tell."""
     if config.model.vocab_size is None:
-        config = replace(config, model=replace(config.model, vocab_size=vocabulary.size))
-    return build_program(resolve_policy(config), vocabulary), mixture
+        size = mixture.tokenizer.vocabulary.size
+        config = replace(config, model=replace(config.model, vocab_size=size))
+    return resolve_policy(config)
+
+
+def _budgeted(config: Config, mixture: Mixture, *, may_time: bool) -> Config:
+    """`config` with the steps that its budget allows; hours are turned into steps by a clock."""
+    steps = budget_steps(config)
+    if steps is None and may_time:
+        steps = hours_steps(config, step_seconds(config, mixture))
+    _tell_budget(config, steps)
+    return with_steps(config, steps)
+
+
+def _tell_budget(config: Config, steps: int | None) -> None:
+    budget = config.train.budget
+    if budget is not None:
+        value = getattr(config.train, budget)
+        known = 'timed when the run begins' if steps is None else steps
+        processes.tell(f'steps      {known}: train.{budget}={value}')

@@ -2,14 +2,16 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 from contextlib import closing
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from lm import processes
 from lm.data.mixture import Mixture
 from lm.data.pipeline import batches
 from lm.errors import UserError
+from lm.planning.budget import SECONDS_PER_HOUR
 from lm.planning.devices import peak_flops
 from lm.planning.flops import FlopCount, train_flops
 from lm.training import origin
@@ -17,7 +19,9 @@ from lm.training.checkpoint import Checkpoints
 from lm.training.digest import not_finite
 from lm.training.evaluate import HeldOut, MixtureScore, mixed_rows
 from lm.training.interrupt import Interrupt
-from lm.training.loop import Boundary, NonFinite, rows_of, run_loop
+from lm.training.loop import Boundary, NonFinite, Report, rows_of, run_loop
+from lm.training.noise_scale import NoiseScale
+from lm.training.outside import Loggers
 from lm.training.program import Program
 from lm.training.record import account, params_sha256, plot_loss, summarise
 from lm.training.reporters import Counts, MetricsLog, Pace, Progress
@@ -25,6 +29,9 @@ from lm.training.resume import Start, plateau_end
 from lm.training.step import State
 from lm.training.tensorboard import TensorBoard
 from lm.training.workdir import Workdir, append_jsonl, cut_jsonl, differences, write_json
+
+Hear = Callable[[dict[str, Any]], None]
+"""Is told of rows of metrics.jsonl and of evaluations: TensorBoard and the loggers."""
 
 
 class Session:
@@ -42,10 +49,12 @@ class Session:
         )
         self.held_out = HeldOut(program, mixture)
         self.held = program.layout.held_rows(self.config.train.batch_size)
-        self.rows = mixed_rows(program.objective, mixture, self.config.train.seed)
+        train = self.config.train
+        self.rows = mixed_rows(program.objective, mixture, train.seed)
         self.counts = Counts(
             program.objective, self.held, self.rows, self.config.data.overfit_batches
         )
+        self.noise = NoiseScale(train.batch_size) if train.noise_scale else None
 
     def __enter__(self) -> 'Session':
         return self
@@ -72,10 +81,13 @@ class Session:
         found = self._origin(fork)
         self.state = found.state
         self.first_step = int(found.state.step)
-        if found.counts is not None:
-            self.counts.from_json(found.counts)
+        kept = found.kept or {}
+        if 'counts' in kept:
+            self.counts.from_json(kept['counts'])
         else:
             self.counts.first_row = self.first_step * self.config.train.batch_size
+        if self.noise is not None and 'noise_scale' in kept:
+            self.noise.from_json(kept['noise_scale'])
         self._cut(self.first_step)
         for path, (old, new) in self.start.changes.items():
             processes.tell(f'changed    {path}: {old!r} -> {new!r}')
@@ -102,17 +114,27 @@ class Session:
           SystemExit: a signal asked for the end.
         """
         train = self.config.train
-        compile_seconds, step = self._compiled()
-        flops, peak = self._flops(), self._peak()
-        pace = Pace(self.rows.stride * train.batch_size, flops.row * train.batch_size, peak)
-        pace.start(self.first_step)
-        with closing(TensorBoard(self.folder, self.first_step)) as board:
-            with Interrupt() as interrupt:
-                self._loop(step, pace, board, interrupt)
-            return self._finish(board, flops, peak, compile_seconds)
+        with Loggers(self.folder, self.config) as loggers:
+            compile_seconds, step = self._compiled()
+            flops, peak = self._flops(), self._peak()
+            pace = Pace(self.rows.stride * train.batch_size, flops.row * train.batch_size, peak)
+            pace.start(self.first_step)
+            with closing(TensorBoard(self.folder, self.first_step)) as board:
 
-    def _loop(self, step: Any, pace: Pace, board: TensorBoard, interrupt: Interrupt) -> None:
-        """Takes the steps and saves the last state."""
+                def hear(row: dict[str, Any]) -> None:
+                    board(row)
+                    loggers(row)
+
+                with Interrupt() as interrupt:
+                    stopped_by = self._loop(step, pace, hear, interrupt)
+                summary = self._finish(hear, flops, peak, compile_seconds, stopped_by)
+            loggers.end(summary)
+            return summary
+
+    def _loop(
+        self, step: Any, pace: Pace, hear: Hear, interrupt: Interrupt
+    ) -> Literal['steps', 'hours']:
+        """Takes the steps and saves the last state; which of the two limits was reached."""
         train = self.config.train
         with (
             closing(Progress(self.first_step, train.steps)) as progress,
@@ -120,22 +142,47 @@ class Session:
         ):
             log = MetricsLog(
                 self.folder, pace, train.log_every_steps, train.steps, self.counts,
-                [progress, board],
+                [progress, hear], self.noise,
             )  # fmt: skip
+            reporters: list[Callable[[Report], None]] = [self.counts]
+            if self.noise is not None:
+                reporters.append(self.noise)
+            if processes.is_first():
+                reporters.append(log)
+            if train.hours is not None:
+                reporters.append(self._time_limit(train.hours, interrupt))
             try:
                 reached, self.state = run_loop(
                     self.program, step, self.state, batches, self.first_step,
-                    reporters=[self.counts, *([log] if processes.is_first() else [])],
-                    boundaries=self._boundaries(board),
+                    reporters=reporters,
+                    boundaries=self._boundaries(hear),
                     interrupt=interrupt,
                 )  # fmt: skip
+                out_of_time = interrupt.stopped_by == 'hours' and reached < train.steps
+                if out_of_time and processes.is_first():
+                    log.write_last()
                 self._save(reached, self.state)
             except NonFinite as error:
                 raise UserError(f'{error}; {self._advice()}') from error
         self.checkpoints.wait()
-        if interrupt.signal_number is not None and reached < train.steps:
+        if out_of_time:
+            processes.tell(
+                f'lm: train.hours={train.hours}: over after step {reached} of {train.steps}'
+            )
+            return 'hours'
+        if isinstance(interrupt.stopped_by, int) and reached < train.steps:
             processes.tell(f'lm: saved at step {reached}; the same command goes on')
-            raise SystemExit(128 + interrupt.signal_number)
+            raise SystemExit(128 + interrupt.stopped_by)
+        return 'steps'
+
+    def _time_limit(self, hours: float, interrupt: Interrupt) -> Callable[[Report], None]:
+        """Asks for the end once the loop has had its time, now and in earlier runs together."""
+
+        def ask(report: Report) -> None:
+            if self.counts.seconds >= hours * SECONDS_PER_HOUR:
+                interrupt.time_is_over()
+
+        return ask
 
     def _origin(self, fork: tuple[Workdir, int] | None) -> origin.Origin:
         if self.start.resumes:
@@ -183,8 +230,7 @@ class Session:
     def _compiled(self) -> tuple[float, Any]:
         """Compiles the step for this run's batches; the seconds it took, and the step."""
         begin = time.perf_counter()
-        like = self.program.abstract_batch(self.rows.row(0))
-        compiled = self.program.step.lower(self.program.abstract_state, like).compile()
+        compiled = self.program.compiled_step(self.rows.row(0))
         return time.perf_counter() - begin, compiled
 
     def _flops(self) -> FlopCount:
@@ -202,14 +248,14 @@ class Session:
         peak = peak_flops(devices.flat[0].device_kind, self.program.policy.compute_dtype)
         return None if peak is None else peak * devices.size
 
-    def _boundaries(self, board: TensorBoard) -> list[Boundary]:
+    def _boundaries(self, hear: Hear) -> list[Boundary]:
         """Evaluation first, so that a checkpoint's step has its row in eval.jsonl."""
         last, every = self.config.train.steps, self.config.checkpoint.every_steps
         end = plateau_end(self.config)
 
         def evaluate(step: int, state: State) -> None:
             score = self.held_out.score(state.params, self.config.eval.batches)
-            self._tell_score(board, step, score, whole=False)
+            self._tell_score(hear, step, score, whole=False)
             self.held_out.print_sample(state.params)
 
         return [
@@ -225,7 +271,9 @@ class Session:
                 f'step {step}: its update made {bad[0]} not finite, on rows '
                 f'{rows_of(step, self.config.train.batch_size)}'
             )
-        self.checkpoints.save(state, origin.record(self.counts.to_json(), self.mixture))
+        noise = None if self.noise is None else self.noise.to_json()
+        record = origin.record(self.counts.to_json(), noise, self.mixture)
+        self.checkpoints.save(state, record)
 
     def _advice(self) -> str:
         """What is left to go on from after a step that is not finite."""
@@ -238,14 +286,17 @@ class Session:
             f'--fork_from={self.folder.path}@{steps[-1]} and a lower optim.peak_lr goes on from it'
         )
 
-    def _tell_score(self, board: TensorBoard, step: int, score: MixtureScore, whole: bool) -> None:
-        """A row of eval.jsonl, scalars for TensorBoard and a line on stderr."""
+    def _tell_score(self, hear: Hear, step: int, score: MixtureScore, whole: bool) -> None:
+        """A row of eval.jsonl, scalars for who hears of the run, and a line on stderr."""
         row: dict[str, Any] = {
             'step': step, 'loss': score.loss, 'targets': score.targets, 'whole': whole,
         }  # fmt: skip
         if whole:
             row['bits_per_byte'] = score.bits_per_byte
-        scalars, by_source = {'step': step, 'eval_loss': score.loss}, score.by_source
+        scalars: dict[str, Any] = {'step': step, 'eval_loss': score.loss}
+        if score.bits_per_byte is not None:
+            scalars['bits_per_byte'] = score.bits_per_byte
+        by_source = score.by_source
         words = 'held out   whole' if whole else f'\nheld out   step {step}'
         words += f': loss {score.loss:.4f}'
         if score.bits_per_byte is not None:
@@ -256,16 +307,21 @@ class Session:
             parts = (f'{name} {part["loss"]:.4f}' for name, part in by_source.items())
             words += f' ({", ".join(parts)})'
         append_jsonl(self.folder.eval_file, row)
-        board(scalars)
+        hear(scalars)
         processes.tell(words)
 
     def _finish(
-        self, board: TensorBoard, flops: FlopCount, peak: float | None, compile_seconds: float
+        self,
+        hear: Hear,
+        flops: FlopCount,
+        peak: float | None,
+        compile_seconds: float,
+        stopped_by: Literal['steps', 'hours'],
     ) -> dict[str, Any]:
         """The whole held-out text, loss.png and summary.json."""
         score = self.held_out.score(self.state.params, None)
         step = int(self.state.step)
-        self._tell_score(board, step, score, whole=True)
+        self._tell_score(hear, step, score, whole=True)
         self.held_out.print_sample(self.state.params)
         digest, counts = params_sha256(self.state.params), self.counts.to_json()
 
@@ -274,7 +330,7 @@ class Session:
             rows = step * self.config.train.batch_size
             summary = summarise(
                 self.folder, self.program, step, flops, peak, score, compile_seconds,
-                digest, account(self.rows, self.mixture, counts, rows),
+                digest, account(self.rows, self.mixture, counts, rows), stopped_by,
             )  # fmt: skip
             write_json(self.folder.summary_file, summary)
             return summary

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import NamedSharding
+from jaxtyping import Float
 
 from lm.batch import Batch
 from lm.layout import Layout
@@ -32,6 +33,19 @@ class State(NamedTuple):
     step: jax.Array
 
 
+class Spread(NamedTuple):
+    """How far the gradients of a step's microbatches lie apart, for the noise scale.
+
+    Attributes:
+      square: mean of their squared norms before clipping, each weighted by its targets; the
+        gradient of a microbatch is that of the mean over its own targets.
+      parts: microbatches that had a target.
+    """
+
+    square: float
+    parts: float
+
+
 class Metrics(NamedTuple):
     """What a step tells, on the host.
 
@@ -40,21 +54,25 @@ class Metrics(NamedTuple):
       grad_norm: global norm of its gradient, before clipping.
       learning_rate: the rate of the update.
       targets: predictions that counted.
+      spread: of the gradients of its microbatches, where it is measured.
     """
 
     loss: float
     grad_norm: float
     learning_rate: float
     targets: float
+    spread: Spread | None = None
 
     @classmethod
     def unpacked(cls, packed: jax.Array) -> 'Metrics':
         """The numbers of a step; waits for it."""
-        return cls(*np.asarray(packed).tolist())
+        loss, grad_norm, rate, targets, *spread = np.asarray(packed).tolist()
+        return cls(loss, grad_norm, rate, targets, Spread(*spread) if spread else None)
 
 
 TakeStep = Callable[[State, Batch], tuple[State, jax.Array]]
-"""State and batch -> the state after the step, and its `Metrics` as one fp32 array [4].
+"""State and batch -> the state after the step, and its `Metrics` as one fp32 array: [4], or [6]
+with the spread.
 
 One array, since each that the host reads costs a transfer of its own.
 """
@@ -70,6 +88,7 @@ def build_step(
     microbatches: int,
     clip_norm: float | None,
     seed: int,
+    noise_scale: bool = False,
 ) -> TakeStep:
     """The step to be jitted, with its first argument donated.
 
@@ -77,32 +96,37 @@ def build_step(
     same however rows are split into microbatches or over devices. Dropout keys are a function of
     `seed`, the step and the microbatch. Gradients lie as `placement.gradients` says from the
     moment they exist, and the optimizer updates each part of the state where that part lies.
+    With `noise_scale` it tells the spread of the microbatches too, of which there are several.
     """
     layout = placement.layout
     run_key = jax.random.key(seed)
     gradient_of_sum = build_gradient_of_sum(functional, objective)
 
-    def accumulated(params: Params, batch: Batch, key: jax.Array) -> tuple[Sums, Params]:
+    def accumulated(params: Params, batch: Batch, key: jax.Array) -> tuple[Sums, Params, Any]:
         if microbatches == 1:
             (loss, weight), gradients = gradient_of_sum(params, batch, key)
-            return Sums(loss, weight), laid(gradients, placement.gradients)
+            return Sums(loss, weight), laid(gradients, placement.gradients), None
         parts = split_rows(batch, microbatches, layout)
 
-        def add(carry: tuple[Sums, Params], part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
-            totals, gradients = carry
+        def add(carry: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
+            totals, gradients, spread_2 = carry
             (loss, weight), more = gradient_of_sum(params, part[0], part[1])
             totals = Sums(totals.loss + loss, totals.weight + weight)
             more = laid(more, placement.gradients)
             added = laid(jax.tree.map(jnp.add, gradients, more), placement.gradients)
-            return (totals, added), None
+            if noise_scale:
+                # Not of `more`, which would be compiled otherwise, and rounded so, for a reader.
+                grown = jax.tree.map(jnp.subtract, added, gradients)
+                spread_2 += spread_of(optax.tree.norm(grown, squared=True), weight)
+            return (totals, added, spread_2), None
 
         none = laid(jax.tree.map(jnp.zeros_like, params), placement.gradients)
-        zero = (Sums(jnp.float32(0), jnp.float32(0)), none)
+        zero = (Sums(jnp.float32(0), jnp.float32(0)), none, NO_SPREAD if noise_scale else None)
         return jax.lax.scan(add, zero, (parts, jax.random.split(key, microbatches)))[0]
 
     def step(state: State, batch: Batch) -> tuple[State, jax.Array]:
         key = jax.random.fold_in(run_key, state.step)
-        totals, gradients = accumulated(state.params, batch, key)
+        totals, gradients, spread_2 = accumulated(state.params, batch, key)
         weight = jnp.maximum(totals.weight, 1)
         gradients = averaged(gradients, weight)
         norm = optax.tree.norm(gradients)
@@ -112,9 +136,32 @@ def build_step(
         params = laid(laid(params, placement.updated), placement.params)
         rate = jnp.float32(schedule(state.step))
         metrics_4 = jnp.stack([totals.loss / weight, norm.astype(jnp.float32), rate, totals.weight])
-        return State(params, opt_state, state.step + 1), metrics_4
+        return State(params, opt_state, state.step + 1), with_spread(metrics_4, spread_2, weight)
 
     return step
+
+
+NO_SPREAD = np.zeros(2, np.float32)
+
+
+def spread_of(square: Scalar, weight: Scalar) -> Float[jax.Array, '2']:
+    """What a microbatch adds to a step's spread: |g|^2 / w and 1, of the gradient g of its sum.
+
+    One without a target adds nothing.
+    """
+    counts = weight > 0
+    added = jnp.where(counts, square / jnp.where(counts, weight, 1), 0)
+    return jnp.stack([added, counts]).astype(jnp.float32)
+
+
+def with_spread(
+    metrics: Float[jax.Array, ' n'], spread_2: Float[jax.Array, '2'] | None, weight: Scalar
+) -> jax.Array:
+    """The metrics with the spread behind them, where there is one; `weight` is of the batch."""
+    if spread_2 is None:
+        return metrics
+    # w |g / w|^2 summed, over the sum of all w: the mean weighted by w.
+    return jnp.concatenate([metrics, spread_2 / jnp.stack([weight, 1])])
 
 
 def build_gradient_of_sum(functional: Functional, objective: Objective) -> Callable[..., Any]:

@@ -31,6 +31,7 @@ class Workdir:
     metrics_file = property(lambda self: self.path / 'metrics.jsonl')
     eval_file = property(lambda self: self.path / 'eval.jsonl')
     history_file = property(lambda self: self.path / 'history.jsonl')
+    loggers_file = property(lambda self: self.path / 'loggers.json')
     summary_file = property(lambda self: self.path / 'summary.json')
     conversion_file = property(lambda self: self.path / 'conversion.json')
     loss_plot = property(lambda self: self.path / 'loss.png')
