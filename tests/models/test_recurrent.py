@@ -1,5 +1,6 @@
 """Recurrent models against PyTorch's cells, and what they alone promise."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import torch
 from lm.batch import Batch
 from lm.config import load_config
 from lm.errors import UserError
+from lm.hub.export import write_model
 from lm.objectives._objective import weighted_cross_entropy
 from lm.planning.plan import plan
 from lm.shapes import Params
@@ -163,3 +165,11 @@ def test_a_plan_refuses_the_same_axes() -> None:
         plan(config, devices=2, tensor=2)
     found = plan(config, devices=2, device_kind='h100').strategy('zero2')
     assert found.time is not None and found.memory.total > 0
+
+
+@recurrent
+def test_it_has_no_hugging_face_folder(name: str, tmp_path: Path) -> None:
+    model = tiny(name)
+    with pytest.raises(UserError, match=f'model.name={name}: has no converter; there are bart'):
+        write_model(tmp_path, model.config, perturbed(model), None, 10**9)
+    assert not [*tmp_path.iterdir()]
