@@ -456,19 +456,22 @@ def resolve(config: Config) -> Config:
     """`config` with its options filled in, checked against the members that exist.
 
     Raises:
-      UserError: an unknown member, or an objective that the model's family lacks.
+      UserError: an unknown member, an objective that the model's family lacks, or a run that the
+        architecture refuses.
     """
     config = resolve_options(config)
     registry.lookup('schedules', config.optim.schedule, 'optim.schedule')
     for name in config.train.loggers:
         registry.lookup('loggers', name, 'train.loggers')
-    family = registry.lookup('models', config.model.name, 'model.name').FAMILY
+    model = registry.lookup('models', config.model.name, 'model.name')
     objective = registry.lookup('objectives', config.objective.name, 'objective.name')
     require(
-        family in objective.FAMILIES,
+        model.FAMILY in objective.FAMILIES,
         f'objective.name={config.objective.name}: model.name={config.model.name} is of the '
-        f'{family} family; this objective trains {" and ".join(objective.FAMILIES)} models',
+        f'{model.FAMILY} family; this objective trains {" and ".join(objective.FAMILIES)} models',
     )
+    if hasattr(model, 'check'):
+        model.check(config)
     return config
 
 

@@ -31,6 +31,7 @@ DIMENSIONS = {
     'P': 'learned positions',
     'R': 'relative-position buckets',
     'Y': 'token types',
+    'Q': 'gates of a recurrent cell',
 }
 """Letters of array names (`x_BTD`) and of a parameter's `dims` (`'DHK'`)."""
 
@@ -47,23 +48,25 @@ MaskBTS: TypeAlias = Bool[Array, '#B T S']
 Scalar: TypeAlias = Float[Array, '']
 
 
-STACKED = 'LI'
-"""Letters of the axis along which layers are stacked."""
+STACKED = 'LIQ'
+"""Letters along which parameters are stacked, each a matrix or a vector by itself."""
 
 
 def space_axes(dims: str) -> tuple[tuple[int, ...], ...]:
-    """The axes of each space that a parameter runs between, its layers aside.
+    """The axes of each space that a parameter runs between, its layers and gates aside.
 
-    Heads and the width of one are a space together: `LDHK` is of (1,) and (2, 3).
+    Heads and the width of one are a space together: `LDHK` is of (1,) and (2, 3). A recurrent
+    cell's `LDQD` is a matrix for each gate, of (1,) and (3,).
     """
-    return tuple(tuple(range(*found.span())) for found in re.finditer(f'HK|GK|[^{STACKED}]', dims))
+    spaces = re.finditer(f'HK|GK|[^{STACKED}]', dims)
+    return tuple(tuple(range(*found.span())) for found in spaces)
 
 
 def is_matrix(dims: str) -> bool:
     """Whether a parameter is a matrix between two spaces: what decays, what Adafactor factors.
 
-    Judged by its letters without layers: `DHK`, `HKD`, `DF`, `VD`, `PD` are; norms (`D`), biases
-    (`HK`, `F`) and the relative-position table (`RH`, a bias on scores) are not. The number of
-    axes cannot tell: a stacked bias `LF` has as many as a matrix.
+    Judged by its letters without those it is stacked along: `DHK`, `HKD`, `DF`, `VD`, `PD` are;
+    norms (`D`), biases (`HK`, `F`) and the relative-position table (`RH`, a bias on scores) are
+    not. The number of axes cannot tell: a stacked bias, `LF` or `LQD`, has as many as a matrix.
     """
     return len(space_axes(dims)) >= 2 and 'R' not in dims

@@ -42,9 +42,10 @@ def generate(
     """Continues prompts, or fills their blanks.
 
     A decoder continues a prompt token by token until eos or `max_new_tokens`; past the context
-    the oldest tokens are out of its sight. One trained as a prefix language model or by UL2 sees
-    the prompt both ways, as its prefix. An encoder-decoder takes the continuation as one more blank
-    at the end; a prefix language model's encoder reads the prompt alone. With `fill`, each `<mask>`
+    the oldest tokens are out of its sight, but a recurrent one's state has read them all. One
+    trained as a prefix language model or by UL2 sees the prompt both ways, as its prefix. An
+    encoder-decoder takes the continuation as one more blank at the end; a prefix language model's
+    encoder reads the prompt alone. With `fill`, each `<mask>`
     of a prompt is filled: by an encoder with one token each, chosen independently; by an
     encoder-decoder with a span each. One trained by denoising says the text from its first blank
     on anew.

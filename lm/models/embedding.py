@@ -1,5 +1,7 @@
 """Tokens in, logits out: the two ends that the vocabulary touches."""
 
+from typing import TypeAlias
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,14 +9,18 @@ from flax import nnx
 from lm.models.context import Context
 from lm.models.feed_forward import ACTIVATIONS
 from lm.models.norms import Norm
+from lm.models.recurrent_spec import RecurrentSpec
 from lm.models.spec import Initializer, TransformerSpec
 from lm.shapes import HiddenBTD, LogitsBTV, TokensBT
+
+Spec: TypeAlias = TransformerSpec | RecurrentSpec
+"""What has an embedding and a head."""
 
 
 class Embedding(nnx.Module):
     """One vector a token. Rows beyond the vocabulary are padding: zero, and never trained."""
 
-    def __init__(self, spec: TransformerSpec, rngs: nnx.Rngs):
+    def __init__(self, spec: Spec, rngs: nnx.Rngs):
         config = spec.config
         shape = (config.padded_vocab_size, config.d_model)
         table_VD = _unpadded(spec.init.tokens, rngs, shape, 0, config.tokens)
@@ -46,9 +52,13 @@ class Transform(nnx.Module):
 class Head(nnx.Module):
     """Hidden states to logits, by a matrix of its own or by the embedding's."""
 
-    def __init__(self, spec: TransformerSpec, rngs: nnx.Rngs):
+    def __init__(self, spec: Spec, rngs: nnx.Rngs):
         config = spec.config
-        self.transform = Transform(spec, rngs) if spec.head_transform else None
+        self.transform = (
+            Transform(spec, rngs)
+            if isinstance(spec, TransformerSpec) and spec.head_transform
+            else None
+        )
         self.output = None if spec.tied else _output(spec, rngs)
         bias_V = jnp.zeros((config.padded_vocab_size,))
         self.bias = nnx.Param(bias_V, dims='V') if spec.head_bias else None
@@ -73,7 +83,7 @@ class Head(nnx.Module):
         return context.layout.constrain(logits_BTV, 'BTV')
 
 
-def _output(spec: TransformerSpec, rngs: nnx.Rngs) -> nnx.Param:
+def _output(spec: Spec, rngs: nnx.Rngs) -> nnx.Param:
     shape = (spec.config.d_model, spec.config.padded_vocab_size)
     return nnx.Param(_unpadded(spec.init.head, rngs, shape, 1, spec.config.tokens), dims='DV')
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jaxtyping import Float, Int
 
 from lm import registry
 from lm.batch import Batch
@@ -25,12 +26,14 @@ class Functional:
       family: `encoder`, `decoder` or `encoder_decoder`.
       dims: the dimension letters of each parameter; stacked ones begin with `L`.
       shapes: the shape and dtype of each parameter.
+      keeps_state: a text is read token by token, by `start` and `advance`.
     """
 
     config: ModelConfig
     family: str
     dims: Dims
     shapes: dict[str, jax.ShapeDtypeStruct]
+    keeps_state: bool
     _graph: Any
     _member: Any
     _policy: Policy
@@ -78,6 +81,23 @@ class Functional:
             context = Context(self._layout, self._policy.compute_dtype)
             return self._module(params).hidden(batch, context)
 
+    def start(self, params: Params, rows: int) -> Any:
+        """The state of a model that keeps one, before a text; a tree of arrays [L, B, D]."""
+        context = Context(self._layout, self._policy.compute_dtype)
+        return self._module(params).start(rows, context)
+
+    def advance(
+        self, params: Params, tokens_B: Int[jax.Array, ' B'], state: Any
+    ) -> tuple[Float[jax.Array, 'B V'], Any]:
+        """One more token of each row: logits of the token after it, fp32 [B, V], and the state.
+
+        The same logits as `apply` gives at the last place of the whole row.
+        """
+        with jax.default_matmul_precision(self._policy.matmul_precision):
+            context = Context(self._layout, self._policy.compute_dtype)
+            logits_BV, state = self._module(params).advance(tokens_B, state, context)
+            return logits_BV, state
+
     def _module(self, params: Params) -> Any:
         leaves = [(tuple(path.split('/')), array) for path, array in params.items()]
         state: nnx.State = nnx.from_flat_state(leaves)
@@ -110,7 +130,10 @@ def functional(config: ModelConfig, policy: Policy, layout: Layout = _ONE_DEVICE
         stacked = len(shape) > len(param.dims)
         dims[path] = 'L' * stacked + param.dims
         shapes[path] = jax.ShapeDtypeStruct(shape, policy.param_dtype)
-    return Functional(config, member.FAMILY, dims, shapes, graph, member, policy, layout)
+    keeps_state = hasattr(abstract, 'advance')
+    return Functional(
+        config, member.FAMILY, dims, shapes, keeps_state, graph, member, policy, layout
+    )
 
 
 def _flat(state: Any) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class Layer(nnx.Module):
         return norm(x_BTD + context.drop(sublayer(x_BTD), site))
 
 
-Step = Callable[[Layer, jax.Array, jax.Array], jax.Array]
+Step = Callable[[Any, jax.Array, jax.Array], jax.Array]
 """A layer, [B, T, D] and the layer's number, int32 -> [B, T, D]."""
 
 
@@ -131,7 +131,7 @@ def stacked_layers(spec: TransformerSpec, rngs: nnx.Rngs, *, crosses: bool) -> L
 
 
 def run_layers(
-    layers: Layer,
+    layers: nnx.Module,
     x_BTD: HiddenBTD,
     step: Step,
     *,
@@ -168,13 +168,13 @@ def run_layers(
 
 
 def _naming_its_input(step: Step) -> Step:
-    def named(layer: Layer, x_BTD: jax.Array, index: jax.Array) -> jax.Array:
+    def named(layer: nnx.Module, x_BTD: jax.Array, index: jax.Array) -> jax.Array:
         return step(layer, checkpoint_name(x_BTD, INPUT), index)
 
     return named
 
 
-def _unstack(layers: Layer, num_layers: int) -> list[Layer]:
+def _unstack(layers: nnx.Module, num_layers: int) -> list[nnx.Module]:
     """The layers one by one.
 
     Split, not indexed: the gradient of a split is one concatenation, that of L indexings is a

@@ -17,6 +17,8 @@ from lm.shapes import LogitsBTV
 from lm.vocabulary import Vocabulary
 
 FAMILIES = ('decoder', 'encoder_decoder')
+PREFIX_FAMILIES = ('decoder',)
+"""Those whose models see a prefix both ways (`Batch.prefix`)."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ from lm.shapes import LogitsBTV
 from lm.vocabulary import MODES, NUM_SENTINELS, Vocabulary
 
 FAMILIES = ('decoder', 'encoder_decoder')
+PREFIX_FAMILIES = ('decoder',)
+"""Those whose models see a prefix both ways (`Batch.prefix`)."""
 
 SHORTEST, LONGEST = 0.1, 0.4
 """Shares of a text that S hides."""

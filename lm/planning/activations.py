@@ -1,15 +1,18 @@
 """What a forward pass keeps for its backward pass, in closed form. Imports no jax.
 
 The terms are the arrays that JAX saves of `lm.models.layers.Layer`, `stack` and `embedding` with
-attention by XLA, whose scores and probabilities are arrays. `tests/planning/test_activations.py`
-compares them with the residuals of `jax.vjp`. They are still estimates of memory: a fused attention
-kernel keeps no scores, and which arrays a compiler holds its `Compiler` says.
+attention by XLA, whose scores and probabilities are arrays, and those of `lm.models.recurrent`.
+`tests/planning/test_activations.py` compares them with the residuals of `jax.vjp`. They are still
+estimates of memory: a fused attention kernel keeps no scores, and which arrays a compiler holds its
+`Compiler` says.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import singledispatch
+from typing import Any, Literal, NamedTuple
 
+from lm.models.recurrent_spec import CellKind, RecurrentSpec
 from lm.models.spec import TransformerSpec
 from lm.planning.axes import Axes
 from lm.planning.compilers import AS_SAVED, Compiler
@@ -32,6 +35,9 @@ no keys: otherwise it casts it in the operation that makes it. A TPU's matrix un
 ACTIVATION_ARRAYS = {'silu': 4, 'gelu': 4, 'gelu_tanh': 6, 'relu': 1}
 """Arrays [B, T, F] kept of an ungated feed-forward layer: hidden states and what the derivative
 of the activation reads. A gate adds two, and ReLU a mask of bytes."""
+
+STATE_ARRAYS: dict[CellKind, int] = {'lstm': 11, 'gru': 9}
+"""Arrays [T, B, D], fp32, that a recurrent layer keeps of its gates and its state's arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,42 @@ class Activations:
 
 def activations(model: ModelShape, work: Work, remat: str) -> Activations:
     """Activations of one microbatch under a value of `model.remat`."""
-    spec, layers, compiler = model.spec, model.config.num_layers, work.compiler
+    spec, compiler = model.spec, work.compiler
+    kept = _kept(spec, model, work, remat)
+    reading = sides(model.family)[-1]
+    logits = 0.0
+    if spec.head or model.family != 'encoder':
+        vocabulary = model.config.padded_vocab_size / work.axes.tensor
+        logits = compiler.logits * FP32 * work.positions(reading) * vocabulary
+    resting = logits * (compiler.logits - 1) / compiler.logits
+    stacks = remat == 'none' and model.config.scan_layers
+    return Activations(
+        kept.saved,
+        logits,
+        kept.layer,
+        resting,
+        rooms=compiler.beside_stacks if stacks else 1,
+        packing=compiler.packing[remat],
+        host=kept.host,
+    )
+
+
+class Kept(NamedTuple):
+    """Bytes kept before the logits; fields as of `Activations`."""
+
+    saved: float
+    layer: float
+    host: float
+
+
+@singledispatch
+def _kept(spec: Any, model: ModelShape, work: Work, remat: str) -> Kept:
+    raise TypeError(f'activations of a {type(spec).__name__} are not known')
+
+
+@_kept.register
+def _(spec: TransformerSpec, model: ModelShape, work: Work, remat: str) -> Kept:
+    layers, compiler = model.config.num_layers, work.compiler
     saved = layer = unrolled = host = 0.0
     for side in sides(model.family):
         crosses = len(work.lengths) == 2 and side == 'decoder'
@@ -112,23 +153,31 @@ def activations(model: ModelShape, work: Work, remat: str) -> Activations:
         layer = max(layer, on_the_way + (again if fused else again + gradients))
         if compiler.fuses_layers and remat == 'none' and not model.config.scan_layers:
             unrolled += layers * sum(FP32 * _scores(spec, work, side, s) for s in sources)
-    reading = sides(model.family)[-1]
-    saved += _head(model, work, reading)
-    logits = 0.0
-    if spec.head or model.family != 'encoder':
-        vocabulary = model.config.padded_vocab_size / work.axes.tensor
-        logits = compiler.logits * FP32 * work.positions(reading) * vocabulary
-    resting = logits * (compiler.logits - 1) / compiler.logits
-    stacks = remat == 'none' and model.config.scan_layers
-    return Activations(
-        saved,
-        logits,
-        max(layer, unrolled),
-        resting,
-        rooms=compiler.beside_stacks if stacks else 1,
-        packing=compiler.packing[remat],
-        host=host,
-    )
+    saved += _head(spec, work, sides(model.family)[-1])
+    return Kept(saved, max(layer, unrolled), host)
+
+
+@_kept.register
+def _(spec: RecurrentSpec, model: ModelShape, work: Work, remat: str) -> Kept:
+    """The same whatever the compiler: how libtpu lays out a loop over positions was not looked at.
+
+    Beside a layer at work lies the gradient of what its gates read.
+    """
+    c, residual = work.compute, work.positions(model.family) * spec.config.d_model
+    masks = bool(spec.config.dropout)
+    # The layer's input and the state, each as it is multiplied.
+    whole = residual * (2 * c + FP32 * STATE_ARRAYS[spec.cell] + masks)
+    gates = c * spec.gates * residual
+    layer = {
+        'none': whole,
+        'dots': c * residual + 2 * gates,
+        'full': c * residual,
+        'offload': 0.0,
+    }[remat]
+    host = spec.config.num_layers * c * residual * (remat == 'offload')
+    again = whole * (remat != 'none') + 2 * c * residual * (remat == 'offload')
+    ends = residual * (c + masks * (1 + c))
+    return Kept(spec.config.num_layers * layer + ends, again + gates, host)
 
 
 def _again(spec: TransformerSpec, work: Work, side: str, sources: list[str]) -> float:
@@ -205,12 +254,12 @@ def _ends_of_stack(spec: TransformerSpec, work: Work, side: str) -> float:
     return total
 
 
-def _head(model: ModelShape, work: Work, side: str) -> float:
+def _head(spec: TransformerSpec, work: Work, side: str) -> float:
     """Bytes kept of what comes before the output matrix."""
-    if not model.spec.head_transform or not model.spec.head:
+    if not spec.head_transform or not spec.head:
         return 0.0
-    residual = work.positions(side) * model.config.d_model
-    arrays = 1 + ACTIVATION_ARRAYS[model.spec.activation]
+    residual = work.positions(side) * spec.config.d_model
+    arrays = 1 + ACTIVATION_ARRAYS[spec.activation]
     return residual * (_norm_bytes(work) + arrays * work.compute)
 
 

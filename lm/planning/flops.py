@@ -5,6 +5,7 @@ Rematerialisation is not counted, so a utilisation from these is MFU, not HFU (C
 2022, appendix B).
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +21,7 @@ RULE_EXACT = {
     'full': 'exact matmuls, attention over all key positions',
     'causal_halved': 'exact matmuls, causal attention over positions up to the query only',
 }
+RULE_RECURRENT = 'exact matmuls; there is no attention'
 TRAIN_OVER_FORWARD = 3
 
 
@@ -85,7 +87,6 @@ def train_flops_exact(
         `causal_halved` does not. Segments and windows are not looked at: what they hide, a plain
         kernel computes too.
     """
-    config = model.config
     lengths = _lengths(model, seq_len, decoder_len)
     forward: Counter[str] = Counter()
     for path, size in parameter_sizes(model).items():
@@ -95,20 +96,22 @@ def train_flops_exact(
             memory = rest[1] == 'cross_attention' and rest[2] in ('key', 'value')
             length = lengths['encoder' if memory else side]
             forward[f'{side}/{rest[1]}'] += 2 * length * size
-    pair = 4 * config.num_layers * config.num_heads * config.head_width
     for side, length in lengths.items():
         pairs = length * length
         if side == 'decoder' and attention == 'causal_halved':
             pairs = length * (length + 1) // 2
-        forward[f'{side}/scores'] += pair * pairs
-    if len(lengths) == 2:
-        forward['decoder/cross_scores'] += pair * lengths['encoder'] * lengths['decoder']
+        if pair := _pair(model, f'{side}/layers/attention'):
+            forward[f'{side}/scores'] += pair * pairs
+        if pair := _pair(model, f'{side}/layers/cross_attention'):
+            forward[f'{side}/cross_scores'] += pair * lengths['encoder'] * length
     reading = 'decoder' if 'decoder' in lengths else 'encoder'
     forward['head'] += 2 * lengths[reading] * _head(model)
     if elsewhere := _elsewhere(model):
         forward['elsewhere'] += 2 * lengths[reading] * elsewhere
     by_group = {group: TRAIN_OVER_FORWARD * flops for group, flops in forward.items()}
-    return FlopCount(RULE_EXACT[attention], sum(by_group.values()), sum(lengths.values()), by_group)
+    attends = any(group.endswith('scores') for group in forward)
+    rule = RULE_EXACT[attention] if attends else RULE_RECURRENT
+    return FlopCount(rule, sum(by_group.values()), sum(lengths.values()), by_group)
 
 
 def _lengths(model: Model, seq_len: int, decoder_len: int | None) -> dict[str, int]:
@@ -118,6 +121,12 @@ def _lengths(model: Model, seq_len: int, decoder_len: int | None) -> dict[str, i
     if decoder_len is None:
         raise ValueError('an encoder-decoder has two lengths: give decoder_len')
     return {'encoder': seq_len, 'decoder': decoder_len}
+
+
+def _pair(model: Model, path: str) -> int:
+    """FLOPs of a query and a key, in all layers of an attention: score and weighted value."""
+    output = model.shapes.get(f'{path}/output')  # from heads and their width: LHKD
+    return 0 if output is None else 4 * math.prod(output.shape[:-1])
 
 
 def _matrices(model: Model, side: str) -> int:

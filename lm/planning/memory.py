@@ -12,7 +12,7 @@ from lm.planning.activations import Activations, Work, activations
 from lm.planning.axes import Axes
 from lm.planning.parameters import ModelShape
 from lm.planning.recipes import Recipe, kept_size
-from lm.shapes import is_matrix
+from lm.shapes import STACKED, is_matrix
 
 Strategy = Literal['ddp', 'zero1', 'zero2', 'zero3']
 
@@ -78,7 +78,7 @@ def _held_of(letters: str, shape: tuple[int, ...], axes: Axes) -> tuple[float, f
         spread = None
     else:
         own //= axes.tensor
-    free = [size for i, size in enumerate(shape) if letters[i] != 'L' and i != spread]
+    free = [size for i, size in enumerate(shape) if letters[i] not in STACKED and i != spread]
     divides = is_matrix(letters) and any(size % axes.fsdp == 0 for size in free)
     return own, own / axes.fsdp if divides else own
 

@@ -1,4 +1,4 @@
-"""The parameters of a model in closed form, from its `TransformerSpec` alone. Imports no jax.
+"""The parameters of a model in closed form, from its spec alone. Imports no jax.
 
 What `lm.models` builds of a spec, written down once more: `tests/planning/test_parameters.py`
 holds the two equal.
@@ -7,10 +7,12 @@ holds the two equal.
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from lm import registry
 from lm.config import ModelConfig, require
+from lm.models.recurrent_spec import RecurrentSpec
 from lm.models.spec import TransformerSpec
 from lm.shapes import Dims
 
@@ -56,7 +58,7 @@ class ModelShape:
 
     config: ModelConfig
     family: str
-    spec: TransformerSpec
+    spec: TransformerSpec | RecurrentSpec
     dims: Dims
     shapes: dict[str, Shape]
 
@@ -74,7 +76,7 @@ def model_shape(config: ModelConfig) -> ModelShape:
     )
     if type(config.options) is not member.Options:
         config = dataclasses.replace(config, options=member.Options())
-    spec: TransformerSpec = member.spec(config)
+    spec = member.spec(config)
     sizes = _sizes(spec)
     dims = dict(_model(spec, member.FAMILY))
     shapes = {path: Shape(tuple(sizes[x] for x in letters)) for path, letters in dims.items()}
@@ -86,7 +88,13 @@ def sides(family: str) -> tuple[str, ...]:
     return ('encoder', 'decoder') if family == 'encoder_decoder' else (family,)
 
 
-def _sizes(spec: TransformerSpec) -> dict[str, int]:
+@singledispatch
+def _sizes(spec: Any) -> dict[str, int]:
+    raise TypeError(f'sizes of a {type(spec).__name__} are not known')
+
+
+@_sizes.register
+def _(spec: TransformerSpec) -> dict[str, int]:
     config = spec.config
     return {
         'D': config.d_model,
@@ -103,17 +111,46 @@ def _sizes(spec: TransformerSpec) -> dict[str, int]:
     }
 
 
+@_sizes.register
+def _(spec: RecurrentSpec) -> dict[str, int]:
+    config = spec.config
+    return {
+        'D': config.d_model,
+        'L': config.num_layers,
+        'Q': spec.gates,
+        'V': config.padded_vocab_size,
+    }
+
+
 Parts = Iterator[tuple[str, str]]
 """Paths and dimension letters."""
 
 
-def _model(spec: TransformerSpec, family: str) -> Parts:
+@singledispatch
+def _model(spec: Any, family: str) -> Parts:
+    raise TypeError(f'parameters of a {type(spec).__name__} are not known')
+
+
+@_model.register
+def _(spec: TransformerSpec, family: str) -> Parts:
     yield 'embedding/tokens', 'VD'
     for side in sides(family):
         crosses = family == 'encoder_decoder' and side == 'decoder'
         yield from _under(side, _stack(spec, crosses))
     if spec.head or family != 'encoder':
         yield from _under('head', _head(spec))
+
+
+@_model.register
+def _(spec: RecurrentSpec, family: str) -> Parts:
+    yield 'embedding/tokens', 'VD'
+    yield f'{family}/layers/input', 'LDQD'
+    yield f'{family}/layers/recurrent', 'LDQD'
+    yield f'{family}/layers/bias', 'LQD'
+    if spec.cell == 'gru':
+        yield f'{family}/layers/reset_bias', 'LD'
+    if not spec.tied:
+        yield 'head/output', 'DV'
 
 
 def _stack(spec: TransformerSpec, crosses: bool) -> Parts:

@@ -1,10 +1,20 @@
 """How long the rows of a run are, and whether axes divide them and its model. No jax."""
 
-from lm.config import Config, require
+from dataclasses import replace
+
+from lm.config import Config, require, resolve
 from lm.objectives._objective import build_objective
 from lm.planning.axes import Axes
 from lm.planning.parameters import ModelShape
 from lm.vocabulary import placeholder
+
+SPLIT_OVER_TENSOR = {
+    'H': 'model.num_heads',
+    'G': 'model.num_kv_heads',
+    'F': 'model.d_ff',
+    'V': 'the padded vocabulary',
+}
+"""Dimensions that `tensor` splits, and what sets their sizes."""
 
 
 def side_lengths(config: Config, family: str) -> dict[str, int]:
@@ -46,13 +56,14 @@ def require_division(
         f'{axes.rows} devices (replica x fsdp); make it a multiple of '
         f'{axes.rows * train.microbatches}, or use tensor or seq',
     )
+    resolve(replace(config, mesh=replace(config.mesh, tensor=axes.tensor, seq=axes.seq)))
     sizes = {
-        'model.num_heads': config.model.num_heads,
-        'model.num_kv_heads': config.model.kv_heads,
-        'model.d_ff': model.spec.feed_forward_width,
-        'the padded vocabulary': config.model.padded_vocab_size,
+        letter: size
+        for path, letters in model.dims.items()
+        for letter, size in zip(letters, model.shapes[path].shape, strict=True)
     }
-    for name, size in sizes.items():
+    for letter, name in SPLIT_OVER_TENSOR.items():
+        size = sizes.get(letter, 0)
         require(size % axes.tensor == 0, f'tensor={axes.tensor}: does not divide {name}={size}')
     for side, length in lengths.items():
         require(

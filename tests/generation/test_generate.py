@@ -21,6 +21,7 @@ from tests.generation.tiny import CONTEXT, LETTERS, Letters, Stripping, language
 
 V = Letters.vocabulary
 DECODERS = ['llama', 'gpt2']
+RECURRENT = ['lstm', 'gru']
 
 
 @functools.cache
@@ -72,6 +73,28 @@ def test_greedy_decoding_is_step_by_step_and_the_window_slides(name: str, prompt
     assert len(want) + len(ids) > CONTEXT
     [text] = lm.generate(loaded, [prompt], max_new_tokens=new, temperature=0)
     assert text == prompt + loaded.tokenizer.decode(want)
+
+
+@pytest.mark.parametrize('name', RECURRENT)
+@pytest.mark.parametrize('prompt', ['', 'the cat sat on the'])
+def test_a_state_has_read_all_before(name: str, prompt: str) -> None:
+    loaded, new = language_model(name, num_layers=2), 25
+    ids = [V.bos_id, *loaded.tokenizer.encode(prompt).tolist()]
+    tokens, given = list(ids), len(ids)
+    banned = sorted((set(range(12)) | set(range(V.size, 40))) - {V.eos_id})
+    while len(tokens) < given + new and tokens[-1] != V.eos_id:
+        # A whole forward pass over more than `max_positions`: the state forgets no token.
+        seen = np.zeros((1, 64), np.int32)
+        seen[0, : len(tokens)] = tokens
+        logits_V = np.array(loaded.logits(seen)[0, len(tokens) - 1])
+        logits_V[banned] = -np.inf
+        tokens.append(int(logits_V.argmax()))
+    assert len(tokens) > CONTEXT
+    said = prompt + loaded.tokenizer.decode(tokens[given:])
+    ask = functools.partial(lm.generate, loaded, max_new_tokens=new)
+    assert ask([prompt], temperature=0) == [said]
+    many = ask([prompt], num_samples=3)
+    assert ask([prompt], num_samples=1) == many[:1] and len(set(many)) == 3
 
 
 def test_eos_ends_a_text() -> None:

@@ -298,3 +298,43 @@ def t5(params: Tree, config: ModelConfig, tokens: Array, decoder_tokens: Array) 
     if 'head/output' not in params:
         return x / math.sqrt(config.d_model) @ params['embedding/tokens'].T
     return x @ params['head/output']
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x))."""
+    return 1 / (1 + np.exp(-x))
+
+
+def lstm(params: Tree, config: ModelConfig, tokens: Array) -> Array:
+    """Hochreiter and Schmidhuber 1997, Gers et al. 2000, a position at a time: [T] -> [T, V]."""
+    x = params['embedding/tokens'][tokens]
+    for layer in range(config.num_layers):
+        p = below(params, 'decoder/layers', layer)
+        h, c, out = np.zeros(len(x[0])), np.zeros(len(x[0])), []
+        for read in x:
+            i, f, g, o = (
+                read @ p['input'][:, gate] + h @ p['recurrent'][:, gate] + p['bias'][gate]
+                for gate in range(4)
+            )
+            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+            h = sigmoid(o) * np.tanh(c)
+            out.append(h)
+        x = np.array(out)
+    return x @ params['head/output']
+
+
+def gru(params: Tree, config: ModelConfig, tokens: Array) -> Array:
+    """Cho et al. 2014, reset after the product, a position at a time: [T] -> [T, V]."""
+    x = params['embedding/tokens'][tokens]
+    for layer in range(config.num_layers):
+        p = below(params, 'decoder/layers', layer)
+        h, out = np.zeros(len(x[0])), []
+        for read in x:
+            reads = [read @ p['input'][:, gate] + p['bias'][gate] for gate in range(3)]
+            keeps = [h @ p['recurrent'][:, gate] for gate in range(3)]
+            r, z = sigmoid(reads[0] + keeps[0]), sigmoid(reads[1] + keeps[1])
+            n = np.tanh(reads[2] + r * (keeps[2] + p['reset_bias']))
+            h = (1 - z) * n + z * h
+            out.append(h)
+        x = np.array(out)
+    return x @ params['head/output']

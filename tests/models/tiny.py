@@ -14,6 +14,8 @@ from lm.models.functional import Functional, functional
 from lm.precision.policy import POLICIES
 from lm.shapes import Params
 
+RECURRENT = ('gru', 'lstm')
+"""Architectures without heads, positions and feed-forward layers."""
 VOCABULARY = 37
 LENGTH, DECODER_LENGTH = 12, 10
 
@@ -32,8 +34,16 @@ def tiny(name: str, policy: str = 'fp32', **changes: Any) -> Functional:
         'vocab_multiple': 8,
         'max_positions': 18,
     }
-    config = ModelConfig(name=name, options=options, **{**sizes, **changes})
+    config = ModelConfig(name=name, options=options, **read_by(name, {**sizes, **changes}))
     return functional(config, POLICIES[policy])
+
+
+def read_by(name: str, sizes: dict[str, Any]) -> dict[str, Any]:
+    """The sizes that an architecture does not refuse."""
+    if name not in RECURRENT:
+        return sizes
+    refused = {'num_kv_heads', 'head_dim', 'd_ff'}
+    return {'num_heads': 1} | {f: x for f, x in sizes.items() if f not in refused | {'num_heads'}}
 
 
 def perturbed(model: Functional, seed: int = 0, noise: float = 0.3) -> Params:

@@ -136,6 +136,7 @@ def test_the_spaces_of_a_parameter() -> None:
     axes = {
         'LDF': ((1,), (2,)), 'DHK': ((0,), (1, 2)), 'LHKD': ((1, 2), (3,)), 'LDGK': ((1,), (2, 3)),
         'DD': ((0,), (1,)), 'LHK': ((1, 2),), 'LD': ((1,),), 'RH': ((0,), (1,)),
+        'LDQD': ((1,), (3,)), 'LQD': ((2,),),
     }  # fmt: skip
     assert {letters: space_axes(letters) for letters in axes} == axes
 

@@ -16,6 +16,7 @@ from lm.planning.activations import REMATS, Work, activations
 from lm.planning.axes import Axes
 from lm.planning.parameters import model_shape
 from lm.precision.policy import POLICIES
+from tests.models.tiny import read_by
 
 ROWS, LENGTH, DECODER_LENGTH = 4, 96, 64
 
@@ -27,7 +28,7 @@ def model_config(name: str, remat: Any, **changes: Any) -> ModelConfig:
         'num_layers': 6, 'd_model': 128, 'num_heads': 4, 'd_ff': 320, 'vocab_size': 512,
         'max_positions': 96, 'remat': remat, 'options': options,
     }  # fmt: skip
-    return ModelConfig(name=name, **{**sizes, **changes})
+    return ModelConfig(name=name, **read_by(name, {**sizes, **changes}))
 
 
 def a_batch(model: Functional) -> Batch:
@@ -72,6 +73,8 @@ def residual_bytes(model: Functional, remat: str) -> int:
         ('gpt2', {'dropout': 0.1}),
         ('gpt2', {'scan_layers': False}),
         ('t5', {'dropout': 0.1}),
+        ('lstm', {'dropout': 0.1}),
+        ('gru', {'scan_layers': False}),
         ('t5', {'options': {'gated': False, 'tie_embeddings': True}}),
         ('llama', {'num_kv_heads': 2, 'options': {'qk_norm': True}}),
         ('llama', {'head_dim': 16, 'options': {'positions': 'learned'}}),

@@ -14,6 +14,7 @@ from lm.models.spec import PositionKind
 from lm.planning.counts import count_parameters
 from lm.planning.parameters import model_shape
 from lm.precision.policy import POLICIES
+from tests.models.tiny import read_by
 
 POSITIONS = [*typing.get_args(PositionKind)]
 CHOICES: dict[str, dict[str, list[Any]]] = {
@@ -34,6 +35,8 @@ CHOICES: dict[str, dict[str, list[Any]]] = {
         'token_types': [0, 1],
     },
     'bart': {'positions': POSITIONS},
+    'gru': {'tie_embeddings': [True, False]},
+    'lstm': {'tie_embeddings': [True, False]},
     'bloom': {'positions': POSITIONS},
     't5': {
         'positions': POSITIONS,
@@ -51,19 +54,19 @@ def drawn(name: str, seed: int) -> ModelConfig:
     groups = draw.choice([1, 2, 3])
     options = {field: draw.choice(values) for field, values in CHOICES.get(name, {}).items()}
     heads = groups * draw.choice([1, 2])
-    return ModelConfig(
-        name=name,
-        num_layers=draw.choice([1, 3]),
-        d_model=heads * draw.choice([2, 10, 34]),
-        num_heads=heads,
-        num_kv_heads=draw.choice([None, groups]),
-        head_dim=draw.choice([None, 6]),
-        d_ff=draw.choice([None, 29]),
-        vocab_size=draw.randrange(5, 300),
-        vocab_multiple=draw.choice([1, 16]),
-        max_positions=draw.choice([7, 40]),
-        options=registry.lookup('models', name, 'model.name').Options(**options),
-    )
+    sizes: dict[str, Any] = {
+        'num_layers': draw.choice([1, 3]),
+        'd_model': heads * draw.choice([2, 10, 34]),
+        'num_heads': heads,
+        'num_kv_heads': draw.choice([None, groups]),
+        'head_dim': draw.choice([None, 6]),
+        'd_ff': draw.choice([None, 29]),
+        'vocab_size': draw.randrange(5, 300),
+        'vocab_multiple': draw.choice([1, 16]),
+        'max_positions': draw.choice([7, 40]),
+        'options': registry.lookup('models', name, 'model.name').Options(**options),
+    }
+    return ModelConfig(name=name, **read_by(name, sizes))
 
 
 def assert_equal_to_the_built_tree(config: ModelConfig) -> None:
@@ -94,8 +97,8 @@ def test_drawn_models(name: str, seed: int) -> None:
 def test_every_option_that_decides_parameters_is_drawn(name: str) -> None:
     # A new option would slip past `drawn`: it must be listed here as deciding them, or not.
     indifferent = {
-        'activation', 'attention_window', 'decoder_start', 'global_every', 'init_std',
-        'local_reach', 'local_rope_theta', 'norm_eps', 'parallel',
+        'activation', 'attention_window', 'decoder_start', 'forget_bias', 'global_every',
+        'init_std', 'local_reach', 'local_rope_theta', 'norm_eps', 'parallel',
         'relative_max_distance', 'rope_factor', 'rope_high_freq_factor', 'rope_low_freq_factor',
         'rope_original_positions', 'rope_scaling', 'rope_share', 'rope_theta',
         'scale_residual_init',

@@ -1,6 +1,7 @@
 """Every strategy on 8 emulated devices against one device, and what of the state lies where."""
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -9,12 +10,14 @@ import pytest
 
 from lm import registry
 from lm.mesh.host_offload import is_in_host_memory
+from lm.planning.collectives import collectives
 from tests.training.numerics import (
     ADAMW,
     OPTIMIZERS,
     SGD,
     assert_close,
     batches,
+    compiled,
     initial,
     is_rounding,
     program,
@@ -94,6 +97,11 @@ CASES = [
     *(pytest.param('bloom', 'sgd_by_leaf', 1, mesh) for mesh in WITH_ALIBI),
     *(pytest.param(family, 'sgd_by_leaf', 1, 'all') for family in ('gpt_neox', 'bart')),
     *(pytest.param('modernbert', 'sgd_by_leaf', 1, mesh) for mesh in ('all', 'ring_tensor')),
+    *(
+        pytest.param(family, 'sgd_by_leaf', 1, mesh)
+        for family in ('lstm', 'gru')
+        for mesh in ('zero1', 'zero2', 'zero3', 'zero3_explicit')
+    ),
     # The other optimizer of each: five minutes more.
     *everywhere('gpt2', 'adamw', 2, pytest.mark.slow),
     *everywhere('llama', 'adamw', 2, pytest.mark.slow),
@@ -113,6 +121,15 @@ def test_a_strategy_changes_no_number(
         assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-5)
 
 
+@pytest.mark.parametrize('family', ['lstm', 'gru'])
+def test_a_recurrence_sums_its_gradients_once_a_step(family: str) -> None:
+    made = program(family, 8, 1, **OPTIMIZERS['sgd_by_leaf'], **MESHES['zero2'])
+    found = collectives(compiled(made).as_text())
+    numbers = sum(math.prod(shape.shape) for shape in made.functional.shapes.values())
+    # An all-reduce moves each number twice; within the loop over 16 positions, 32 times.
+    assert sum(one.moved for one in found if one.kind == 'all-reduce') < 2.1 * numbers
+
+
 @functools.cache
 def two_layers(family: str) -> Any:
     """One device."""
@@ -129,7 +146,9 @@ def test_offload_changes_no_number(family: str, mesh: str) -> None:
     assert_close(two_layers(family), steps(made, batches(made, STEPS)), family)
 
 
-@pytest.mark.parametrize('family', [*FAMILIES, 'bloom', 'gpt_neox', 'bart', 'modernbert'])
+@pytest.mark.parametrize(
+    'family', [*FAMILIES, 'bloom', 'gpt_neox', 'bart', 'modernbert', 'lstm', 'gru']
+)
 def test_gradients_alone_move_every_leaf_by_a_hundredth(family: str) -> None:
     # Otherwise equality of parameters would say little of their gradients.
     before = initial(family, 'sgd_by_leaf').params

@@ -1,0 +1,245 @@
+"""Does a transformer use more of its context than an LSTM of the same cost? Loss by position.
+
+Command: python -m experiments.loss_by_position --source=FILE --workdir=DIR [--plot=FILE]
+Hardware: 2 CPU cores.
+Time: 20 minutes for the six runs on 25 MB of text.
+Expected: `late_gain` of the transformer is the larger in each pair, and `gap` grows with the
+    position: the LSTM stops improving after some tens of tokens, the transformer goes on (Kaplan et
+    al. 2020, section 3.2.1 and figure 7).
+
+A pair is a LLaMA of 2 layers and an LSTM of 3, as wide, which have about as many parameters,
+trained for the same FLOPs, by the exact count, on rows of the same text and tokens. The learning
+rate is one for all runs, not tuned. Each held-out document that is long enough gives a window, its
+beginning: the position in the window is the number of its tokens that the model has seen. Standard
+errors are over windows; those of differences, over the windows' differences.
+
+Each run is a folder of DIR; the same command goes on where it was stopped, and `--run` makes one.
+"""
+
+import itertools
+import json
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+from jaxtyping import Float, Int
+
+import lm
+from lm.config import Config, require
+from lm.errors import UserError
+from lm.flags import Flags
+
+SIZES: dict[str, tuple[int, float]] = {
+    'd64': (64, 1.5e12),
+    'd128': (128, 4e12),
+    'd256': (256, 8e12),
+}
+"""Width and FLOPs of each pair."""
+
+LAYERS = {'llama': 2, 'lstm': 3}
+"""12 D^2 parameters a layer of the one, 8 D^2 of the other."""
+
+
+def configs(source: str, changes: Mapping[str, Any] | None = None) -> dict[str, Config]:
+    """The runs by the names of their folders, `llama_d64` and so on.
+
+    Steps are as many as the pair's FLOPs pay for, by the exact count, rounded.
+
+    Args:
+      source: the text.
+      changes: of any field, in all runs; steps follow.
+
+    Raises:
+      UserError: a change that is refused, or one that makes steps cost more than a pair has.
+    """
+    found = {}
+    for size, (width, flops) in SIZES.items():
+        for model, layers in LAYERS.items():
+            shared = {
+                'model.name': model, 'model.num_layers': layers, 'model.d_model': width,
+                'model.num_heads': max(1, width // 32), 'model.vocab_size': 1024,
+                'model.max_positions': 256, 'model.options.tie_embeddings': True,
+                'data.source': source, 'train.seq_len': 256, 'train.batch_size': 16,
+                'eval.every_steps': 10_000, 'eval.sample_tokens': 0, 'mesh.devices': 1,
+            }  # fmt: skip
+            config = lm.load_config('quickstart', **{**shared, **(changes or {})})
+            steps = round(flops / step_flops(config))
+            require(steps >= 1, f'train.batch_size: a step of {model} costs more than {flops:g}')
+            found[f'{model}_{size}'] = lm.load_config(
+                'quickstart', **{**shared, **(changes or {}), 'train.steps': steps}
+            )
+    return found
+
+
+def step_flops(config: Config) -> int:
+    """Matrix products of a training step, exact, attention over all of a row."""
+    from lm.planning.flops import train_flops_exact
+    from lm.planning.parameters import model_shape
+
+    row = train_flops_exact(model_shape(config.model), config.train.seq_len).row
+    return row * config.train.batch_size
+
+
+def beginnings(config: Config) -> tuple[Int[np.ndarray, 'N T'], Int[np.ndarray, 'N T']]:
+    """Inputs, bos first, and targets: the first T = seq_len tokens of every held-out document.
+
+    Raises:
+      UserError: fewer than two documents are as long.
+    """
+    from lm.data.prepare import prepare
+
+    prepared, size = prepare(config.data, config.model.vocab_size), config.train.seq_len
+    store, bos = prepared.validation, prepared.tokenizer.vocabulary.bos_id
+    targets = [store.read(i, 0, size) for i in np.flatnonzero(store.lengths >= size)]
+    require(
+        len(targets) > 1,
+        f'data.source={config.data.source}: {len(targets)} held-out documents have {size} tokens; '
+        'give text of at least two',
+    )
+    targets_NT = np.stack(targets)
+    inputs_NT = np.pad(targets_NT[:, :-1], ((0, 0), (1, 0)), constant_values=bos)
+    return inputs_NT, targets_NT
+
+
+def measure(folder: Path, config: Config) -> Float[np.ndarray, 'N T']:
+    """Nats at each position of each window, by the run in a folder."""
+    import jax
+    import jax.numpy as jnp
+
+    from lm.training.load import load
+
+    model, rows = load(str(folder)), 16
+    inputs_NT, targets_NT = beginnings(config)
+    count = len(inputs_NT)
+    padded = [np.pad(x, ((0, -count % rows), (0, 0))) for x in (inputs_NT, targets_NT)]
+    parts = []
+    for inputs_BT, targets_BT in zip(
+        *(x.reshape(-1, rows, x.shape[1]) for x in padded), strict=True
+    ):
+        log_p_BTV = jax.nn.log_softmax(model.logits(inputs_BT))
+        nats_BT = -jnp.take_along_axis(log_p_BTV, targets_BT[..., None], axis=-1)[..., 0]
+        parts.append(np.asarray(nats_BT))
+    return np.concatenate(parts)[:count].astype(np.float64)
+
+
+def octaves(length: int) -> list[tuple[int, int]]:
+    """Stretches of positions, each twice as long as the one before: [0, 1), [1, 2), [2, 4), ..."""
+    edges = [0, 1]
+    while edges[-1] < length:
+        edges.append(min(2 * edges[-1], length))
+    return list(itertools.pairwise(edges))
+
+
+def analyze(
+    losses: Mapping[str, Float[np.ndarray, 'N T']], runs: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Each pair: loss by octave of positions, the gap, and what the last octaves gained.
+
+    `gap` is the LSTM's loss less the transformer's. `late_gain` is a model's loss in the third
+    octave from the end less that in the last; the text's own difficulty by position is in it, and
+    cancels in `late_gain_difference`, the transformer's less the LSTM's.
+
+    Args:
+      losses: nats of each window and position, of the same windows for all runs.
+      runs: what is told of each run beside its losses.
+    """
+    found: dict[str, Any] = {}
+    for size in SIZES:
+        bins_NO = {model: _by_octave(losses[f'{model}_{size}']) for model in LAYERS}
+        gains_N = {model: x_NO[:, -3] - x_NO[:, -1] for model, x_NO in bins_NO.items()}
+        models = {
+            model: {
+                **runs[f'{model}_{size}'],
+                'loss': _told(bins_NO[model]),
+                'mean_loss': float(losses[f'{model}_{size}'].mean()),
+                'late_gain': _told(gains_N[model]),
+            }
+            for model in LAYERS
+        }
+        found[size] = {
+            **models,
+            'gap': _told(bins_NO['lstm'] - bins_NO['llama']),
+            'late_gain_difference': _told(gains_N['llama'] - gains_N['lstm']),
+        }
+    windows_N_T = next(iter(losses.values()))
+    octave_edges = octaves(windows_N_T.shape[1])
+    return {'windows': len(windows_N_T), 'octaves': octave_edges, 'pairs': found}
+
+
+def _by_octave(losses_NT: np.ndarray) -> np.ndarray:
+    """Each window's mean over each octave, [N, O]."""
+    stretches = octaves(losses_NT.shape[1])
+    return np.stack([losses_NT[:, start:stop].mean(1) for start, stop in stretches], axis=1)
+
+
+def _told(values_N: np.ndarray) -> dict[str, Any]:
+    """Mean over windows, and its standard error."""
+    error = values_N.std(axis=0, ddof=1) / math.sqrt(len(values_N))
+    return {'mean': values_N.mean(axis=0).tolist(), 'standard_error': error.tolist()}
+
+
+def plot(told: Mapping[str, Any], path: str) -> None:
+    """Loss by position, a panel a pair; bars are a standard error each way."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    figure, [panels] = pyplot.subplots(1, len(SIZES), figsize=(9, 3.2), sharey=True, squeeze=False)
+    middles = [math.sqrt((start + 1) * stop) for start, stop in told['octaves']]
+    for axes, (size, pair) in zip(panels, told['pairs'].items(), strict=True):
+        for model, words in (('lstm', 'LSTM'), ('llama', 'transformer')):
+            loss = pair[model]['loss']
+            axes.errorbar(
+                middles, loss['mean'], loss['standard_error'], marker='.', capsize=2, label=words
+            )
+        axes.set_xscale('log', base=2)
+        axes.set_title(f'{size}, {pair["llama"]["exact_flops"]:.2g} FLOPs each', fontsize=9)
+        axes.set_xlabel('position')
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel('nats a token')
+    panels[0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def main() -> int:
+    """Prints the analysis as one JSON object; with `--run` only trains."""
+    logging.set_verbosity(logging.ERROR)
+    flags = Flags(sys.argv[1:])
+    flags.define('source', str, '', 'the text: a file, directory or glob')
+    flags.define('workdir', str, '', "the folder of the runs' folders")
+    flags.define('plot', str, '', 'an SVG or PNG of losses by position; empty: none')
+    flags.define('run', str, '', 'train this one and tell nothing; empty: all, then tell')
+    try:
+        flags.parse()
+        runs = configs(flags.required('source'))
+        folder, one = Path(flags.required('workdir')), flags['run']
+        require(not one or one in runs, f'run={one}: must be one of {", ".join(runs)}')
+        told, losses = {}, {}
+        for name in [one] if one else runs:
+            print(f'{name}: {runs[name].train.steps} steps', file=sys.stderr)
+            summary = lm.train(runs[name], folder / name)
+            fields = ('params', 'params_non_embedding', 'tokens', 'eval_loss', 'bits_per_byte')
+            told[name] = {field: summary[field] for field in fields}
+            told[name]['exact_flops'] = step_flops(runs[name]) * runs[name].train.steps
+        if one:
+            return 0
+        losses = {name: measure(folder / name, config) for name, config in runs.items()}
+        found = analyze(losses, told)
+        if flags['plot']:
+            plot(found, flags['plot'])
+        print(json.dumps(found))
+    except UserError as error:
+        print(f'experiments.loss_by_position: {error}', file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,326 @@
+"""Recurrent language models: a stack of LSTM or GRU layers over the positions of a row.
+
+A layer multiplies the inputs of all positions at once; only the product with the state waits for
+the position before. The state is zero where a segment begins, so that rows may be packed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Bool, Float, Int
+
+from lm.batch import Batch
+from lm.layout import Layout
+from lm.models.context import Context
+from lm.models.embedding import Embedding, Head
+from lm.models.layers import run_layers
+from lm.models.recurrent_spec import CellKind, RecurrentSpec
+from lm.shapes import HiddenBTD, LogitsBTV
+
+State: TypeAlias = tuple[jax.Array, ...]
+"""What a cell hands to its next position, fp32 [B, D] each: what it gives out comes first."""
+
+Turn: TypeAlias = Callable[[jax.Array, jax.Array, State], State]
+"""What the gates do at a position: what they read [B, Q, D], the product with the state, the state
+before it -> the state after it, all fp32."""
+
+INPUT_DROPOUT_SITE, FINAL_DROPOUT_SITE = 0, 1
+
+
+@dataclass(frozen=True)
+class Gates:
+    """How a position is computed.
+
+    Attributes:
+      turn: what the gates do.
+      kept: of what they read, the places that the products with the state are added to.
+      precision: of the products; a gradient by hand does not see that of the forward pass.
+    """
+
+    turn: Turn
+    kept: tuple[int, ...]
+    precision: str | None
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def recurrence(
+    gates: Gates,
+    read_TBQD: Float[jax.Array, 'T B Q D'],
+    starts_TB: Bool[jax.Array, 'T B'],
+    state: State,
+    weight_DQD: Float[jax.Array, 'D K D'],
+) -> tuple[Float[jax.Array, 'T B D'], State]:
+    """A cell over the positions in turn.
+
+    The weight's gradient is one product behind the loop, of all positions. Left to itself, it is
+    summed within the loop, and on a mesh over the devices at every position.
+
+    Args:
+      gates: how a position is computed.
+      read_TBQD: what the gates read beside the state.
+      starts_TB: where a segment begins, whose state is zero.
+      state: before the first position.
+      weight_DQD: multiplies the state's first array, in its own dtype.
+
+    Returns:
+      The state's first array after each position, in the weight's dtype, and the last state.
+    """
+    return _forward(gates, read_TBQD, starts_TB, state, weight_DQD)[0]
+
+
+def _forward(
+    gates: Gates,
+    read_TBQD: jax.Array,
+    starts_TB: jax.Array,
+    state: State,
+    weight_DQD: jax.Array,
+) -> tuple[tuple[jax.Array, State], Any]:
+    dtype = weight_DQD.dtype
+
+    def position(state: State, given: tuple[jax.Array, jax.Array]) -> tuple[State, Any]:
+        read_BQD, starts_B = given
+        state = tuple(jnp.where(starts_B[:, None], 0, x_BD) for x_BD in state)
+        before_BD = state[0].astype(dtype)
+        kept_BQD = jnp.einsum('BD,DQE->BQE', before_BD, weight_DQD, precision=gates.precision)
+        kept_BQD = kept_BQD.astype(jnp.float32)
+        state = gates.turn(read_BQD.astype(jnp.float32), kept_BQD, state)
+        return state, (state[0].astype(dtype), before_BD)
+
+    def loop(read_TBQD: jax.Array, state: State) -> tuple[tuple[jax.Array, State], jax.Array]:
+        state, (y_TBD, before_TBD) = jax.lax.scan(position, state, (read_TBQD, starts_TB))
+        return (y_TBD, state), before_TBD
+
+    given, pull, before_TBD = jax.vjp(loop, read_TBQD, state, has_aux=True)
+    return given, (pull, before_TBD)
+
+
+def _backward(
+    gates: Gates, saved: Any, gradient: tuple[jax.Array, State]
+) -> tuple[jax.Array, None, State, jax.Array]:
+    pull, before_TBD = saved
+    read_TBQD, state = pull(gradient)
+    kept_TBQD = jnp.stack([read_TBQD[:, :, q] for q in gates.kept], axis=2)
+    weight_DQD = jnp.einsum(
+        'TBD,TBQE->DQE',
+        before_TBD,
+        kept_TBQD.astype(before_TBD.dtype),
+        precision=gates.precision,
+    )
+    return read_TBQD, None, state, weight_DQD
+
+
+recurrence.defvjp(_forward, _backward)
+
+
+class Cell(nnx.Module):
+    """One recurrent layer: what it multiplies with, and how it runs over the positions.
+
+    The matrices of all gates lie side by side, from D to Q x D, so that each of the two products
+    is one.
+    """
+
+    arrays: ClassVar[int]
+    """In its state."""
+    kept: ClassVar[tuple[int, ...]]
+    """Of what a position reads, the places that the products with the state are added to."""
+
+    def __init__(self, spec: RecurrentSpec, rngs: nnx.Rngs):
+        d, q, init = spec.config.d_model, spec.gates, spec.init.cell
+        self.input = nnx.Param(init(rngs.params(), (d, q, d), jnp.float32), dims='DQD')
+        self.recurrent = nnx.Param(init(rngs.params(), (d, q, d), jnp.float32), dims='DQD')
+        self.bias = nnx.Param(jnp.zeros((q, d)), dims='QD')
+
+    @staticmethod
+    def turn(read_BQD: jax.Array, kept_BQD: jax.Array, state: State) -> State:
+        """As `Turn`."""
+        raise NotImplementedError
+
+    def read(self, x_BTD: HiddenBTD, context: Context) -> Float[jax.Array, 'T B Q D']:
+        """What the gates read of all positions: the input's products, and biases."""
+        read_TBQD = jnp.einsum('BTD,DQE->TBQE', x_BTD, context.cast(self.input))
+        return read_TBQD + context.cast(self.bias)
+
+    def start(self, rows: int, context: Context) -> State:
+        """The state before a segment: zeros."""
+        zeros_BD = jnp.zeros((rows, self.bias.shape[-1]), jnp.float32)
+        return (context.layout.constrain(zeros_BD, 'BD'),) * self.arrays
+
+    def __call__(
+        self,
+        x_BTD: HiddenBTD,
+        starts_BT: Bool[jax.Array, 'B T'],
+        state: State,
+        context: Context,
+    ) -> tuple[HiddenBTD, State]:
+        """Runs over the positions in turn.
+
+        Args:
+          x_BTD: the input.
+          starts_BT: where a segment begins, whose state is zero.
+          state: before the first position.
+          context: the forward pass.
+
+        Returns:
+          What it gives out at each position, [B, T, D], and the state after the last.
+        """
+        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+        y_TBD, state = recurrence(
+            Gates(self.turn, self.kept, precision),
+            self.read(x_BTD, context),
+            starts_BT.T,
+            state,
+            context.cast(self.recurrent),
+        )
+        return context.layout.constrain(jnp.moveaxis(y_TBD, 0, 1), 'BTD'), state
+
+
+class LSTMCell(Cell):
+    """Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000; no peepholes.
+
+    c' = f * c + i * g, h' = o * tanh(c'), where i, f, o are sigmoids and g a tanh.
+    """
+
+    arrays = 2
+    kept = (0, 1, 2, 3)
+
+    def __init__(self, spec: RecurrentSpec, rngs: nnx.Rngs):
+        super().__init__(spec, rngs)
+        self.bias[...] = self.bias[...].at[1].set(spec.forget_bias)
+
+    @staticmethod
+    def turn(read_BQD: jax.Array, kept_BQD: jax.Array, state: State) -> State:
+        """The gates are i, f, g, o, the state h and c."""
+        i_BD, f_BD, g_BD, o_BD = jnp.moveaxis(read_BQD + kept_BQD, 1, 0)
+        memory_BD = jax.nn.sigmoid(f_BD) * state[1] + jax.nn.sigmoid(i_BD) * jnp.tanh(g_BD)
+        return jax.nn.sigmoid(o_BD) * jnp.tanh(memory_BD), memory_BD
+
+
+class GRUCell(Cell):
+    """Cho et al. 2014, section 2.3, with the reset gate after the product with the state.
+
+    h' = (1 - z) * n + z * h, n = tanh(W x + b + r * (U h + b')), where r and z are sigmoids. The
+    paper resets before the product, U (r * h); after it, all products with the state are one, as in
+    cuDNN.
+    """
+
+    arrays = 1
+    kept = (0, 1, 3)
+
+    def __init__(self, spec: RecurrentSpec, rngs: nnx.Rngs):
+        super().__init__(spec, rngs)
+        self.reset_bias = nnx.Param(jnp.zeros((spec.config.d_model,)), dims='D')
+
+    def read(self, x_BTD: HiddenBTD, context: Context) -> Float[jax.Array, 'T B Q D']:
+        """Behind the three gates' own, what is added to n's product with the state."""
+        read_TBQD = super().read(x_BTD, context)
+        shift_D = context.cast(self.reset_bias)
+        shift_TBQD = jnp.broadcast_to(shift_D, (*read_TBQD.shape[:2], 1, *shift_D.shape))
+        return jnp.concatenate([read_TBQD, shift_TBQD], axis=2)
+
+    @staticmethod
+    def turn(read_BQD: jax.Array, kept_BQD: jax.Array, state: State) -> State:
+        """The gates are r, z, n, the state h."""
+        r_BD, z_BD = jnp.moveaxis(jax.nn.sigmoid(read_BQD[:, :2] + kept_BQD[:, :2]), 1, 0)
+        n_BD = jnp.tanh(read_BQD[:, 2] + r_BD * (kept_BQD[:, 2] + read_BQD[:, 3]))
+        return ((1 - z_BD) * n_BD + z_BD * state[0],)
+
+
+CELLS: dict[CellKind, type[Cell]] = {'lstm': LSTMCell, 'gru': GRUCell}
+
+
+class RecurrentStack(nnx.Module):
+    """Layers that each read what the one below gives out, stacked along a leading axis L.
+
+    Dropout on what passes between layers, and to and from them, never on what passes between
+    positions (Zaremba et al. 2014, section 3.2).
+    """
+
+    def __init__(self, spec: RecurrentSpec, rngs: nnx.Rngs):
+        keys = jax.random.split(rngs.params(), spec.config.num_layers)
+        cell = CELLS[spec.cell]
+        self.layers: Cell = jax.vmap(lambda key: cell(spec, nnx.Rngs(key)))(keys)
+        self.spec = spec
+
+    def __call__(
+        self, x_BTD: HiddenBTD, starts_BT: Bool[jax.Array, 'B T'], context: Context
+    ) -> HiddenBTD:
+        """[B, T, D] -> [B, T, D]; a segment begins where `starts_BT` is true."""
+        config = self.spec.config
+
+        def step(layer: Cell, x_BTD: jax.Array, index: jax.Array) -> jax.Array:
+            part = context.part(index + 1)
+            x_BTD = part.drop(x_BTD, INPUT_DROPOUT_SITE)
+            return layer(x_BTD, starts_BT, layer.start(len(x_BTD), part), part)[0]
+
+        x_BTD = run_layers(
+            self.layers,
+            context.layout.constrain(x_BTD, 'BTD'),
+            step,
+            num_layers=config.num_layers,
+            scan=config.scan_layers,
+            remat=config.remat,
+            gathers=context.layout.gathers_weights,
+        )
+        return context.part(0).drop(x_BTD, FINAL_DROPOUT_SITE)
+
+
+class RecurrentModel(nnx.Module):
+    """Embedding, recurrent layers, and a head that predicts the token after each position."""
+
+    def __init__(self, spec: RecurrentSpec, rngs: nnx.Rngs):
+        self.embedding = Embedding(spec, rngs)
+        self.decoder = RecurrentStack(spec, rngs)
+        self.head = Head(spec, rngs)
+        self.dropout = spec.config.dropout
+
+    def __call__(
+        self,
+        batch: Batch,
+        *,
+        layout: Layout,
+        compute_dtype: DTypeLike,
+        dropout_key: jax.Array | None = None,
+    ) -> LogitsBTV:
+        """fp32 logits [B, T, V] for `batch.tokens`."""
+        context = Context(layout, compute_dtype, self.dropout, dropout_key)
+        return self.head(self.hidden(batch, context), self.embedding, context)
+
+    def hidden(self, batch: Batch, context: Context) -> HiddenBTD:
+        """What the head reads, [B, T, D]."""
+        assert batch.prefix is None, 'a recurrent model sees no prefix both ways'
+        starts_BT = jnp.asarray(batch.positions) == 0
+        return self.decoder(self.embedding(batch.tokens, context), starts_BT, context)
+
+    def start(self, rows: int, context: Context) -> State:
+        """The state of all layers before a text, each array [L, B, D]."""
+        layers = self.decoder.spec.config.num_layers
+        state = self.decoder.layers.start(rows, context)
+        return tuple(jnp.broadcast_to(x_BD, (layers, *x_BD.shape)) for x_BD in state)
+
+    def advance(
+        self, tokens_B: Int[jax.Array, ' B'], state: State, context: Context
+    ) -> tuple[Float[jax.Array, 'B V'], State]:
+        """Reads one more token of each row.
+
+        Args:
+          tokens_B: int32.
+          state: from `start`, or of the token before.
+          context: the forward pass, without dropout.
+
+        Returns:
+          fp32 logits [B, V] of the token after it, and the state.
+        """
+        going_on = jnp.zeros((len(tokens_B), 1), bool)
+
+        def step(x_B1D: jax.Array, given: tuple[Cell, State]) -> tuple[jax.Array, State]:
+            return given[0](x_B1D, going_on, given[1], context)
+
+        x_B1D = self.embedding(tokens_B[:, None], context)
+        x_B1D, state = jax.lax.scan(step, x_B1D, (self.decoder.layers, state))
+        return self.head(x_B1D, self.embedding, context)[:, 0], state
