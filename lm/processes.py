@@ -206,25 +206,25 @@ class Notice:
     """One message that any process may give to all; the first one counts."""
 
     def __init__(self) -> None:
-        self._name = f'lm/{next(_names)}'
+        # Imported by the thread that makes it: one that only reads was once handed, by an import
+        # beside the main thread's, an error that could not be caught.
+        from jax.errors import JaxRuntimeError
+
+        self._name, self._refusal = f'lm/{next(_names)}', JaxRuntimeError
 
     def give(self, value: Any) -> None:
         """Gives it, unless one was given before."""
-        from jax.errors import JaxRuntimeError
-
         try:
             _connection().client.key_value_set(self._name, json.dumps(value))
-        except JaxRuntimeError as error:
+        except self._refusal as error:
             if 'ALREADY_EXISTS' not in str(error):
                 raise
 
     def read(self) -> Any:
         """What was given, or None; asks the coordinator: a fraction of a millisecond."""
-        from jax.errors import JaxRuntimeError
-
         try:
             return json.loads(_connection().client.key_value_try_get(self._name))
-        except JaxRuntimeError as error:
+        except self._refusal as error:
             if 'NOT_FOUND' not in str(error):
                 raise
             return None
