@@ -34,7 +34,7 @@ def spec(config: ModelConfig) -> RecurrentSpec:
     return RecurrentSpec(
         config=config,
         cell='gru',
-        init=RecurrentInitializers(tokens=Initializer(0.1), cell=matrix, head=matrix),
+        init=RecurrentInitializers(tokens=Initializer(1.0), cell=matrix, head=matrix),
         tied=options.tie_embeddings,
     )
 
