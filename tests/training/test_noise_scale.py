@@ -62,6 +62,8 @@ class HalfSquare:
     def tokens_used(self, batch: Any) -> int:
         return 0
 
+    def span_rows(self, text: Any, start: int, stop: int) -> Any: ...
+
     def loss(self, logits_BTV: Any, batch: Any) -> Sums:
         return Sums(jnp.sum(logits_BTV**2) / 2, jnp.float32(logits_BTV.shape[0]))
 
