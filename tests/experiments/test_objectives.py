@@ -53,7 +53,7 @@ def test_runs_have_the_same_flops_and_differ_in_nothing_else() -> None:
 
 
 def test_spans_lie_where_they_are_said_to() -> None:
-    setting = replace(SETTING, spans=4, span_tokens=5)
+    setting = replace(SETTING, spans=4, span_tokens=5, text_tokens=120)
     text = store([400, 100, 250])
     found = held_out_spans(text, setting)
     whole = {
@@ -101,7 +101,8 @@ def test_a_tiny_study_runs(
     words_given = [
         f'--source={source}', '--documents=blank_line', '--validation_fraction=0.2',
         '--flops=6e9', '--seeds=1', '--d_model=16', '--vocab_size=400', '--seq_len=32',
-        '--batch_size=8', '--spans=6', '--span_tokens=3', f'--workdir={tmp_path / "runs"}',
+        '--batch_size=8', '--spans=6', '--span_tokens=3', '--text_tokens=20',
+        f'--workdir={tmp_path / "runs"}',
         f'--plot={image}',
     ]  # fmt: skip
     monkeypatch.setattr(sys, 'argv', ['objectives', *words_given])
