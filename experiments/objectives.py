@@ -39,6 +39,7 @@ from lm.objectives._objective import build_objective
 from lm.planning.flops import train_flops_exact
 from lm.planning.parameters import model_shape
 from lm.planning.rows import side_lengths
+from lm.vocabulary import placeholder
 
 PAIRS = (
     ('bert', 'mlm'),
@@ -85,7 +86,7 @@ def configs(study: Setting) -> dict[str, Config]:
     """The runs by the names of their folders.
 
     Raises:
-      UserError: the FLOPs are less than a step of some pair takes.
+      UserError: the FLOPs are less than a step of some pair takes, or texts longer than its rows.
     """
     runs = {}
     for model, objective in PAIRS:
@@ -117,6 +118,13 @@ def configs(study: Setting) -> dict[str, Config]:
             steps >= 1,
             f'flops={study.flops:g}: a step of {model} with {objective} takes '
             f'{row * study.batch_size:g}',
+        )
+        # A longer text than it is trained on would ask for places that it has never seen.
+        most = build_objective(config, placeholder(study.vocab_size)).row_len - SPECIALS
+        require(
+            study.text_tokens <= most,
+            f'text_tokens={study.text_tokens}: rows of {model} with {objective} hold {most}; give '
+            'no more, or a longer seq_len',
         )
         for seed in range(study.seeds):
             changes = {
@@ -167,12 +175,6 @@ def run(runs: Mapping[str, Config], folder: Path, study: Setting) -> dict[str, d
         model = lm.load(folder / name)
         prepared = prepare(model.config.data, model.config.model.vocab_size)
         objective = build_objective(model.config, prepared.tokenizer.vocabulary)
-        # Longer than what it was trained on, a text would ask for places that were never seen.
-        require(
-            study.text_tokens <= objective.row_len - SPECIALS,
-            f'text_tokens={study.text_tokens}: {name} was trained on {objective.row_len} tokens a '
-            f'row; at most {objective.row_len - SPECIALS}',
-        )
         nats = {
             place: span_nats(model, objective, spans, study.batch_size)
             for place, spans in held_out_spans(prepared.validation, study).items()

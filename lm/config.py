@@ -532,14 +532,13 @@ def named_config(name: str) -> Config:
     if stem.endswith('.py'):
         member = run_file(stem, 'config')
         require(hasattr(member, 'config'), f'config={stem}: defines no config(preset)')
-        config = _running(stem, 'config', lambda: member.config(preset))
-        plain = _running(stem, 'config', lambda: member.config('')) if preset else config
     else:
         member = registry.lookup('configs', stem, 'config')
-        config, plain = member.config(preset), member.config('')
+    config = _running(stem, 'config', lambda: member.config(preset))
     require(isinstance(config, Config), f'config={name}: config(preset) returned no lm Config')
     # Most configs ignore the preset: without this a mistyped one would train something else.
-    require(not preset or config != plain, f'config={name}: has no preset {preset!r}')
+    known = not preset or config != _running(stem, 'config', lambda: member.config(''))
+    require(known, f'config={name}: has no preset {preset!r}')
     return config
 
 

@@ -50,6 +50,9 @@ def test_runs_have_the_same_flops_and_differ_in_nothing_else() -> None:
     assert Counter(c.train.seed for c in runs.values()) == {0: len(PAIRS), 1: len(PAIRS)}
     with pytest.raises(UserError, match='a step of bert with mlm takes'):
         configs(replace(SETTING, flops=1e6))
+    # UL2's decoder has rows of 94 tokens, with bos and eos, of 128 places.
+    with pytest.raises(UserError, match='text_tokens=93: rows of llama with ul2 hold 92'):
+        configs(replace(SETTING, text_tokens=93))
 
 
 def test_spans_lie_where_they_are_said_to() -> None:
