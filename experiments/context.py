@@ -11,20 +11,17 @@ target before; in MLM the true left neighbour, which the model itself may not se
 """
 
 import itertools
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 
 from lm.batch import Batch
 from lm.config import require
 from lm.data.pipeline import batches
 from lm.data.prepare import Prepared, prepare
-from lm.errors import UserError
 from lm.evaluation.bigram import Bigram, Pairs, counted, joined
 from lm.evaluation.heldout import Score, Scorer, build_scorer, score_batches
 from lm.flags import Flags
@@ -32,6 +29,8 @@ from lm.generation.language_model import LanguageModel
 from lm.objectives._objective import Objective, build_objective
 from lm.training.evaluate import packed_rows
 from lm.training.load import load
+
+from ._command import run_command
 
 SEEN = 8
 """Tokens of context that are left to a causal model."""
@@ -188,17 +187,16 @@ def measure(workdir: str, most_batches: int) -> dict[str, Any]:
 
 def main() -> int:
     """Prints the measurement as one JSON object."""
-    logging.set_verbosity(logging.ERROR)
-    flags = Flags(sys.argv[1:])
+    return run_command('context', __doc__, _define_flags, _run)
+
+
+def _define_flags(flags: Flags) -> None:
     flags.define('workdir', str, '', "the run's folder")
     flags.define('batches', int, 16, 'held-out batches to measure on')
-    try:
-        flags.parse()
-        print(json.dumps(measure(flags.required('workdir'), flags['batches'])))
-    except UserError as error:
-        print(f'experiments.context: {error}', file=sys.stderr)
-        return 2
-    return 0
+
+
+def _run(flags: Flags) -> dict[str, Any]:
+    return measure(flags.required('workdir'), flags['batches'])
 
 
 if __name__ == '__main__':

@@ -17,7 +17,6 @@ Each run is a folder of DIR; the same command goes on where it was stopped, and 
 """
 
 import itertools
-import json
 import math
 import sys
 from collections.abc import Mapping
@@ -25,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import logging
 from jaxtyping import Float, Int
 
 import lm
 from lm.config import Config, require
-from lm.errors import UserError
 from lm.flags import Flags
+
+from ._command import run_command
 
 SIZES: dict[str, tuple[int, float]] = {
     'd64': (64, 1.5e12),
@@ -214,35 +213,34 @@ def plot(told: Mapping[str, Any], path: str) -> None:
 
 def main() -> int:
     """Prints the analysis as one JSON object; with `--run` only trains."""
-    logging.set_verbosity(logging.ERROR)
-    flags = Flags(sys.argv[1:])
+    return run_command('loss_by_position', __doc__, _define_flags, _run)
+
+
+def _define_flags(flags: Flags) -> None:
     flags.define('source', str, '', 'the text: a file, directory or glob')
     flags.define('workdir', str, '', "the folder of the runs' folders")
     flags.define('plot', str, '', 'an SVG or PNG of losses by position; empty: none')
     flags.define('run', str, '', 'train this one and tell nothing; empty: all, then tell')
-    try:
-        flags.parse()
-        runs = configs(flags.required('source'))
-        folder, one = Path(flags.required('workdir')), flags['run']
-        require(not one or one in runs, f'run={one}: must be one of {", ".join(runs)}')
-        told, losses = {}, {}
-        for name in [one] if one else runs:
-            print(f'{name}: {runs[name].train.steps} steps', file=sys.stderr)
-            summary = lm.train(runs[name], folder / name)
-            fields = ('params', 'params_non_embedding', 'tokens', 'eval_loss', 'bits_per_byte')
-            told[name] = {field: summary[field] for field in fields}
-            told[name]['exact_flops'] = step_flops(runs[name]) * runs[name].train.steps
-        if one:
-            return 0
-        losses = {name: measure(folder / name, config) for name, config in runs.items()}
-        found = analyze(losses, told)
-        if flags['plot']:
-            plot(found, flags['plot'])
-        print(json.dumps(found))
-    except UserError as error:
-        print(f'experiments.loss_by_position: {error}', file=sys.stderr)
-        return 2
-    return 0
+
+
+def _run(flags: Flags) -> dict[str, Any] | None:
+    runs = configs(flags.required('source'))
+    folder, one = Path(flags.required('workdir')), flags['run']
+    require(not one or one in runs, f'run={one}: must be one of {", ".join(runs)}')
+    told = {}
+    for name in [one] if one else runs:
+        print(f'{name}: {runs[name].train.steps} steps', file=sys.stderr)
+        summary = lm.train(runs[name], folder / name)
+        fields = ('params', 'params_non_embedding', 'tokens', 'eval_loss', 'bits_per_byte')
+        told[name] = {field: summary[field] for field in fields}
+        told[name]['exact_flops'] = step_flops(runs[name]) * runs[name].train.steps
+    if one:
+        return None
+    losses = {name: measure(folder / name, config) for name, config in runs.items()}
+    found = analyze(losses, told)
+    if flags['plot']:
+        plot(found, flags['plot'])
+    return found
 
 
 if __name__ == '__main__':

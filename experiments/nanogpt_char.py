@@ -10,7 +10,6 @@ Each seed is a run in a folder of DIR; the same command goes on where it was sto
 the whole held-out text at the last step, in consecutive windows, each without what came before it.
 """
 
-import json
 import math
 import statistics
 import sys
@@ -18,12 +17,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from absl import logging
-
 import lm
 from lm.config import Config, require
-from lm.errors import UserError
 from lm.flags import Flags
+
+from ._command import run_command
 
 PUBLISHED = {'': 1.88, 'gpu': 1.47}
 """Nats a character that nanoGPT's README gives, by preset."""
@@ -73,21 +71,20 @@ def run(runs: Mapping[str, Config], folder: Path) -> dict[str, dict[str, Any]]:
 
 def main() -> int:
     """Prints the analysis as one JSON object."""
-    logging.set_verbosity(logging.ERROR)
-    flags = Flags(sys.argv[1:])
+    return run_command('nanogpt_char', __doc__, _define_flags, _run)
+
+
+def _define_flags(flags: Flags) -> None:
     flags.define('source', str, '', 'the text, one file')
     flags.define('workdir', str, '', "the folder of the runs' folders")
     flags.define('preset', str, '', 'gpu, or empty for the recipe for a CPU')
     flags.define('seeds', int, 3, 'runs, with the seeds 0, 1, ...')
-    try:
-        flags.parse()
-        runs = configs(flags.required('source'), flags['preset'], flags['seeds'])
-        summaries = run(runs, Path(flags.required('workdir')))
-        print(json.dumps(analyze(summaries, PUBLISHED[flags['preset']])))
-    except UserError as error:
-        print(f'experiments.nanogpt_char: {error}', file=sys.stderr)
-        return 2
-    return 0
+
+
+def _run(flags: Flags) -> dict[str, Any]:
+    runs = configs(flags.required('source'), flags['preset'], flags['seeds'])
+    summaries = run(runs, Path(flags.required('workdir')))
+    return analyze(summaries, PUBLISHED[flags['preset']])
 
 
 if __name__ == '__main__':

@@ -15,7 +15,6 @@ its end. Intervals are Student's, of the mean over seeds; spans are the same for
 """
 
 import dataclasses
-import json
 import math
 import statistics
 import sys
@@ -25,13 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 import lm
 from lm.config import Config, override, require, setting
 from lm.data.prepare import Prepared, prepare
 from lm.data.store import Store
-from lm.errors import UserError
 from lm.evaluation.bigram import Bigram, Pairs, counted, joined
 from lm.evaluation.spans import Span, span_nats
 from lm.flags import Flags
@@ -40,6 +37,8 @@ from lm.planning.flops import train_flops_exact
 from lm.planning.parameters import model_shape
 from lm.planning.rows import side_lengths
 from lm.vocabulary import placeholder
+
+from ._command import run_command
 
 PAIRS = (
     ('bert', 'mlm'),
@@ -299,28 +298,27 @@ def plot(result: Mapping[str, Any], path: str) -> None:
 
 def main() -> int:
     """Prints the table on stderr and the result as one JSON object."""
-    logging.set_verbosity(logging.ERROR)
-    flags = Flags(sys.argv[1:])
+    return run_command('objectives', __doc__, _define_flags, _run)
+
+
+def _define_flags(flags: Flags) -> None:
     for field in dataclasses.fields(Setting):
         flags.define(field.name, field.type, field.default, field.metadata['help'])
     flags.define('workdir', str, '', "the folder of the runs' folders")
     flags.define('plot', str, '', 'an image of the result; empty: none')
-    try:
-        flags.parse()
-        flags.required('source')
-        study = Setting(**{field.name: flags[field.name] for field in dataclasses.fields(Setting)})
-        runs = configs(study)
-        found = run(runs, Path(flags.required('workdir')), study)
-        first = next(iter(runs.values()))
-        result = analyze(found, bigram_nats(prepare(first.data, first.model.vocab_size), study))
-        if flags['plot']:
-            plot(result, flags['plot'])
-        print(table(result), file=sys.stderr)
-        print(json.dumps(result))
-    except UserError as error:
-        print(f'experiments.objectives: {error}', file=sys.stderr)
-        return 2
-    return 0
+
+
+def _run(flags: Flags) -> dict[str, Any]:
+    flags.required('source')
+    study = Setting(**{field.name: flags[field.name] for field in dataclasses.fields(Setting)})
+    runs = configs(study)
+    found = run(runs, Path(flags.required('workdir')), study)
+    first = next(iter(runs.values()))
+    result = analyze(found, bigram_nats(prepare(first.data, first.model.vocab_size), study))
+    if flags['plot']:
+        plot(result, flags['plot'])
+    print(table(result), file=sys.stderr)
+    return result
 
 
 if __name__ == '__main__':

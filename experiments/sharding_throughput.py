@@ -20,22 +20,19 @@ Measured: a small T5 on 1 to 8 devices. Strategies take their steps in turn. Emu
 the cores: only strategies at the same number of devices can be compared.
 """
 
-import json
 import statistics
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from absl import logging
-
 from lm.config import Config, require
-from lm.errors import UserError
 from lm.flags import Flags
 from lm.planning.devices import Device, find_device
 from lm.planning.flops import RULE_EXACT
 from lm.planning.plan import Plan, StrategyPlan, plan
 
+from ._command import run_command
 from ._timed_steps import TimedSteps, emulate, with_vocabulary
 
 SIZES: dict[str, tuple[float, dict[str, int]]] = {
@@ -349,8 +346,10 @@ def _draw(axes: Any, panel: list[dict[str, Any]]) -> None:
 
 def main() -> int:
     """Prints tables to stderr, and all figures as one JSON object."""
-    logging.set_verbosity(logging.ERROR)
-    flags = Flags(sys.argv[1:])
+    return run_command('sharding_throughput', __doc__, _define_flags, _run)
+
+
+def _define_flags(flags: Flags) -> None:
     flags.define(
         'devices', tuple[int, ...], (8, 16, 32, 64, 128, 256, 512), 'numbers of devices planned for'
     )
@@ -361,13 +360,6 @@ def main() -> int:
     flags.define('steps', int, 50, 'steps measured of each strategy, the first not timed; 0: none')
     flags.define('vocab_size', int, 1024, 'tokens of the random text')
     flags.define('plot', str, '', 'a PNG or SVG of the plan; empty: none')
-    try:
-        flags.parse()
-        print(json.dumps(_run(flags)))
-    except UserError as error:
-        print(f'experiments.sharding_throughput: {error}', file=sys.stderr)
-        return 2
-    return 0
 
 
 def _run(flags: Flags) -> dict[str, Any]:

@@ -13,17 +13,14 @@ Batches are random tokens, the same for all. Emulated devices share two cores: t
 strategies, no machines.
 """
 
-import json
 import statistics
 import sys
 from typing import Any
 
-from absl import logging
-
 from lm.config import Config, require
-from lm.errors import UserError
 from lm.flags import Flags
 
+from ._command import run_command
 from ._timed_steps import TimedSteps, emulate, with_vocabulary
 
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -125,29 +122,28 @@ def plot(rows: dict[str, Any], path: str) -> None:
 
 def main() -> int:
     """Prints the table as one JSON object."""
-    logging.set_verbosity(logging.ERROR)
-    flags = Flags(sys.argv[1:])
+    return run_command('zero_memory', __doc__, _define_flags, _run)
+
+
+def _define_flags(flags: Flags) -> None:
     flags.define('config', str, 'llama_tiny', 'a named config or FILE.py')
     flags.define('devices', int, 8, 'devices; emulated where there is one CPU')
     flags.define('steps', int, 10, 'steps of each strategy')
     flags.define('vocab_size', int, 1024, 'tokens of the random text')
     flags.define('plot', str, '', 'a PNG of the bytes; empty: none')
-    try:
-        flags.parse()
-        emulate(flags['devices'])
-        runs = configs(flags['config'], flags['devices'], flags['steps'])
-        found = {}
-        for name, config in runs.items():
-            print(name, file=sys.stderr)
-            found[name] = measure(with_vocabulary(config, flags['vocab_size']))
-        rows = analyze(found)
-        if flags['plot']:
-            plot(rows, flags['plot'])
-        print(json.dumps(rows))
-    except UserError as error:
-        print(f'experiments.zero_memory: {error}', file=sys.stderr)
-        return 2
-    return 0
+
+
+def _run(flags: Flags) -> dict[str, Any]:
+    emulate(flags['devices'])
+    runs = configs(flags['config'], flags['devices'], flags['steps'])
+    found = {}
+    for name, config in runs.items():
+        print(name, file=sys.stderr)
+        found[name] = measure(with_vocabulary(config, flags['vocab_size']))
+    rows = analyze(found)
+    if flags['plot']:
+        plot(rows, flags['plot'])
+    return rows
 
 
 if __name__ == '__main__':
