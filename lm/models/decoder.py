@@ -1,19 +1,17 @@
 """The decoder-only model: a position sees what came before it in its segment, and the prefix."""
 
-import jax
 from flax import nnx
-from jax.typing import DTypeLike
 
 from lm.batch import Batch
-from lm.layout import Layout
 from lm.models.context import Context
 from lm.models.embedding import Embedding, Head
+from lm.models.model import Model
 from lm.models.spec import TransformerSpec
 from lm.models.stack import Stack
-from lm.shapes import HiddenBTD, LogitsBTV
+from lm.shapes import HiddenBTD
 
 
-class DecoderModel(nnx.Module):
+class DecoderModel(Model):
     """Embedding, a causal stack, and a head that predicts the token after each position."""
 
     def __init__(self, spec: TransformerSpec, rngs: nnx.Rngs):
@@ -21,18 +19,6 @@ class DecoderModel(nnx.Module):
         self.decoder = Stack(spec, rngs, causal=True, crosses=False)
         self.head = Head(spec, rngs)
         self.dropout = spec.config.dropout
-
-    def __call__(
-        self,
-        batch: Batch,
-        *,
-        layout: Layout,
-        compute_dtype: DTypeLike,
-        dropout_key: jax.Array | None = None,
-    ) -> LogitsBTV:
-        """fp32 logits [B, T, V] for `batch.tokens`."""
-        context = Context(layout, compute_dtype, self.dropout, dropout_key)
-        return self.head(self.hidden(batch, context), self.embedding, context)
 
     def hidden(self, batch: Batch, context: Context) -> HiddenBTD:
         """What the head reads, [B, T, D]."""

@@ -1,19 +1,17 @@
 """The encoder-decoder model: a decoder that also reads an encoder's hidden states."""
 
-import jax
 from flax import nnx
-from jax.typing import DTypeLike
 
 from lm.batch import Batch
-from lm.layout import Layout
 from lm.models.context import Context
 from lm.models.embedding import Embedding, Head
+from lm.models.model import Model
 from lm.models.spec import TransformerSpec
 from lm.models.stack import Stack
-from lm.shapes import HiddenBTD, LogitsBTV
+from lm.shapes import HiddenBTD
 
 
-class EncoderDecoderModel(nnx.Module):
+class EncoderDecoderModel(Model):
     """Two stacks over one token embedding; decoder segments read encoder segments of their id."""
 
     def __init__(self, spec: TransformerSpec, rngs: nnx.Rngs):
@@ -22,18 +20,6 @@ class EncoderDecoderModel(nnx.Module):
         self.decoder = Stack(spec, rngs, causal=True, crosses=True)
         self.head = Head(spec, rngs)
         self.dropout = spec.config.dropout
-
-    def __call__(
-        self,
-        batch: Batch,
-        *,
-        layout: Layout,
-        compute_dtype: DTypeLike,
-        dropout_key: jax.Array | None = None,
-    ) -> LogitsBTV:
-        """fp32 logits [B, T, V] for `batch.decoder_tokens` given `batch.tokens`."""
-        context = Context(layout, compute_dtype, self.dropout, dropout_key)
-        return self.head(self.hidden(batch, context), self.embedding, context)
 
     def hidden(self, batch: Batch, context: Context) -> HiddenBTD:
         """What the head reads: the decoder's, [B, T, D]."""

@@ -12,16 +12,15 @@ from typing import Any, ClassVar, TypeAlias
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
 from jaxtyping import Bool, Float, Int
 
 from lm.batch import Batch
-from lm.layout import Layout
 from lm.models.context import Context
 from lm.models.embedding import Embedding, Head
 from lm.models.layers import run_layers
+from lm.models.model import Model
 from lm.models.recurrent_spec import CellKind, RecurrentSpec
-from lm.shapes import HiddenBTD, LogitsBTV
+from lm.shapes import HiddenBTD
 
 State: TypeAlias = tuple[jax.Array, ...]
 """What a cell hands to its next position, fp32 [B, D] each: what it gives out comes first."""
@@ -270,7 +269,7 @@ class RecurrentStack(nnx.Module):
         return context.part(0).drop(x_BTD, FINAL_DROPOUT_SITE)
 
 
-class RecurrentModel(nnx.Module):
+class RecurrentModel(Model):
     """Embedding, recurrent layers, and a head that predicts the token after each position."""
 
     def __init__(self, spec: RecurrentSpec, rngs: nnx.Rngs):
@@ -278,18 +277,6 @@ class RecurrentModel(nnx.Module):
         self.decoder = RecurrentStack(spec, rngs)
         self.head = Head(spec, rngs)
         self.dropout = spec.config.dropout
-
-    def __call__(
-        self,
-        batch: Batch,
-        *,
-        layout: Layout,
-        compute_dtype: DTypeLike,
-        dropout_key: jax.Array | None = None,
-    ) -> LogitsBTV:
-        """fp32 logits [B, T, V] for `batch.tokens`."""
-        context = Context(layout, compute_dtype, self.dropout, dropout_key)
-        return self.head(self.hidden(batch, context), self.embedding, context)
 
     def hidden(self, batch: Batch, context: Context) -> HiddenBTD:
         """What the head reads, [B, T, D]."""
@@ -323,4 +310,5 @@ class RecurrentModel(nnx.Module):
 
         x_B1D = self.embedding(tokens_B[:, None], context)
         x_B1D, state = jax.lax.scan(step, x_B1D, (self.decoder.layers, state))
+        assert self.head is not None
         return self.head(x_B1D, self.embedding, context)[:, 0], state

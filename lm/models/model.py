@@ -1,0 +1,51 @@
+"""What all models have in common: from a batch to logits, through their hidden states."""
+
+import jax
+from flax import nnx
+from jax.typing import DTypeLike
+
+from lm.batch import Batch
+from lm.config import require
+from lm.layout import Layout
+from lm.models.context import Context
+from lm.models.embedding import Embedding, Head
+from lm.shapes import HiddenBTD, LogitsBTV
+
+
+class Model(nnx.Module):
+    """A token embedding, what a family makes of it (`hidden`), and a head.
+
+    Attributes:
+      embedding: of the tokens.
+      head: None where the model ends at its hidden states.
+      dropout: probability of dropping an activation while training.
+    """
+
+    embedding: Embedding
+    head: Head | None
+    dropout: float
+
+    def __call__(
+        self,
+        batch: Batch,
+        *,
+        layout: Layout,
+        compute_dtype: DTypeLike,
+        dropout_key: jax.Array | None = None,
+    ) -> LogitsBTV:
+        """fp32 logits [B, T, V] for the batch's tokens; with two sides, for the decoder's.
+
+        Raises:
+          UserError: the model has no head.
+        """
+        require(
+            self.head is not None,
+            'model.options.head=False: this encoder ends at its hidden states and has no logits',
+        )
+        assert self.head is not None
+        context = Context(layout, compute_dtype, self.dropout, dropout_key)
+        return self.head(self.hidden(batch, context), self.embedding, context)
+
+    def hidden(self, batch: Batch, context: Context) -> HiddenBTD:
+        """What the head reads, [B, T, D]."""
+        raise NotImplementedError
