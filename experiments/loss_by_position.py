@@ -29,6 +29,8 @@ from jaxtyping import Float, Int
 import lm
 from lm.config import Config, require
 from lm.flags import Flags
+from lm.planning.budget import step_flops
+from lm.planning.flops import train_flops_exact
 
 from ._command import run_command
 
@@ -70,21 +72,12 @@ def configs(source: str, changes: Mapping[str, Any] | None = None) -> dict[str, 
                 'eval.sample_tokens': 0, 'mesh.devices': 1,
             }  # fmt: skip
             config = lm.load_config('quickstart', **{**shared, **(changes or {})})
-            steps = round(flops / step_flops(config))
+            steps = round(flops / step_flops(config, train_flops_exact))
             require(steps >= 1, f'train.batch_size: a step of {model} costs more than {flops:g}')
             found[f'{model}_{size}'] = lm.load_config(
                 'quickstart', **{**shared, **(changes or {}), 'train.steps': steps}
             )
     return found
-
-
-def step_flops(config: Config) -> int:
-    """Matrix products of a training step, exact, attention over all of a row."""
-    from lm.planning.flops import train_flops_exact
-    from lm.planning.parameters import model_shape
-
-    row = train_flops_exact(model_shape(config.model), config.train.seq_len).row
-    return row * config.train.batch_size
 
 
 def beginnings(config: Config) -> tuple[Int[np.ndarray, 'N T'], Int[np.ndarray, 'N T']]:
@@ -233,7 +226,9 @@ def _run(flags: Flags) -> dict[str, Any] | None:
         summary = lm.train(runs[name], folder / name)
         fields = ('params', 'params_non_embedding', 'tokens', 'eval_loss', 'bits_per_byte')
         told[name] = {field: summary[field] for field in fields}
-        told[name]['exact_flops'] = step_flops(runs[name]) * runs[name].train.steps
+        told[name]['exact_flops'] = (
+            step_flops(runs[name], train_flops_exact) * runs[name].train.steps
+        )
     if one:
         return None
     losses = {name: measure(folder / name, config) for name, config in runs.items()}

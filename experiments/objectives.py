@@ -33,9 +33,8 @@ from lm.evaluation.bigram import Bigram, Pairs, counted, joined
 from lm.evaluation.spans import Span, span_nats
 from lm.flags import Flags
 from lm.objectives._objective import build_objective
+from lm.planning.budget import step_flops
 from lm.planning.flops import train_flops_exact
-from lm.planning.parameters import model_shape
-from lm.planning.rows import side_lengths
 from lm.vocabulary import placeholder
 
 from ._command import run_command
@@ -109,14 +108,11 @@ def configs(study: Setting) -> dict[str, Config]:
                 'checkpoint.every_steps': 10**9,
             },
         )
-        shape = model_shape(config.model)
-        lengths = side_lengths(config, shape.family)
-        row = train_flops_exact(shape, *lengths.values()).row
-        steps = int(study.flops // (row * study.batch_size))
+        flops = step_flops(config, train_flops_exact)
+        steps = int(study.flops // flops)
         require(
             steps >= 1,
-            f'flops={study.flops:g}: a step of {model} with {objective} takes '
-            f'{row * study.batch_size:g}',
+            f'flops={study.flops:g}: a step of {model} with {objective} takes {flops:g}',
         )
         # A longer text than it is trained on would ask for places that it has never seen.
         most = build_objective(config, placeholder(study.vocab_size)).row_len - SPECIALS

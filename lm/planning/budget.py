@@ -1,12 +1,13 @@
 """How many steps a run's budget allows. Imports no jax."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
 from lm.config import Config, require
 from lm.planning.counts import count_parameters
-from lm.planning.flops import train_flops
+from lm.planning.flops import FlopCount, train_flops
 from lm.planning.parameters import model_shape
 from lm.planning.rows import side_lengths, tokens_per_row
 
@@ -27,7 +28,7 @@ def budget_steps(config: Config) -> int | None:
     if train.hours is not None:
         return None
     if train.flops is not None:
-        return _steps(config, train.flops, _flops_per_step(config), 'FLOPs')
+        return _steps(config, train.flops, step_flops(config), 'FLOPs')
     tokens_per_step = tokens_per_row(config) * train.batch_size
     if train.tokens is not None:
         return _steps(config, train.tokens, tokens_per_step, 'tokens')
@@ -67,8 +68,12 @@ def _steps(config: Config, allowed: float | Fraction, a_step: int | Fraction, un
     return steps
 
 
-def _flops_per_step(config: Config) -> int:
+def step_flops(config: Config, rule: Callable[..., FlopCount] = train_flops) -> int:
+    """FLOPs of a training step, by `train_flops` or `train_flops_exact`.
+
+    Raises:
+      UserError: `model.vocab_size` is needed and not known.
+    """
     model = model_shape(config.model)
     first, *second = side_lengths(config, model.family).values()
-    count = train_flops(model, first, second[0] if second else None)
-    return count.row * config.train.batch_size
+    return rule(model, first, second[0] if second else None).row * config.train.batch_size

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from experiments import loss_by_position as experiment
-from experiments.loss_by_position import analyze, beginnings, configs, octaves, step_flops
+from experiments.loss_by_position import analyze, beginnings, configs, octaves
 from lm.data.prepare import prepare
 from lm.errors import UserError
+from lm.planning.budget import step_flops
+from lm.planning.flops import train_flops_exact
 
 TINY = {
     'model.vocab_size': 370, 'model.num_heads': 1, 'model.max_positions': 16, 'train.seq_len': 16,
@@ -33,7 +35,9 @@ def test_a_pair_costs_the_same() -> None:
     for size, (_, flops) in experiment.SIZES.items():
         for model in experiment.LAYERS:
             config = configs('text.txt')[f'{model}_{size}']
-            assert step_flops(config) * config.train.steps == pytest.approx(flops, rel=0.005)
+            assert step_flops(config, train_flops_exact) * config.train.steps == pytest.approx(
+                flops, rel=0.005
+            )
 
 
 def test_windows_begin_with_a_document(text: Path) -> None:
