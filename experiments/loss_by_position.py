@@ -2,16 +2,16 @@
 
 Command: python -m experiments.loss_by_position --source=FILE --workdir=DIR [--plot=FILE]
 Hardware: 2 CPU cores.
-Time: about 10 minutes for the six runs on an idle machine (an estimate, from single runs).
+Time: an hour and a half on an idle machine.
 Expected: after Kaplan et al. 2020 (section 3.2.1, figure 7) `gap` grows with the position, for the
-    LSTM stops improving after some tens of tokens and the transformer goes on. Not seen yet: these
-    budgets are too small for it (docs/LOG.md).
+    LSTM stops improving after some tens of tokens and the transformer goes on.
 
 A pair is a LLaMA of 2 layers and an LSTM of 3, as wide, which have about as many parameters,
-trained for the same FLOPs, by the exact count, on rows of the same text and tokens. Learning rates
-are not tuned. Each held-out document that is long enough gives a window, its
-beginning: the position in the window is the number of its tokens that the model has seen. Standard
-errors are over windows; those of differences, over the windows' differences.
+trained for the same FLOPs, by the exact count, on rows of the same text and tokens. Each is trained
+at the rates of RATES, and counts at the one of the lower held-out loss. Held-out documents are cut
+into windows as training rows are: the position in a window is the number of its tokens that the
+model has seen, and what is hard about the text is the same at all of them but the first few.
+Standard errors are over windows; those of differences, over the windows' differences.
 
 Each run is a folder of DIR; the same command goes on where it was stopped, and `--run` makes one.
 """
@@ -35,21 +35,21 @@ from lm.planning.flops import train_flops_exact
 from ._command import run_command
 
 SIZES: dict[str, tuple[int, float]] = {
-    'd64': (64, 1.5e12),
-    'd128': (128, 3e12),
-    'd256': (256, 8e12),
+    'd64': (64, 3e12),
+    'd128': (128, 1.2e13),
+    'd256': (256, 4e13),
 }
 """Width and FLOPs of each pair."""
 
 LAYERS = {'llama': 2, 'lstm': 3}
 """12 D^2 parameters a layer of the one, 8 D^2 of the other."""
 
-RATES = {'llama': 2e-3, 'lstm': 1e-2}
-"""Peak learning rates: at 2e-3 an LSTM of three layers predicts by frequency alone for long."""
+RATES = {'llama': (1e-3, 3e-3), 'lstm': (3e-3, 1e-2)}
+"""Peak learning rates that are tried."""
 
 
 def configs(source: str, changes: Mapping[str, Any] | None = None) -> dict[str, Config]:
-    """The runs by the names of their folders, `llama_d64` and so on.
+    """The runs by the names of their folders, `llama_d128_0.001` and so on.
 
     Steps are as many as the pair's FLOPs pay for, by the exact count, rounded.
 
@@ -61,44 +61,55 @@ def configs(source: str, changes: Mapping[str, Any] | None = None) -> dict[str, 
       UserError: a change that is refused, or one that makes steps cost more than a pair has.
     """
     found = {}
-    for size, (width, flops) in SIZES.items():
-        for model, layers in LAYERS.items():
-            shared = {
-                'model.name': model, 'model.num_layers': layers, 'model.d_model': width,
-                'model.num_heads': max(1, width // 32), 'model.vocab_size': 1024,
-                'model.max_positions': 256, 'model.options.tie_embeddings': True,
-                'data.source': source, 'train.seq_len': 256, 'train.batch_size': 16,
-                'optim.peak_lr': RATES[model], 'eval.every_steps': 10_000,
-                'eval.sample_tokens': 0, 'mesh.devices': 1,
-            }  # fmt: skip
-            config = lm.load_config('quickstart', **{**shared, **(changes or {})})
-            steps = round(flops / step_flops(config, train_flops_exact))
-            require(steps >= 1, f'train.batch_size: a step of {model} costs more than {flops:g}')
-            found[f'{model}_{size}'] = lm.load_config(
-                'quickstart', **{**shared, **(changes or {}), 'train.steps': steps}
-            )
+    tried = [(model, rate) for model, rates in RATES.items() for rate in rates]
+    for (size, (width, flops)), (model, rate) in itertools.product(SIZES.items(), tried):
+        shared = {
+            'model.name': model, 'model.num_layers': LAYERS[model], 'model.d_model': width,
+            'model.num_heads': max(1, width // 32), 'model.vocab_size': 1024,
+            'model.max_positions': 256, 'model.options.tie_embeddings': True,
+            'data.source': source, 'train.seq_len': 256, 'train.batch_size': 16,
+            'optim.peak_lr': rate, 'eval.every_steps': 10_000,
+            'checkpoint.every_steps': 10_000, 'eval.sample_tokens': 0, 'mesh.devices': 1,
+            'precision.policy': 'fp32',
+        }  # fmt: skip
+        config = lm.load_config('quickstart', **{**shared, **(changes or {})})
+        steps = round(flops / step_flops(config, train_flops_exact))
+        require(steps >= 1, f'train.batch_size: a step of {model} costs more than {flops:g}')
+        found[run_name(model, size, rate)] = lm.load_config(
+            'quickstart', **{**shared, **(changes or {}), 'train.steps': steps}
+        )
     return found
 
 
-def beginnings(config: Config) -> tuple[Int[np.ndarray, 'N T'], Int[np.ndarray, 'N T']]:
-    """Inputs, bos first, and targets: the first T = seq_len tokens of every held-out document.
+def run_name(model: str, size: str, rate: float) -> str:
+    """The folder of a run."""
+    return f'{model}_{size}_{rate:g}'
+
+
+def windows(config: Config) -> tuple[Int[np.ndarray, 'N T'], Int[np.ndarray, 'N T']]:
+    """Inputs and targets of all windows of T = seq_len tokens that held-out documents fill.
+
+    The first input is the token before the window, bos at a document's beginning.
 
     Raises:
-      UserError: fewer than two documents are as long.
+      UserError: there are fewer than two.
     """
     from lm.data.prepare import prepare
 
     prepared, size = prepare(config.data, config.model.vocab_size), config.train.seq_len
     store, bos = prepared.validation, prepared.tokenizer.vocabulary.bos_id
-    targets = [store.read(i, 0, size) for i in np.flatnonzero(store.lengths >= size)]
+    rows = [
+        np.append(store.read(i, start - 1, start) if start else bos, store.read(i, start, stop))
+        for i in range(store.documents)
+        for start, stop in itertools.pairwise(range(0, int(store.lengths[i]) + 1, size))
+    ]
     require(
-        len(targets) > 1,
-        f'data.source={config.data.source}: {len(targets)} held-out documents have {size} tokens; '
-        'give text of at least two',
+        len(rows) > 1,
+        f'data.source={config.data.source}: held-out documents fill {len(rows)} windows of {size} '
+        'tokens; give text with at least two',
     )
-    targets_NT = np.stack(targets)
-    inputs_NT = np.pad(targets_NT[:, :-1], ((0, 0), (1, 0)), constant_values=bos)
-    return inputs_NT, targets_NT
+    rows_NR = np.stack(rows).astype(np.int32)
+    return rows_NR[:, :-1], rows_NR[:, 1:]
 
 
 def measure(folder: Path, config: Config) -> Float[np.ndarray, 'N T']:
@@ -109,7 +120,7 @@ def measure(folder: Path, config: Config) -> Float[np.ndarray, 'N T']:
     from lm.training.load import load
 
     model, rows = load(str(folder)), 16
-    inputs_NT, targets_NT = beginnings(config)
+    inputs_NT, targets_NT = windows(config)
     count = len(inputs_NT)
     padded = [np.pad(x, ((0, -count % rows), (0, 0))) for x in (inputs_NT, targets_NT)]
     parts = []
@@ -141,26 +152,29 @@ def analyze(
 
     Args:
       losses: nats of each window and position, of the same windows for all runs.
-      runs: what is told of each run beside its losses.
+      runs: what is told of each run beside its losses; `eval_loss` chooses the rate.
     """
     found: dict[str, Any] = {}
     for size in SIZES:
-        bins_NO = {model: _by_octave(losses[f'{model}_{size}']) for model in LAYERS}
-        gains_N = {model: x_NO[:, -3] - x_NO[:, -1] for model, x_NO in bins_NO.items()}
-        models = {
-            model: {
-                **runs[f'{model}_{size}'],
+        pair: dict[str, Any] = {}
+        bins_NO, gains_N = {}, {}
+        for model, rates in RATES.items():
+            tried = {rate: runs[run_name(model, size, rate)] for rate in rates}
+            rate = min(tried, key=lambda rate: tried[rate]['eval_loss'])
+            losses_NT = losses[run_name(model, size, rate)]
+            bins_NO[model] = _by_octave(losses_NT)
+            gains_N[model] = bins_NO[model][:, -3] - bins_NO[model][:, -1]
+            pair[model] = {
+                **tried[rate],
+                'peak_lr': rate,
+                'eval_losses': {f'{rate:g}': run['eval_loss'] for rate, run in tried.items()},
                 'loss': _told(bins_NO[model]),
-                'mean_loss': float(losses[f'{model}_{size}'].mean()),
+                'mean_loss': float(losses_NT.mean()),
                 'late_gain': _told(gains_N[model]),
             }
-            for model in LAYERS
-        }
-        found[size] = {
-            **models,
-            'gap': _told(bins_NO['lstm'] - bins_NO['llama']),
-            'late_gain_difference': _told(gains_N['llama'] - gains_N['lstm']),
-        }
+        pair['gap'] = _told(bins_NO['lstm'] - bins_NO['llama'])
+        pair['late_gain_difference'] = _told(gains_N['llama'] - gains_N['lstm'])
+        found[size] = pair
     windows_N_T = next(iter(losses.values()))
     octave_edges = octaves(windows_N_T.shape[1])
     return {'windows': len(windows_N_T), 'octaves': octave_edges, 'pairs': found}
