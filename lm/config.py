@@ -349,6 +349,9 @@ class MeshConfig:
     context: Literal['gather', 'ring'] = setting(
         'gather', 'how queries reach keys of other devices of seq: gathered, or in a ring'
     )
+    attention: Literal['auto', 'xla', 'cudnn'] = setting(
+        'auto', "what computes attention; auto: the device's own kernel where it has one"
+    )
     collectives: Literal['auto', 'explicit'] = setting(
         'auto', 'who puts them in: the compiler, or (zero2, zero3) a step by shard_map'
     )

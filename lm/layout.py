@@ -5,16 +5,20 @@ class is the one-device layout; `lm.mesh` overrides it.
 """
 
 import jax
-import jax.numpy as jnp
 
-KERNEL = 'xla'
-"""The attention kernel that `Layout.attend` uses; the start banner and summary.json name it."""
+from lm.attention import masked
+from lm.attention.kernel import Kernel
+from lm.attention.sight import Sight
 
 
 class Layout:
     """One device: no constraint, attention by XLA."""
 
-    attention_kernel = KERNEL
+    kernel = Kernel()
+    """What computes attention."""
+
+    splits_rows = False
+    """Whether the positions of a row lie on several devices."""
 
     def constrain(self, x: jax.Array, dims: str) -> jax.Array:
         """`x`, whose dimensions are the letters `dims`, placed as the mesh wants it."""
@@ -69,24 +73,11 @@ class Layout:
         Returns:
           [B, T, H, K] in the dtype of `q_BTHK`.
         """
-        mask_BTS = segments_BT[:, :, None] == segments_BS[:, None, :]
-        if causal:
-            seen_BTS = jnp.tri(q_BTHK.shape[1], k_BSGK.shape[1], dtype=bool)[None]
-            if prefix_BS is not None:
-                seen_BTS |= prefix_BS[:, None, :]
-            mask_BTS &= seen_BTS
-        if window is not None and causal:
-            assert isinstance(window, int), 'a causal window is the same in all layers'
-            mask_BTS &= ~jnp.tri(q_BTHK.shape[1], k_BSGK.shape[1], -window, dtype=bool)
-        elif window is not None:
-            place_T, place_S = jnp.arange(q_BTHK.shape[1]), jnp.arange(k_BSGK.shape[1])
-            mask_BTS &= jnp.abs(place_T[:, None] - place_S[None, :]) < window
-        return jax.nn.dot_product_attention(
-            q_BTHK,
-            k_BSGK,
-            v_BSGK,
-            bias=None if bias_HTS is None else bias_HTS[None],
-            mask=mask_BTS[:, None],
-            scale=scale,
-            implementation='xla',
-        )
+        if scale is None:
+            scale = q_BTHK.shape[-1] ** -0.5
+        sight = Sight(segments_BT, segments_BS, causal, scale, window, prefix_BS, bias_HTS)
+        if self.kernel.name == 'cudnn':
+            from lm.attention import cudnn
+
+            return cudnn.attend(q_BTHK, k_BSGK, v_BSGK, sight, self.kernel.segments)
+        return masked.attend(q_BTHK, k_BSGK, v_BSGK, sight)

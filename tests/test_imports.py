@@ -18,7 +18,7 @@ FILES = sorted(
 )
 
 BASE = {
-    'batch', 'config', 'ending', 'errors', 'fields', 'layout', 'processes', 'registry',
+    'attention', 'batch', 'config', 'ending', 'errors', 'fields', 'layout', 'processes', 'registry',
     'rendezvous', 'shapes', 'vocabulary',
 }  # fmt: skip
 PARTS = {'data', 'mesh', 'models', 'objectives', 'optim', 'precision'}

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from jax.sharding import PartitionSpec
 
+from lm.attention.kernel import Kernel
 from lm.errors import UserError
 from lm.layout import Layout
 from lm.mesh.mesh import MeshLayout
@@ -26,11 +27,13 @@ class ExplicitLayout(Layout):
       rules: from dimension letters to specs.
       sizes: of each letter, in the whole model.
       split_params: parameters come split over fsdp, and are gathered (zero3).
+      kernel: what computes attention.
     """
 
     rules: Rules
     sizes: Mapping[str, int]
     split_params: bool
+    kernel: Kernel = Kernel()
 
     @property
     def gathers_weights(self) -> bool:  # type: ignore[override]
@@ -63,7 +66,8 @@ def explicit_layout(layout: MeshLayout, dims: Dims, shapes: Mapping[str, Any]) -
             'mesh.collectives=explicit: is for mesh.strategy=zero2 and zero3; give one of them, or '
             'auto'
         )
-    return ExplicitLayout(layout.rules, letter_sizes(dims, shapes), layout.stage == 3)
+    sizes_of = letter_sizes(dims, shapes)
+    return ExplicitLayout(layout.rules, sizes_of, layout.stage == 3, layout.kernel)
 
 
 def letter_sizes(dims: Dims, shapes: Mapping[str, Any]) -> dict[str, int]:

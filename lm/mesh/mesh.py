@@ -11,10 +11,11 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lm import processes
+from lm.attention.kernel import Kernel
 from lm.batch import Array, Batch
 from lm.config import MeshConfig
 from lm.errors import UserError
-from lm.layout import KERNEL, Layout
+from lm.layout import Layout
 from lm.mesh.axes import axis_sizes
 from lm.mesh.held_rows import HeldRows, held_rows
 from lm.mesh.host_memory import keep_freed_memory
@@ -33,21 +34,23 @@ class MeshLayout(Layout):
       mesh: the devices.
       stage: 0 nothing, 1 optimizer state, 2 gradients too, 3 parameters too.
       ring: self-attention over `seq` goes in a ring; otherwise keys and values are gathered.
+      kernel: what computes attention on a device.
     """
 
     mesh: Mesh
     stage: int
     ring: bool = False
-
-    @property
-    def attention_kernel(self) -> str:  # type: ignore[override]
-        """What computes attention."""
-        return f'{KERNEL}, in a ring over seq' if self.ring else KERNEL
+    kernel: Kernel = Kernel()
 
     @property
     def rules(self) -> Rules:
         """From dimension letters to specs."""
         return Rules(self.mesh.shape)
+
+    @property
+    def splits_rows(self) -> bool:  # type: ignore[override]
+        """Whether `seq` splits the positions of a row."""
+        return self.mesh.shape['seq'] > 1
 
     @property
     def gathers_weights(self) -> bool:  # type: ignore[override]

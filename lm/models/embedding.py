@@ -5,6 +5,7 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from lm.models.context import Context
 from lm.models.feed_forward import ACTIVATIONS
@@ -65,8 +66,14 @@ class Head(nnx.Module):
         self.scale = spec.head_scale
         self.tokens = config.tokens
 
-    def __call__(self, x_BTD: HiddenBTD, embedding: Embedding, context: Context) -> LogitsBTV:
-        """[B, T, D] -> fp32 [B, T, V]; logits of the vocabulary's padding are -inf."""
+    def __call__(
+        self,
+        x_BTD: HiddenBTD,
+        embedding: Embedding,
+        context: Context,
+        dtype: DTypeLike = jnp.float32,
+    ) -> LogitsBTV:
+        """[B, T, D] -> [B, T, V] of `dtype`; logits of the vocabulary's padding are -inf."""
         if self.transform is not None:
             x_BTD = self.transform(x_BTD, context)
         if self.scale != 1:
@@ -74,9 +81,9 @@ class Head(nnx.Module):
         weight_DV = context.cast(embedding.tokens).T
         if self.output is not None:
             weight_DV = context.cast(self.output)
-        logits_BTV = jnp.einsum('BTD,DV->BTV', x_BTD, weight_DV, preferred_element_type=jnp.float32)
+        logits_BTV = jnp.einsum('BTD,DV->BTV', x_BTD, weight_DV, preferred_element_type=dtype)
         if self.bias is not None:
-            logits_BTV += self.bias[...]
+            logits_BTV += self.bias[...].astype(dtype)
         padded = logits_BTV.shape[-1]
         if padded > self.tokens:
             logits_BTV = jnp.where(jnp.arange(padded) < self.tokens, logits_BTV, -jnp.inf)

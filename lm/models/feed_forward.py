@@ -1,7 +1,7 @@
 """The feed-forward layer, plain or gated."""
 
-import functools
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +12,48 @@ from lm.models.spec import TransformerSpec
 from lm.shapes import HiddenBTD
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    'gelu': functools.partial(jax.nn.gelu, approximate=False),
-    'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
+    'gelu': partial(jax.nn.gelu, approximate=False),
+    'gelu_tanh': partial(jax.nn.gelu, approximate=True),
     'relu': jax.nn.relu,
     'silu': jax.nn.silu,
 }
 
 HIDDEN_DROPOUT_SITE = 3
 """After a layer's three residual branches, 0 to 2."""
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def activated(name: str, x: jax.Array) -> jax.Array:
+    """An activation that keeps its input alone for the backward pass, and computes the rest anew.
+
+    Its own intermediate results would be as large as the input each, to be written and read.
+    """
+    return ACTIVATIONS[name](x)
+
+
+def _activated_backward(name: str, x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    given: tuple[jax.Array] = jax.vjp(ACTIVATIONS[name], x)[1](gradient)
+    return given
+
+
+activated.defvjp(lambda name, x: (ACTIVATIONS[name](x), x), _activated_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def gated(name: str, x: jax.Array, gate: jax.Array) -> jax.Array:
+    """x * act(gate), as `activated`."""
+    return x * ACTIVATIONS[name](gate)
+
+
+def _gated_backward(
+    name: str, kept: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    pull = jax.vjp(lambda x, gate: x * ACTIVATIONS[name](gate), *kept)[1]
+    given: tuple[jax.Array, jax.Array] = pull(gradient)
+    return given
+
+
+gated.defvjp(lambda name, x, gate: (x * ACTIVATIONS[name](gate), (x, gate)), _gated_backward)
 
 
 class FeedForward(nnx.Module):
@@ -43,14 +77,14 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x_BTD: HiddenBTD, context: Context) -> HiddenBTD:
         """[B, T, D] -> [B, T, D]."""
-        activate = ACTIVATIONS[self.activation]
         h_BTF = jnp.einsum('BTD,DF->BTF', x_BTD, context.cast(self.up))
         if self.up_bias is not None:
             h_BTF += context.cast(self.up_bias)
         if self.gate is None:
-            h_BTF = activate(h_BTF)
+            h_BTF = activated(self.activation, h_BTF)
         else:
-            h_BTF *= activate(jnp.einsum('BTD,DF->BTF', x_BTD, context.cast(self.gate)))
+            gate_BTF = jnp.einsum('BTD,DF->BTF', x_BTD, context.cast(self.gate))
+            h_BTF = gated(self.activation, h_BTF, gate_BTF)
         h_BTF = context.layout.constrain(h_BTF, 'BTF')
         if self.dropout_inside:
             h_BTF = context.drop(h_BTF, HIDDEN_DROPOUT_SITE)

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 from lm import registry
@@ -39,6 +41,20 @@ class Functional:
     _policy: Policy
     _layout: Layout
 
+    @property
+    def logits_dtype(self) -> DTypeLike:
+        """Of the logits that a training step keeps."""
+        return self._policy.logits_dtype
+
+    @property
+    def splits_rows(self) -> bool:
+        """Whether the positions of a row lie on several devices."""
+        return self._layout.splits_rows
+
+    def on(self, layout: Layout) -> 'Functional':
+        """The same model on another layout."""
+        return dataclasses.replace(self, _layout=layout)
+
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters, a pure function of `key`; to be jitted with its output's shardings."""
         _, state = nnx.split(self._member.build(self.config, nnx.Rngs(key)))
@@ -46,7 +62,13 @@ class Functional:
         return {path: value[...].astype(dtype) for path, value in _flat(state).items()}
 
     def apply(
-        self, params: Params, batch: Batch, *, dropout_key: jax.Array | None = None
+        self,
+        params: Params,
+        batch: Batch,
+        *,
+        dropout_key: jax.Array | None = None,
+        asked_BA: Int[jax.Array, 'B A'] | None = None,
+        dtype: DTypeLike = jnp.float32,
     ) -> LogitsBTV:
         """Logits of a batch.
 
@@ -55,10 +77,12 @@ class Functional:
           batch: `tokens`, `segment_ids`, `positions` are read, and the `decoder_*` fields by an
             encoder-decoder; other fields are not.
           dropout_key: None switches dropout off.
+          asked_BA: the places whose logits are asked for; None: all.
+          dtype: of the logits, rounded from sums in fp32.
 
         Returns:
-          fp32 [B, T, V]; T is the decoder's length where there are two sides, and logits of
-          vocabulary padding are -inf.
+          [B, T, V], or [B, A, V]; T is the decoder's length where there are two sides, and
+          logits of vocabulary padding are -inf.
 
         Raises:
           UserError: rows longer than a table of learned positions.
@@ -69,6 +93,8 @@ class Functional:
                 layout=self._layout,
                 dropout_key=dropout_key,
                 compute_dtype=self._policy.compute_dtype,
+                asked_BA=asked_BA,
+                dtype=dtype,
             )
 
     def hidden(self, params: Params, batch: Batch) -> HiddenBTD:

@@ -1,8 +1,10 @@
 """What all models have in common: from a batch to logits, through their hidden states."""
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
+from jaxtyping import Int
 
 from lm.batch import Batch
 from lm.config import require
@@ -32,8 +34,12 @@ class Model(nnx.Module):
         layout: Layout,
         compute_dtype: DTypeLike,
         dropout_key: jax.Array | None = None,
+        asked_BA: Int[jax.Array, 'B A'] | None = None,
+        dtype: DTypeLike = jnp.float32,
     ) -> LogitsBTV:
-        """fp32 logits [B, T, V] for the batch's tokens; with two sides, for the decoder's.
+        """Logits [B, T, V] for the batch's tokens; with two sides, for the decoder's.
+
+        Arguments as of `Functional.apply`.
 
         Raises:
           UserError: the model has no head.
@@ -44,7 +50,10 @@ class Model(nnx.Module):
         )
         assert self.head is not None
         context = Context(layout, compute_dtype, self.dropout, dropout_key)
-        return self.head(self.hidden(batch, context), self.embedding, context)
+        x_BTD = self.hidden(batch, context)
+        if asked_BA is not None:
+            x_BTD = jnp.take_along_axis(x_BTD, asked_BA[:, :, None], axis=1)
+        return self.head(x_BTD, self.embedding, context, dtype)
 
     def hidden(self, batch: Batch, context: Context) -> HiddenBTD:
         """What the head reads, [B, T, D]."""

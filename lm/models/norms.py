@@ -1,5 +1,7 @@
 """LayerNorm and RMSNorm, computed in fp32 whatever the policy."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -42,11 +44,48 @@ class Norm(nnx.Module):
         def of(param: nnx.Param) -> jax.Array:
             return param[...] if which is None else param[...][which]
 
-        y = x.astype(jnp.float32)
-        if self.centred:
-            y -= y.mean(axis=-1, keepdims=True)
-        y *= jax.lax.rsqrt(jnp.square(y).mean(axis=-1, keepdims=True) + self.eps)
-        y *= of(self.scale)
+        y = scaled(x, of(self.scale), self.centred, self.eps)
         if self.bias is not None:
             y += of(self.bias)
         return y.astype(x.dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def scaled(x: Vectors, scale: jax.Array, centred: bool, eps: float) -> Vectors:
+    """(x - mean) / sqrt(variance + eps) * scale, fp32; without the mean where not `centred`.
+
+    The backward pass, written out, keeps x as it came and computes the rest anew: left to
+    autodiff it would keep an fp32 array of its size, to be written and read.
+    """
+    return _scaled(x, scale, centred, eps)[0]
+
+
+def _unit(x: jax.Array, centred: bool, eps: float) -> tuple[jax.Array, jax.Array]:
+    """The vectors scaled to unit size, and the factors that did it; fp32."""
+    y = x.astype(jnp.float32)
+    if centred:
+        y -= y.mean(axis=-1, keepdims=True)
+    factor = jax.lax.rsqrt(jnp.square(y).mean(axis=-1, keepdims=True) + eps)
+    return y * factor, factor
+
+
+def _scaled(
+    x: jax.Array, scale: jax.Array, centred: bool, eps: float
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _unit(x, centred, eps)[0] * scale, (x, scale)
+
+
+def _scaled_backward(
+    centred: bool, eps: float, kept: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, scale = kept
+    unit, factor = _unit(x, centred, eps)
+    inner = gradient * scale
+    along = inner - unit * (inner * unit).mean(axis=-1, keepdims=True)
+    if centred:
+        along -= inner.mean(axis=-1, keepdims=True)
+    scale_gradient = (gradient * unit).sum(axis=tuple(range(x.ndim - 1)))
+    return (along * factor).astype(x.dtype), scale_gradient.astype(scale.dtype)
+
+
+scaled.defvjp(_scaled, _scaled_backward)

@@ -25,8 +25,9 @@ def _forward(
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
     fp32_BTV = logits_BTV.astype(jnp.float32)
     log_normaliser_BT = jax.nn.logsumexp(fp32_BTV, axis=-1)
-    chosen_BT = jnp.take_along_axis(fp32_BTV, targets_BT[..., None], axis=-1)[..., 0]
-    return log_normaliser_BT - chosen_BT, (logits_BTV, log_normaliser_BT, targets_BT)
+    chosen_BT = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)[..., 0]
+    nats_BT = log_normaliser_BT - chosen_BT.astype(jnp.float32)
+    return nats_BT, (logits_BTV, log_normaliser_BT, targets_BT)
 
 
 def _backward(

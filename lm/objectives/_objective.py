@@ -26,7 +26,11 @@ class Sums(NamedTuple):
 
 @runtime_checkable
 class Objective(Protocol):
-    """What the data pipeline, the step and the evaluation know of an objective."""
+    """What the data pipeline, the step and the evaluation know of an objective.
+
+    One whose rows predict few of their places may say so by an attribute `most_targets`, an int: no
+    row has more predictions that count, and a step computes no more logits.
+    """
 
     @property
     def row_len(self) -> int:

@@ -58,6 +58,13 @@ class MaskedLM:
         """The model reads a row as long as the raw one."""
         return self.target_len
 
+    @property
+    def most_targets(self) -> int:
+        """What `example` chooses of a full row; a whole word may be longer."""
+        if self.options.whole_words:
+            return self.target_len
+        return max(1, round(self.options.mask_rate * self.target_len))
+
     def example(self, row: Row, rng: np.random.Generator) -> Batch:
         """Chooses round(mask_rate x n) of the row's n ordinary tokens, at least one.
 

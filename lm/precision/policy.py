@@ -15,21 +15,24 @@ class Policy:
       name: as in `precision.policy`.
       param_dtype: parameters at rest, gradients and optimizer moments.
       compute_dtype: activations and the operands of matrix products.
+      logits_dtype: of the logits that a training step keeps for its backward pass; their softmax
+        and loss are fp32 all the same.
       matmul_precision: `highest` means fp32 multiplies; JAX's own default is bf16 passes on TPU
         and TF32 on recent GPUs.
 
-    Softmax, norms, logits and losses are fp32 under every policy.
+    Softmax, norms and losses are fp32 under every policy; so are logits outside a training step.
     """
 
     name: str
     param_dtype: DTypeLike
     compute_dtype: DTypeLike
+    logits_dtype: DTypeLike
     matmul_precision: str
 
 
 POLICIES = {
-    'fp32': Policy('fp32', jnp.float32, jnp.float32, 'highest'),
-    'bf16_mixed': Policy('bf16_mixed', jnp.float32, jnp.bfloat16, 'default'),
+    'fp32': Policy('fp32', jnp.float32, jnp.float32, jnp.float32, 'highest'),
+    'bf16_mixed': Policy('bf16_mixed', jnp.float32, jnp.bfloat16, jnp.bfloat16, 'default'),
 }
 
 

@@ -56,7 +56,7 @@ def banner(program: Program, count: ParameterCount) -> str:
         f'{config.train.seq_len}, {program.objective.target_len} targets each',
         f'devices    {device_words()}; mesh {mesh}, {config.mesh.strategy}',
         f'precision  {program.policy.name}: {dtypes}',
-        f'attention  {program.layout.attention_kernel}',
+        f'attention  {program.attention_words}',
         '',
         *state_table(program),
     ]
@@ -74,8 +74,11 @@ def fallbacks(program: Program) -> list[str]:
         found.append(
             f'{plugins[0]} is installed but JAX sees no device of it: this runs on the CPU'
         )
-    if platform != 'cpu' and program.layout.attention_kernel == 'xla':
-        found.append(f'attention runs on XLA, not on a fused kernel of the {platform}')
+    if platform != 'cpu' and program.kernel.name == 'xla':
+        found.append(
+            f'attention runs on XLA, not on a fused kernel of the {platform}: '
+            f'{program.kernel.reason or "there is none here"}'
+        )
     if platform == 'cpu' and program.policy.name == 'bf16_mixed':
         found.append('bf16 is emulated on CPU; precision.policy=fp32 is its native format')
     return [*found, *_undivided(program)]

@@ -11,6 +11,7 @@ import optax
 
 from lm import mesh as meshes
 from lm import registry
+from lm.attention.kernel import Kernel, choose
 from lm.batch import Batch, Row
 from lm.config import Config, require
 from lm.mesh.explicit import explicit_layout
@@ -35,6 +36,7 @@ class Program:
     Attributes:
       config: resolved, with the vocabulary's size and the precision policy filled in.
       functional, objective, optimizer, schedule, policy, placement: its parts.
+      kernel: what computes attention in a step.
       step: jitted `(state, batch) -> (state, packed metrics)`; donates the state.
       init_state: jitted `() -> state`, each device making only what it keeps.
     """
@@ -46,6 +48,7 @@ class Program:
     schedule: optax.Schedule
     policy: Policy
     placement: Placement
+    kernel: Kernel
     step: jax.stages.Wrapped
     init_state: Callable[[], State]
 
@@ -53,6 +56,11 @@ class Program:
     def layout(self) -> MeshLayout:
         """The mesh."""
         return self.placement.layout
+
+    @property
+    def attention_words(self) -> str:
+        """What computes attention in a step, for the banner and summary.json."""
+        return f'{self.kernel.words}, in a ring over seq' if self.layout.ring else self.kernel.words
 
     @property
     def abstract_state(self) -> State:
@@ -103,7 +111,10 @@ def build_schedule(config: Config) -> optax.Schedule:
 
 
 def build_program(
-    config: Config, vocabulary: Vocabulary, devices: Sequence[jax.Device] | None = None
+    config: Config,
+    vocabulary: Vocabulary,
+    devices: Sequence[jax.Device] | None = None,
+    segments: int | None = None,
 ) -> Program:
     """The program of a resolved config.
 
@@ -111,6 +122,7 @@ def build_program(
       config: resolved, with the vocabulary's size and the precision policy filled in.
       vocabulary: the special ids.
       devices: what the mesh is built of; described ones serve to compile. None: those there are.
+      segments: no row of the run has more, padding counted as one; None: nobody knows.
 
     Raises:
       UserError: the mesh, the schedule or the objective refuses the config.
@@ -119,7 +131,9 @@ def build_program(
     layout = meshes.build(config.mesh, config.train.batch_size, config.train.microbatches, devices)
     if config.model.remat == 'offload':
         require_host_memory('model.remat=offload', layout.mesh.devices.flat[0])
+    layout = replace(layout, kernel=_kernel(config, policy, layout))
     model = functional(config.model, policy, layout)
+    in_step = replace(layout, kernel=replace(layout.kernel, segments=segments))
     objective = build_objective(config, vocabulary)
     offloads = config.mesh.offload == 'optimizer'
     placement = place(layout, model.dims, model.shapes, offloads=offloads)
@@ -134,10 +148,10 @@ def build_program(
     update = plain_update(optimizer)
     if offloads:
         update = streamed_update(optimizer_of, placement, model.dims, config.optim.name)
-    stepped, build = model, build_step
+    stepped, build = model.on(in_step), build_step
     if config.mesh.collectives == 'explicit':
-        inside = explicit_layout(layout, model.dims, model.shapes)
-        stepped, build = functional(config.model, policy, inside), build_explicit_step
+        inside = explicit_layout(in_step, model.dims, model.shapes)
+        stepped, build = model.on(inside), build_explicit_step
         require(
             not offloads,
             'mesh.offload=optimizer: not with mesh.collectives=explicit; set that to auto',
@@ -167,9 +181,20 @@ def build_program(
         schedule,
         policy,
         placement,
+        in_step.kernel,
         jax.jit(step, donate_argnums=0, out_shardings=(lies, layout.replicated)),
         jax.jit(init_state, out_shardings=lies),
     )
+
+
+def _kernel(config: Config, policy: Policy, layout: MeshLayout) -> Kernel:
+    """What computes attention, before it is known what rows hold."""
+    mesh = layout.mesh
+    if mesh.shape['seq'] > 1:
+        require(config.mesh.attention != 'cudnn', 'mesh.attention=cudnn: not with mesh.seq')
+        return Kernel(reason='mesh.seq splits rows')
+    heads = config.model.head_width
+    return choose(config.mesh.attention, mesh.devices.flat[0], policy.compute_dtype, heads)
 
 
 def state_shardings(placement: Placement, shapes: State) -> Any:

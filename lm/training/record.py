@@ -136,7 +136,7 @@ def summarise(
         'compile_seconds': compile_seconds,
         'device': device_words(),
         'dtypes': state_dtypes(program),
-        'attention_kernel': program.layout.attention_kernel,
+        'attention_kernel': program.attention_words,
         'params_sha256': params_digest,
         'data': data,
         # Of one source these would say the same again.

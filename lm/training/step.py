@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import NamedSharding
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from lm.batch import Batch
 from lm.layout import Layout
@@ -167,12 +167,37 @@ def with_spread(
 def build_gradient_of_sum(functional: Functional, objective: Objective) -> Callable[..., Any]:
     """`(params, batch, dropout key) -> ((summed loss, summed weight), gradients)`."""
     use_dropout = functional.config.dropout > 0
+    most = objective.target_len if functional.splits_rows else most_asked(objective)
 
     def sums(params: Params, batch: Batch, key: jax.Array) -> tuple[Scalar, Scalar]:
-        logits_BTV = functional.apply(params, batch, dropout_key=key if use_dropout else None)
+        asked_BA = None
+        if most < objective.target_len:
+            asked_BA = asked_places(jnp.asarray(batch.loss_weights), most)
+            batch = batch._replace(
+                targets=jnp.take_along_axis(jnp.asarray(batch.targets), asked_BA, axis=1),
+                loss_weights=jnp.take_along_axis(jnp.asarray(batch.loss_weights), asked_BA, axis=1),
+            )
+        logits_BTV = functional.apply(
+            params,
+            batch,
+            dropout_key=key if use_dropout else None,
+            asked_BA=asked_BA,
+            dtype=functional.logits_dtype,
+        )
         return objective.loss(logits_BTV, batch)
 
     return jax.value_and_grad(sums, has_aux=True)
+
+
+def most_asked(objective: Objective) -> int:
+    """Places of a row whose logits a step computes: a multiple of 8, or all."""
+    most: int = getattr(objective, 'most_targets', objective.target_len)
+    return min(-(-most // 8) * 8, objective.target_len)
+
+
+def asked_places(weights_BT: Float[jax.Array, 'B T'], most: int) -> Int[jax.Array, 'B A']:
+    """The places of a row's first A = `most` targets that count, in order, and of others behind."""
+    return jax.lax.top_k((weights_BT > 0).astype(jnp.float32), most)[1]
 
 
 def averaged(gradients: Params, weight: jax.Array) -> Params:

@@ -71,8 +71,9 @@ def test_scan_and_remat_change_no_number(name: str, scan_layers: bool, remat: st
     loss, got = loss_and_gradients(name, scan_layers=scan_layers, remat=remat)
     np.testing.assert_allclose(loss, want_loss, rtol=1e-6)
     for path in want:
-        largest = np.abs(want[path]).max()
-        assert np.abs(got[path] - want[path]).max() <= 1e-5 * largest + 1e-6, path
+        # A key bias has no gradient but rounding, of the size of what cancels in it: the key's.
+        scale = want[path.replace('key_bias', 'key')]
+        assert np.abs(got[path] - want[path]).max() <= 1e-5 * np.abs(scale).max() + 1e-6, path
 
 
 @functools.cache
