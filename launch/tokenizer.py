@@ -18,7 +18,7 @@ from ._files import read_text, require_writable
 if TYPE_CHECKING:
     from lm.data.tokenizer import Tokenizer
 
-OF_DATA = ('source', 'documents', 'text_field', 'validation_fraction')
+OF_DATA = ('source', 'stream_documents', 'documents', 'text_field', 'validation_fraction')
 """Fields of the section `data` that are flags here, under their own names."""
 
 FLAG_OF_FIELD = {

@@ -113,7 +113,10 @@ class ObjectiveConfig:
 class DataConfig:
     """Which text, how it becomes documents and tokens."""
 
-    source: str = setting('stdlib', 'stdlib, stdlib_code, a file, directory or glob, or tfds:NAME')
+    source: str = setting(
+        'stdlib',
+        'stdlib, stdlib_code, a file, directory or glob, tfds:NAME, or hf:NAME[:CONFIG[:SPLIT]]',
+    )
     sources: tuple[str, ...] | None = setting(
         None, 'a mixture instead: several texts, each as data.source takes one'
     )
@@ -124,7 +127,10 @@ class DataConfig:
     documents: Literal['file', 'blank_line', 'line'] = setting(
         'file', 'what one document of a plain text is'
     )
-    text_field: str = setting('text', 'the field that holds the text (JSONL, parquet, TFDS)')
+    text_field: str = setting('text', 'the field that holds the text (JSONL, parquet, TFDS, hf)')
+    stream_documents: int = setting(
+        10_000, 'documents that are read of each hf: stream, from its start; it may have fewer'
+    )
     tokenizer: str = setting(
         'unigram',
         'unigram, bpe, char or word (trained on the training part), or a .model or tokenizer.json '
@@ -139,11 +145,15 @@ class DataConfig:
     )
 
     def __post_init__(self) -> None:
-        require(bool(self.source), 'data.source: empty; give stdlib, a path, or tfds:NAME')
+        require(bool(self.source), 'data.source: empty; give stdlib, a path, tfds:NAME or hf:NAME')
         self._check_mixture()
         require(
             0 < self.validation_fraction < 1,
             f'data.validation_fraction={self.validation_fraction}: must be between 0 and 1',
+        )
+        require(
+            self.stream_documents >= 1,
+            f'data.stream_documents={self.stream_documents}: must be at least 1',
         )
         require(
             self.overfit_batches >= 0, f'data.overfit_batches={self.overfit_batches}: must be >= 0'

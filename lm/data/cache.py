@@ -49,7 +49,12 @@ def make_once(
         with manifest.built_aside(folder) as building:
             build(building)
     except OSError as error:
-        raise UserError(
-            f'data.cache_dir={root}: cannot be written: {error.strerror or error}; free some '
-            'space, or set data.cache_dir or $LM_CACHE to another place'
-        ) from None
+        raise unwritable(data, error) from None
+
+
+def unwritable(data: DataConfig, error: OSError) -> UserError:
+    """What says that the disk of the cache refused."""
+    return UserError(
+        f'data.cache_dir={cache_root(data)}: cannot be written: {error.strerror or error}; free '
+        'some space, or set data.cache_dir or $LM_CACHE to another place'
+    )

@@ -1,4 +1,4 @@
-"""Where text comes from: one interface over files, the standard library and TFDS.
+"""Where text comes from: one interface over files, the standard library, TFDS and the hub.
 
 `open_source` turns `data.source` into a `Source`, which says what its content is (a hash, for the
 cache) and yields its documents, as often as asked, always in the same order.
@@ -80,6 +80,10 @@ def open_source(data: DataConfig) -> Source:
         from lm.data.tfds_source import TfdsSource
 
         return TfdsSource(data.source, text_field=data.text_field, unit=data.documents)
+    if data.source.startswith('hf:'):
+        from lm.data.hf_source import HfSource
+
+        return HfSource(data)
     from lm.data.text_files import TextFiles
 
     return TextFiles(data.source, text_field=data.text_field, unit=data.documents)

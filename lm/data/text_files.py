@@ -211,7 +211,7 @@ def _matched(source: str, pattern: str) -> tuple[Path, list[Path]]:
         hint = hint if 'did you mean' in hint else ''
         raise UserError(
             f'data.source={source}: no such file or directory{hint or "; check the path"} '
-            '(or give stdlib, stdlib_code, a glob, or tfds:NAME)'
+            '(or give stdlib, stdlib_code, a glob, tfds:NAME or hf:NAME)'
         )
     parts = Path(pattern).parts
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
