@@ -4,6 +4,8 @@ The model calls `constrain` at its seams and `attend` for attention and knows no
 class is the one-device layout; `lm.mesh` overrides it.
 """
 
+from collections.abc import Callable
+
 import jax
 
 from lm.attention import masked
@@ -38,6 +40,19 @@ class Layout:
         """
         del dims, looked_up
         return x
+
+    def apart(
+        self, function: Callable[[jax.Array], jax.Array], x: jax.Array, dims: str
+    ) -> jax.Array:
+        """`function` of stacked weights, which looks at all of each and at none beside it.
+
+        Args:
+          function: keeps the shape; of a weight of zeros it may make anything.
+          x: as it lies while it is updated.
+          dims: its letters; what it is stacked along is the first of them, and only that.
+        """
+        del dims
+        return function(x)
 
     def attend(
         self,

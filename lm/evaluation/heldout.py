@@ -1,12 +1,11 @@
 """Loss on held-out rows, and bits per byte of a text."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Int
 
 from lm.batch import Batch
 from lm.models.functional import Functional
@@ -68,32 +67,3 @@ def without_document_ends(batch: Batch, vocabulary: Vocabulary) -> Batch:
     assert batch.targets is not None and batch.loss_weights is not None
     ends = np.asarray(batch.targets) == vocabulary.eos_id
     return batch._replace(loss_weights=np.where(ends, 0, batch.loss_weights).astype(np.float32))
-
-
-def text_windows(
-    tokens: Int[np.ndarray, ' n'], vocabulary: Vocabulary, seq_len: int, batch_size: int
-) -> Iterator[Batch]:
-    """A text as consecutive windows of `seq_len` targets, every token a target once.
-
-    A window reads the token before its first target (bos before the text's own first) and sees
-    nothing earlier; positions begin at 0 in each.
-
-    Yields:
-      Batches of NumPy arrays [batch_size, seq_len]; the last one is filled up with padding.
-    """
-    windows = -(-len(tokens) // seq_len)
-    rows = -(-windows // batch_size) * batch_size
-    stream = np.full(rows * seq_len + 1, vocabulary.pad_id, np.int32)
-    stream[: len(tokens) + 1] = np.concatenate([[vocabulary.bos_id], tokens])
-    real_WT = (np.arange(rows * seq_len) < len(tokens)).reshape(rows, seq_len)
-    inputs_WT, targets_WT = stream[:-1].reshape(real_WT.shape), stream[1:].reshape(real_WT.shape)
-    positions_WT = np.broadcast_to(np.arange(seq_len, dtype=np.int32), real_WT.shape)
-    for start in range(0, rows, batch_size):
-        here = slice(start, start + batch_size)
-        yield Batch(
-            tokens=inputs_WT[here],
-            segment_ids=real_WT[here].astype(np.int32),
-            positions=positions_WT[here],
-            targets=targets_WT[here],
-            loss_weights=real_WT[here].astype(np.float32),
-        )

@@ -1,6 +1,7 @@
 """The device mesh, and where the arrays of a run lie on it."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -73,6 +74,33 @@ class MeshLayout(Layout):
         if self.mesh.size == 1 or (self.stage < 2 and not looked_up):
             return x
         return _gathered(x, NamedSharding(self.mesh, compute), NamedSharding(self.mesh, kept))
+
+    def apart(
+        self, function: Callable[[jax.Array], jax.Array], x: jax.Array, dims: str
+    ) -> jax.Array:
+        """As the base class, each of the weights whole on one device, for `function` alone.
+
+        They go from being split to lying apart, and back, by an all-to-all each, and a device
+        computes on its share of them. The devices that share a weight share the stack, filled up
+        with zeros; left to choose, GSPMD would split each product of `function` and gather anew.
+        """
+        split = self.rules.split(dims, x.shape)
+        axes = tuple(axis for axis in ('fsdp', 'tensor') if axis in split)
+        if self.stage == 0 or not axes:
+            return function(x)
+        count, ways = len(x), math.prod(self.mesh.shape[axis] for axis in axes)
+        x = jnp.pad(x, [(0, -count % ways)] + [(0, 0)] * (x.ndim - 1))
+        # An axis a time, or GSPMD finds no way but to replicate.
+        stops = [split]
+        for i, axis in enumerate(axes, start=1):
+            rest = (None if entry == axis else entry for entry in stops[-1][1:])
+            stops.append(PartitionSpec(axes[:i], *rest))
+        for spec in stops:
+            x = self._placed(x, spec)
+        x = function(x)
+        for spec in reversed(stops):
+            x = self._placed(x, spec)
+        return x[:count]
 
     def attend(
         self,

@@ -1,6 +1,7 @@
 """What every objective is: a length of raw row, a host half and a device half."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -74,6 +75,25 @@ class Objective(Protocol):
 
         Raises:
           ValueError: the text does not fit in a row.
+        """
+
+
+@runtime_checkable
+class SaysTexts(Protocol):
+    """An objective of which one form says a text from its beginning to its end.
+
+    The likelihood of a text, and with it bits per byte, is that form's; others have none.
+    """
+
+    def text_rows(self, text: np.ndarray) -> Iterator[Batch]:
+        """Rows that ask for every token of one text, as the model was trained.
+
+        Their weighted targets are the tokens, each once and in order, and the sum of their losses
+        is the text's negative log-likelihood: a token is asked for from nothing but what comes
+        before it. A sentinel, or the end, does not count.
+
+        Args:
+          text: int32, ids of a text of any length, without bos or eos.
         """
 
 

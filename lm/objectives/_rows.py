@@ -1,6 +1,6 @@
 """Texts taken out of a packed row, and laid into one again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int, Integer
@@ -83,6 +83,13 @@ def asked(batch: Batch, first: int, count: int) -> Batch:
     places = np.arange(len(batch.targets))
     counts = (places >= first) & (places < first + count)
     return batch._replace(loss_weights=counts.astype(np.float32))
+
+
+def windows(text: np.ndarray, bos_id: int, length: int) -> Iterator[Pair]:
+    """A text in stretches of `length`, to each of which the token before it is given, or bos."""
+    before = np.append([bos_id], text[:-1]).astype(np.int32)
+    for start in range(0, len(text), length):
+        yield before[start : start + 1], text[start : start + length]
 
 
 def sides(batch: Batch) -> list[Pair]:

@@ -1,12 +1,13 @@
 """Causal language modelling: each token from those before it (GPT; Radford et al. 2018, eq. 1)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from lm.batch import Batch, Row
 from lm.objectives._objective import Sums, weighted_cross_entropy
-from lm.objectives._rows import asked, one_sided
+from lm.objectives._rows import asked, one_sided, windows
 from lm.shapes import LogitsBTV
 from lm.vocabulary import Vocabulary
 
@@ -58,6 +59,12 @@ class CausalLM:
         row = np.append([self.vocabulary.bos_id], text[:stop]).astype(np.int32)
         whole = one_sided([(row[:1], row[1:])], self.target_len, self.vocabulary.pad_id)
         return [asked(whole, start, stop - start)._replace(prefix=None)]
+
+    def text_rows(self, text: np.ndarray) -> Iterator[Batch]:
+        """Windows of `target_len` targets, each behind the token before its first, or bos."""
+        for pair in windows(text, self.vocabulary.bos_id, self.target_len):
+            row = one_sided([pair], self.target_len, self.vocabulary.pad_id)
+            yield row._replace(prefix=None)
 
 
 def build(options: Options, vocabulary: Vocabulary, seq_len: int) -> CausalLM:

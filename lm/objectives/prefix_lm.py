@@ -6,13 +6,14 @@ the first of them as a prefix. Of two sides the encoder reads the first and the 
 second; as either may be nearly the whole row, both are as long, and half of them is padding.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from lm.batch import Batch, Row
 from lm.objectives._objective import Sums, weighted_cross_entropy
-from lm.objectives._rows import one_sided, segments, sides, two_sided
+from lm.objectives._rows import one_sided, segments, sides, two_sided, windows
 from lm.shapes import LogitsBTV
 from lm.vocabulary import Vocabulary
 
@@ -73,6 +74,11 @@ class DecoderPrefixLM:
         pair = (given, text[start:stop])
         return [one_sided([pair], self.target_len, self.vocabulary.pad_id)]
 
+    def text_rows(self, text: np.ndarray) -> Iterator[Batch]:
+        """Windows of `target_len` targets; the prefix is the shortest: the token before, or bos."""
+        for pair in windows(text, self.vocabulary.bos_id, self.target_len):
+            yield one_sided([pair], self.target_len, self.vocabulary.pad_id)
+
 
 @dataclass(frozen=True)
 class TwoSidedPrefixLM:
@@ -115,6 +121,11 @@ class TwoSidedPrefixLM:
         """The span as the second part; what follows it is on neither side."""
         pair = (np.append([self.vocabulary.bos_id], text[:start]), text[start:stop])
         return [two_sided([pair], self.target_len, self.target_len, self.vocabulary)]
+
+    def text_rows(self, text: np.ndarray) -> Iterator[Batch]:
+        """Windows of `target_len` targets; the encoder reads the token before each, or bos."""
+        for pair in windows(text, self.vocabulary.bos_id, self.target_len):
+            yield two_sided([pair], self.target_len, self.target_len, self.vocabulary)
 
 
 def _cuts(row: Row, rng: np.random.Generator) -> list[tuple[np.ndarray, int]]:

@@ -77,6 +77,7 @@ DENOISERS = (
     Denoiser('[X]', 0.15, 64),
     Denoiser('[X]', 0.5, 64),
 )
+SEQUENTIAL = DENOISERS[2]
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,36 @@ class UL2:
             return [asked(row, len(pair[0]), stop - start)]
         row = two_sided([pair], self.seq_len, self.target_len, self.vocabulary)
         return [asked(row, 1, stop - start)]
+
+    def text_rows(self, text: np.ndarray) -> Iterator[Batch]:
+        """Stretches in mode S, each behind as much of what comes before it as goes into a row.
+
+        Of a row S hides 10 % to 40 %: most here, so that there are few rows; at the text's
+        beginning that is little, and its first token alone is asked for behind nothing.
+        """
+        start = 0
+        while start < len(text):
+            first, stop = self._stretch(start, len(text))
+            yield from self.span_rows(text[first:stop], start - first, stop - first)
+            start = stop
+
+    def _stretch(self, start: int, end: int) -> tuple[int, int]:
+        """What S hides from `start` on, and where a row begins that shows what is before it."""
+
+        def row(hidden: int) -> int:
+            return hidden + min(start, self.row_len - hidden)
+
+        def bounds(length: int) -> tuple[int, int]:
+            (least, _), (most, _) = SEQUENTIAL.extremes(length)
+            return least, most
+
+        hidden = 1
+        while hidden < end - start and hidden < bounds(row(hidden + 1))[1]:
+            hidden += 1
+        length = row(hidden)
+        while bounds(length)[0] > hidden:
+            length -= 1
+        return start + hidden - length, start + hidden
 
     def _shares(
         self, denoiser: Denoiser, lengths: np.ndarray, rng: np.random.Generator

@@ -20,6 +20,7 @@ from lm.hub.folder import Weights, open_folder
 from lm.hub.foreign_config import NAME, is_foreign
 from lm.hub.llama2c_tokenizer import sentencepiece_model
 from lm.hub.tokenizer_files import tokenizer_files
+from lm.hub.trained_form import write_form
 from lm.models.functional import functional
 from lm.planning.counts import count_parameters
 from lm.precision.policy import POLICIES
@@ -78,7 +79,7 @@ def _to_workdir(
     tokenizer: str | Path | None,
     words: str = '--tokenizer',
 ) -> str:
-    config = config_of(weights)
+    config = config_of(weights, source)
     rows = weights.config.tokens
     codec = None if tokenizer is None else _tokenizer(Path(tokenizer), rows, words)
     if codec is not None:
@@ -104,6 +105,7 @@ def _to_folder(source: Path, target: Path, shard_bytes: int) -> str:
     vocabulary = None if codec is None else codec.vocabulary
     with _appearing(target) as folder:
         write_model(folder, model.config.model, model.params, vocabulary, shard_bytes)
+        write_form(folder, model.config)
         if codec is not None:
             for name, content in tokenizer_files(codec).items():
                 (folder / name).write_bytes(content)

@@ -13,6 +13,7 @@ from lm.errors import UserError
 from lm.generation.language_model import LanguageModel
 from lm.hub.folder import Weights, open_folder
 from lm.hub.foreign_config import is_foreign
+from lm.hub.trained_form import with_form
 from lm.models.functional import functional
 from lm.precision.policy import POLICIES
 from lm.training.program import resolve_policy
@@ -20,7 +21,10 @@ from lm.training.saved import Damaged, SavedStates
 from lm.training.workdir import Workdir
 
 OBJECTIVES = {'encoder': 'mlm', 'decoder': 'clm', 'encoder_decoder': 'span_corruption'}
-"""What a foreign model of a family is taken to have learnt, but for those of `OWN_OBJECTIVES`."""
+"""What a foreign model of a family is taken to have learnt, but for those of `OWN_OBJECTIVES`.
+
+One that was exported here tells it (`lm/hub/trained_form.py`).
+"""
 OWN_OBJECTIVES = {'bart': 'denoising'}
 """The same by architecture."""
 LONGEST_WINDOW = 1024
@@ -70,23 +74,28 @@ def load_foreign(path: str | Path) -> LanguageModel:
     tokenizer = None
     if has_tokenizer(folder):
         tokenizer = load_tokenizer(folder, weights.config.tokens, words='hf')
-    config = resolve_policy(config_of(weights))
+    config = resolve_policy(config_of(weights, folder))
     model = functional(config.model, POLICIES[config.precision.policy])
     return LanguageModel(config, model, weights.params(), tokenizer)
 
 
-def config_of(weights: Weights) -> Config:
-    """The config of a foreign model: its shape, and what its family trains with."""
+def config_of(weights: Weights, source: Path) -> Config:
+    """The config of a foreign model: its shape, and the form that it was trained in.
+
+    That is what `lm.json` beside it tells, or else what its family trains with.
+
+    Raises:
+      UserError: `lm.json` tells what cannot be.
+    """
     model: ModelConfig = weights.config
     family = functional(model, POLICIES['fp32']).family
     window = min(model.max_positions, LONGEST_WINDOW)
-    return resolve_options(
-        Config(
-            model=model,
-            objective=ObjectiveConfig(OWN_OBJECTIVES.get(model.name) or OBJECTIVES[family]),
-            train=TrainConfig(seq_len=window),
-        )
+    guessed = Config(
+        model=model,
+        objective=ObjectiveConfig(OWN_OBJECTIVES.get(model.name) or OBJECTIVES[family]),
+        train=TrainConfig(seq_len=window),
     )
+    return with_form(resolve_options(guessed), source)
 
 
 def read_newest_params(

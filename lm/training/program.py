@@ -141,7 +141,10 @@ def build_program(
     member = registry.lookup('optimizers', config.optim.name, 'optim.name')
 
     def optimizer_of(dims: Dims) -> optax.GradientTransformation:
-        made: optax.GradientTransformation = member.build(config.optim, schedule, dims)
+        given: tuple[Any, ...] = (config.optim, schedule, dims)
+        if getattr(member, 'LOOKS_AT_WHOLE', False):
+            given += (layout,)
+        made: optax.GradientTransformation = member.build(*given)
         return made
 
     optimizer = optimizer_of(model.dims)

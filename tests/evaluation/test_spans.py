@@ -5,7 +5,7 @@ import pytest
 from scipy.special import log_softmax
 
 from lm.batch import Batch, stack
-from lm.config import Config, ModelConfig, ObjectiveConfig, TrainConfig
+from lm.config import Config, ModelConfig, ObjectiveConfig, TrainConfig, resolve_options
 from lm.errors import UserError
 from lm.evaluation.spans import Span, span_nats
 from lm.generation.language_model import LanguageModel
@@ -23,7 +23,7 @@ def language_model(name: str, family: str) -> LanguageModel:
         objective=ObjectiveConfig(name),
         train=TrainConfig(seq_len=SEQ_LEN),
     )
-    return LanguageModel(config, model(family), perturbed(model(family)), None)
+    return LanguageModel(resolve_options(config), model(family), perturbed(model(family)), None)
 
 
 def texts(count: int, length: int) -> list[np.ndarray]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lm.config import Config, load_config
+from lm.config import Config, ObjectiveConfig, load_config, resolve_options
 from lm.generation.language_model import LanguageModel
 from lm.vocabulary import Vocabulary
 from tests.models.tiny import perturbed, tiny
@@ -46,5 +46,12 @@ def language_model(
         scan_layers=False,
     )  # fmt: skip
     config: Config = load_config('llama_tiny')
-    config = replace(config, model=model.config, train=replace(config.train, seq_len=16))
+    objective = {'decoder': 'clm', 'encoder': 'mlm', 'encoder_decoder': 'span_corruption'}
+    config = replace(
+        config,
+        model=model.config,
+        objective=ObjectiveConfig(objective[model.family]),
+        train=replace(config.train, seq_len=16),
+    )
+    config = resolve_options(config)
     return LanguageModel(config, model, perturbed(model, noise=0.5), tokenizer)

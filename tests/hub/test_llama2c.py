@@ -98,7 +98,9 @@ def test_stories260k_finds_its_own_text_likely() -> None:
     data = corpus('checkpoints/tok512.bin').read_bytes()
     tokenizer = SentencePieceTokenizer(sentencepiece_model(data, 512, 'tok512.bin'), 512)
     model = functional(weights.config, POLICIES['fp32'])
-    loaded = LanguageModel(config_of(weights), model, weights.params(), tokenizer)
+    loaded = LanguageModel(
+        config_of(weights, Path('stories260K.bin')), model, weights.params(), tokenizer
+    )
     text = (
         'Once upon a time, there was a little girl named Lily. She loved to play outside in the '
         'park. One day, she saw a big, red ball.'

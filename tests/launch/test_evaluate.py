@@ -35,8 +35,8 @@ def test_the_score_is_one_json_object(tmp_path: Path, capfd: pytest.CaptureFixtu
         ('llama', b'', [], 'text.txt: is empty'),
         ('llama', b'ab\xff', [], 'text.txt: byte 2 is not UTF-8'),
         ('llama', b'ab', ['--batch_size=0'], '--batch_size=0: must be at least 1'),
-        ('bert', b'ab', [], "bert is of the encoder family; only a decoder's loss"),
-        ('t5', b'ab', [], 't5 is of the encoder_decoder family'),
+        ('bert', b'ab', [], '--text: bert was trained by objective.name=mlm, which asks for'),
+        ('t5', b'ab', [], 't5 was trained by objective.name=span_corruption, which asks for'),
     ],
 )
 def test_a_mistake_is_one_line(

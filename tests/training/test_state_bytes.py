@@ -153,6 +153,7 @@ def test_no_strategy_is_partitioned_by_replicating() -> None:
         'meshes = ("zero2", "zero3", "hybrid", "zero3_tensor", "zero3_seq", "ring", "all")\n'
         'pairs = [("llama", mesh) for mesh in meshes] + [("bert", "hybrid"), ("t5", "hybrid")]\n'
         'for family, mesh in pairs: compiled(made(family, **small, **MESHES[mesh]))\n'
+        'compiled(made("llama", **small, **MESHES["zero3_tensor"], **{"optim.name": "muon"}))\n'
         'print("done")'
     )
     ran = subprocess.run(

@@ -10,6 +10,7 @@ import pytest
 
 from lm import registry
 from lm.mesh.host_offload import is_in_host_memory
+from lm.optim.optimizers.muon import turns
 from lm.planning.collectives import collectives
 from tests.training.numerics import (
     ADAMW,
@@ -94,6 +95,9 @@ CASES = [
         for optimizer in registry.names('optimizers')
         for mesh in ('zero1', 'zero2', 'zero3', 'zero3_explicit')
     ),
+    # Where `tensor` splits Muon's matrices too, and where a stack is of gates within layers.
+    pytest.param('llama', 'muon', 1, 'zero3_tensor'),
+    pytest.param('lstm', 'muon', 1, 'zero2'),
     *(pytest.param('bloom', 'sgd_by_leaf', 1, mesh) for mesh in WITH_ALIBI),
     *(pytest.param(family, 'sgd_by_leaf', 1, 'all') for family in ('gpt_neox', 'bart')),
     *(pytest.param('modernbert', 'sgd_by_leaf', 1, mesh) for mesh in ('all', 'ring_tensor')),
@@ -128,6 +132,20 @@ def test_a_recurrence_sums_its_gradients_once_a_step(family: str) -> None:
     numbers = sum(math.prod(shape.shape) for shape in made.functional.shapes.values())
     # An all-reduce moves each number twice; within the loop over 16 positions, 32 times.
     assert sum(one.moved for one in found if one.kind == 'all-reduce') < 2.1 * numbers
+
+
+def test_muon_brings_each_matrix_together_once_a_step() -> None:
+    changes = {'model.num_layers': 8, 'model.scan_layers': True}
+    made = program('llama', 8, 1, **OPTIMIZERS['muon'], **MESHES['zero2'], **changes)
+    numbers = {path: math.prod(shape.shape) for path, shape in made.functional.shapes.items()}
+    found = collectives(compiled(made).as_text())
+    # As of AdamW: gradients are summed, which moves them twice, and parameters gathered.
+    usual = sum(one.moved for one in found if one.kind != 'all-to-all')
+    assert usual < 3.05 * sum(numbers.values())
+    # Each of 8 devices gets one of 8 layers and gives it back.
+    turned = sum(n for path, n in numbers.items() if turns(made.functional.dims[path]))
+    assert sum(one.moved for one in found if one.kind == 'all-to-all') == 2 * turned / 8
+    assert turned > 0.5 * sum(numbers.values())
 
 
 @functools.cache

@@ -4,6 +4,9 @@ Options: a frozen dataclass of the optimizer's own fields, all with defaults.
 build(config, learning_rate, dims): `(OptimConfig, schedule, Dims) -> GradientTransformation`,
     without clipping (the step does it). Masks follow `dims`, never the number of axes, and each
     layer of a stacked parameter is updated as if it were alone.
+LOOKS_AT_WHOLE: true of one that computes with all of a matrix at once (Muon's products); absent: it
+    does not. `build` then takes the run's `Layout` as a fourth argument, and does so in
+    `Layout.apart`.
 kept(options, dims): the letters of each array that it keeps of a parameter of these letters, all
     of fp32: what `lm plan` counts. An array of other letters than the parameter's is on every
     device.
