@@ -40,6 +40,12 @@ class MixedRows:
         """int32, the number of the source that each of these rows (int64) comes from."""
         return self._turns.sources(rows)
 
+    def most_segments(self, start_row: int, stop_row: int) -> int:
+        """The most segments that any of rows `start_row` to `stop_row` has; padding is none."""
+        ranges = zip(self._turns.before(start_row), self._turns.before(stop_row), strict=True)
+        parts = zip(self.sources, ranges, strict=True)
+        return max(rows.most_segments(*part) for rows, part in parts if part[0] < part[1])
+
     def accounting(self, start_row: int, stop_row: int) -> list[dict[str, Any]]:
         """`PackedRows.accounting` of each source's part in rows `start_row` to `stop_row`."""
         ranges = zip(self._turns.before(start_row), self._turns.before(stop_row), strict=True)

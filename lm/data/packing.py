@@ -161,6 +161,24 @@ class PackedRows:
             'dropped': 0,
         }
 
+    def most_segments(self, start_row: int, stop_row: int) -> int:
+        """The most segments that any of rows `start_row` to `stop_row` has; padding is none."""
+        per_epoch, most = self.rows_per_epoch, 0
+        for number in range(start_row // per_epoch, -(-stop_row // per_epoch)):
+            epoch = self._epoch(number)
+            first = max(start_row - number * per_epoch, 0)
+            last = min(stop_row - number * per_epoch, per_epoch)
+            starts = epoch.rows[first:last] * self.stride
+            stops = np.minimum(starts + self.row_len, self._length)
+            turns_2R = self._turns_of(epoch, np.stack([starts, stops - 1]))
+            most = max(most, int((turns_2R[1] - turns_2R[0]).max()) + 1)
+        return most
+
+    def _turns_of(self, epoch: _Epoch, places: np.ndarray) -> np.ndarray:
+        """Which document, counted on round after round, holds each place behind the cut."""
+        rounds, place = np.divmod(places + epoch.offset, self._circle)
+        return rounds * len(epoch.ends) + np.searchsorted(epoch.ends, place, side='right')
+
     def _counted(self, number: int, first: int, last: int, seen: np.ndarray) -> dict[str, int]:
         """Counts over rows `first` to `last` of one epoch; marks their documents in `seen`."""
         epoch = self._epoch(number)

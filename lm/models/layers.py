@@ -29,9 +29,16 @@ def _is_no_gathering(primitive: Any, *_: Any, **params: Any) -> bool:
     return primitive.name not in ('sharding_constraint', 'all_gather')
 
 
+def _is_product(primitive: Any, *given: Any, **params: Any) -> bool:
+    """Whether an operation is a product with weights, or attention by cuDNN, which is dear too."""
+    dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    kept: bool = dots(primitive, *given, **params)
+    return kept or primitive.name.startswith('dot_product_attention_fwd')
+
+
 SAVED: dict[str, Callable[..., bool]] = {
     'full': jax.checkpoint_policies.nothing_saveable,
-    'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    'dots': _is_product,
     'offload': jax.checkpoint_policies.save_and_offload_only_these_names(
         names_which_can_be_saved=[],
         names_which_can_be_offloaded=[INPUT],
@@ -40,7 +47,8 @@ SAVED: dict[str, Callable[..., bool]] = {
     ),
     'gathered': _is_no_gathering,
 }
-"""What each `model.remat` keeps for the backward pass; `dots` keeps the products with weights.
+"""What each `model.remat` keeps for the backward pass; `dots` keeps the products with weights
+and what cuDNN's attention gives.
 
 `offload` keeps a layer's input in the host's memory. `gathered` stands in for `none` where weights
 are gathered: all but these is kept.

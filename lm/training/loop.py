@@ -98,7 +98,7 @@ def run_loop(
 
     while step < program.config.train.steps and not interrupt.stops(step):
         batch = next(batches)
-        state, metrics = take_step(state, program.layout.place(batch, held))
+        state, metrics = take_step(state, program.place(batch, held))
         step += 1
         if program.layout.blocks_each_step:
             jax.block_until_ready(state)

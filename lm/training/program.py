@@ -15,6 +15,7 @@ from lm.attention.kernel import Kernel, choose
 from lm.batch import Batch, Row
 from lm.config import Config, require
 from lm.mesh.explicit import explicit_layout
+from lm.mesh.held_rows import HeldRows
 from lm.mesh.host_offload import require_host_memory
 from lm.mesh.mesh import MeshLayout
 from lm.mesh.placement import Placement, place
@@ -71,6 +72,18 @@ class Program:
             shapes,
             state_shardings(self.placement, shapes),
         )
+
+    def place(self, batch: Batch, held: HeldRows | None = None) -> Batch:
+        """A training batch of the host on the devices, as `MeshLayout.place`.
+
+        Raises:
+          RuntimeError: a row has more segments than the program was built for.
+        """
+        most = self.kernel.segments
+        if most is not None and np.max(batch.segment_ids) > max(1, most - 1):
+            found = np.max(batch.segment_ids)
+            raise RuntimeError(f'a row of {found} segments, where the step was built for {most}')
+        return self.layout.place(batch, held)
 
     def compiled_step(self, row: Row) -> jax.stages.Compiled:
         """The step compiled for this run's batches; `row` is any row of the run."""

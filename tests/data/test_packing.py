@@ -188,3 +188,12 @@ def test_a_million_documents_are_packed_from_their_lengths_alone():
     for document in set(row.documents.tolist()):
         here = row.documents == document
         assert set(row.tokens[here].tolist()) <= {BOS, EOS, 10 + document % 100}
+
+
+@every_corpus
+@every_order
+@pytest.mark.parametrize('start, stop', [(0, 1), (0, 9), (3, 40), (57, 58)])
+def test_the_most_segments_of_any_row(lengths, shuffle: bool, start: int, stop: int):
+    rows = packed(lengths, overlap=1, shuffle=shuffle)
+    most = max(int(rows.row(i).segment_ids.max()) for i in range(start, stop))
+    assert rows.most_segments(start, stop) == most
