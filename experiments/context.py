@@ -103,6 +103,7 @@ def cut(batch: Batch) -> Iterator[Batch]:
         positions=np.minimum(windows(batch.positions), np.arange(SEEN, dtype=np.int32)),
         targets=windows(batch.targets),
         loss_weights=np.where(last, windows(batch.loss_weights), np.float32(0)),
+        prefix=None if batch.prefix is None else windows(batch.prefix),
     )
     for part in range(SEEN):
         yield jax.tree.map(lambda x, part=part: x[part::SEEN], whole)

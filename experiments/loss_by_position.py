@@ -44,7 +44,7 @@ SIZES: dict[str, tuple[int, float]] = {
 LAYERS = {'llama': 2, 'lstm': 3}
 """12 D^2 parameters a layer of the one, 8 D^2 of the other."""
 
-RATES = {'llama': (1e-3, 3e-3), 'lstm': (3e-3, 1e-2)}
+RATES = {'llama': (3e-3, 1e-2), 'lstm': (1e-2, 3e-2)}
 """Peak learning rates that are tried."""
 
 

@@ -21,6 +21,7 @@ def define_flags(flags: Flags) -> None:
     flags.define('picture', str, '', 'with --describe: FILE.svg or FILE.png, a picture of it')
     flags.define('strict', bool, False, 'stop where anything else would run than what was asked')
     flags.define('restretch', bool, False, 'let a schedule tied to its end stretch to a new end')
+    flags.define('profile_steps', str, '', 'FIRST:LAST: trace these steps, tell what took long')
     flags.define('fork_from', str, '', 'WORKDIR@STEP: start from a checkpoint of another run')
     define_processes(flags)
     workdir = flags.peek('workdir')
@@ -55,6 +56,7 @@ def _require_picture(flags: Flags) -> None:
 def _run(flags: Flags, config: Config) -> None:
     from lm import processes
     from lm.training import run
+    from lm.training.profile import parse_steps
 
     if flags['describe']:
         described = run.describe(config, flags['picture'] or None)
@@ -67,4 +69,5 @@ def _run(flags: Flags, config: Config) -> None:
         strict=flags['strict'],
         restretch=flags['restretch'],
         fork_from=flags['fork_from'] or None,
+        profile_steps=parse_steps(flags['profile_steps']),
     )

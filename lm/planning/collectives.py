@@ -64,7 +64,7 @@ def collectives(hlo: str) -> list[Collective]:
     number that the loop's condition compares with, as scans count from 0; of other loops, once.
     What XLA spreads over several fusions that run beside it (TPU) counts once.
     """
-    entry, lines = _computations(hlo)
+    entry, lines = computations(hlo)
     times: dict[str, int] = defaultdict(int)
 
     def visit(name: str, count: int) -> None:
@@ -111,7 +111,7 @@ def _trips(line: str, lines: dict[str, list[str]]) -> int:
     return int(numbers[0]) if len(numbers) == 1 and 'direction=LT' in inside else 1
 
 
-def _computations(hlo: str) -> tuple[str, dict[str, list[str]]]:
+def computations(hlo: str) -> tuple[str, dict[str, list[str]]]:
     """The name of the entry computation, and the lines of each."""
     lines: dict[str, list[str]] = {}
     entry = name = ''

@@ -146,6 +146,19 @@ DEVICES = {
 }  # fmt: skip
 
 
+def bandwidth(device_kind: str) -> float | None:
+    """Bytes/s between a JAX device and its memory, None where it is not known.
+
+    Args:
+      device_kind: as `jax.Device.device_kind` says it; of two sizes of a device, `A100-SXM4-40GB`
+        say, the one that it names.
+    """
+    kind = device_kind.replace(' lite', 'e')
+    fits = [x for x in DEVICES.values() if re.search(rf'\b{x.peaks}\b', kind)]
+    named = [x for x in fits if f'{x.memory / 1e9:.0f}GB' in kind]
+    return next((x.bandwidth for x in [*named, *fits]), None)
+
+
 def find_device(kind: str) -> Device:
     """The device of that kind; case, `TPU`, `NVIDIA` and what is no letter or digit are ignored.
 

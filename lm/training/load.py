@@ -16,6 +16,7 @@ from lm.hub.foreign_config import is_foreign
 from lm.hub.trained_form import with_form
 from lm.models.functional import functional
 from lm.precision.policy import POLICIES
+from lm.training.kept_programs import keep_programs
 from lm.training.program import resolve_policy
 from lm.training.saved import Damaged, SavedStates
 from lm.training.workdir import Workdir
@@ -54,6 +55,7 @@ def load_run(path: str | Path) -> LanguageModel:
     config = workdir.read_config()
     if config is None:
         raise UserError(f'workdir={path}: holds no run (no config.json)')
+    keep_programs(config.data)
     config = resolve_policy(config)
     model = functional(config.model, POLICIES[config.precision.policy])
     params = read_newest_params(workdir, model.shapes, f'workdir={path}')
@@ -75,6 +77,7 @@ def load_foreign(path: str | Path) -> LanguageModel:
     if has_tokenizer(folder):
         tokenizer = load_tokenizer(folder, weights.config.tokens, words='hf')
     config = resolve_policy(config_of(weights, folder))
+    keep_programs(config.data)
     model = functional(config.model, POLICIES[config.precision.policy])
     return LanguageModel(config, model, weights.params(), tokenizer)
 

@@ -11,6 +11,7 @@ import numpy as np
 from lm.batch import Batch
 from lm.errors import UserError
 from lm.training.interrupt import Interrupt
+from lm.training.profile import Profiler
 from lm.training.program import Program
 from lm.training.step import Metrics, Spread, State, TakeStep
 
@@ -62,6 +63,7 @@ def run_loop(
     reporters: Sequence[Callable[[Report], None]],
     boundaries: Sequence[Boundary],
     interrupt: Interrupt,
+    profiler: Profiler | None = None,
 ) -> tuple[int, State]:
     """Takes steps up to `train.steps`, or until a signal; returns the step and state reached.
 
@@ -79,6 +81,7 @@ def run_loop(
       reporters: called in turn with each step once it is done.
       boundaries: called in turn with the state at rest, where due.
       interrupt: asks for the end.
+      profiler: traces some of the steps.
 
     Raises:
       NonFinite: names the step and the rows.
@@ -98,8 +101,12 @@ def run_loop(
 
     while step < program.config.train.steps and not interrupt.stops(step):
         batch = next(batches)
+        if profiler is not None:
+            profiler.before(step + 1, state)
         state, metrics = take_step(state, program.place(batch, held))
         step += 1
+        if profiler is not None:
+            profiler.after(step, state)
         if program.layout.blocks_each_step:
             jax.block_until_ready(state)
         settle()

@@ -15,7 +15,9 @@ from lm.planning.budget import budget_steps, hours_steps, with_steps
 from lm.planning.counts import count_parameters
 from lm.training.banner import banner, fallbacks, mixture_words
 from lm.training.evaluate import mixed_rows
+from lm.training.kept_programs import keep_programs
 from lm.training.outside import require_packages
+from lm.training.profile import Steps
 from lm.training.program import Program, build_program, build_schedule, resolve_policy
 from lm.training.resume import Start, plan_fork, plan_start
 from lm.training.session import Session
@@ -30,6 +32,7 @@ def train(
     strict: bool = False,
     restretch: bool = False,
     fork_from: str | None = None,
+    profile_steps: Steps | None = None,
 ) -> dict[str, Any]:
     """Trains `config` in `workdir`, or goes on with the run that is there.
 
@@ -39,6 +42,8 @@ def train(
       strict: raise where something else would run than what was asked for.
       restretch: let a schedule that is tied to its end go on towards a later one.
       fork_from: `WORKDIR@STEP`: a new run begins with the state another one had there.
+      profile_steps: the first and the last of the steps that are traced, into `profile/` of the
+        folder; a table of the operations that took longest goes to stderr.
 
     Returns:
       The summary, as in summary.json.
@@ -58,6 +63,7 @@ def train(
     if start.finished:
         processes.tell(f'lm: the run in {folder.path} is finished: nothing to do')
         return start.finished
+    keep_programs(start.config.data)
     processes.from_first(lambda: require_packages(start.config))
     if start.config.train.budget is None:
         build_schedule(start.config)  # refuses a bad one before the text is read
@@ -74,7 +80,7 @@ def train(
         if strict:
             raise UserError(f'--strict: {words}')
         processes.tell(f'note: {words}')
-    with Session(folder, program, mixture, start, strict) as session:
+    with Session(folder, program, mixture, start, strict, profile_steps) as session:
         session.begin(source)
         return session.run()
 

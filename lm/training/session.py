@@ -7,6 +7,9 @@ from contextlib import closing
 from types import TracebackType
 from typing import Any, Literal
 
+import jax
+import numpy as np
+
 from lm import processes
 from lm.data.mixture import Mixture
 from lm.data.pipeline import batches
@@ -22,6 +25,7 @@ from lm.training.interrupt import Interrupt
 from lm.training.loop import Boundary, NonFinite, Report, rows_of, run_loop
 from lm.training.noise_scale import NoiseScale
 from lm.training.outside import Loggers
+from lm.training.profile import Profiler, Steps, shares, table, write
 from lm.training.program import Program
 from lm.training.record import account, params_sha256, plot_loss, summarise
 from lm.training.reporters import Counts, MetricsLog, Pace, Progress
@@ -38,7 +42,13 @@ class Session:
     """A run in a workdir, as a context: `begin`, then `run`."""
 
     def __init__(
-        self, folder: Workdir, program: Program, mixture: Mixture, start: Start, strict: bool
+        self,
+        folder: Workdir,
+        program: Program,
+        mixture: Mixture,
+        start: Start,
+        strict: bool,
+        profile_steps: Steps | None = None,
     ):
         self.folder, self.program, self.mixture = folder, program, mixture
         self.start, self.strict = start, strict
@@ -54,6 +64,9 @@ class Session:
         self.counts = Counts(
             program.objective, self.held, self.rows, self.config.data.overfit_batches
         )
+        self.profiler = None
+        if profile_steps is not None:
+            self.profiler = Profiler(folder.path / 'profile', profile_steps)
         self.noise = NoiseScale(train.batch_size) if train.noise_scale else None
 
     def __enter__(self) -> 'Session':
@@ -114,6 +127,8 @@ class Session:
           SystemExit: a signal asked for the end.
         """
         train = self.config.train
+        if self.profiler is not None:
+            self.profiler.require_within(self.first_step + 1, train.steps)
         with Loggers(self.folder, self.config) as loggers:
             compile_seconds, step = self._compiled()
             flops, peak = self._flops(), self._peak()
@@ -157,7 +172,9 @@ class Session:
                     reporters=reporters,
                     boundaries=self._boundaries(hear),
                     interrupt=interrupt,
+                    profiler=self.profiler,
                 )  # fmt: skip
+                self._tell_profile(step)
                 out_of_time = interrupt.stopped_by == 'hours' and reached < train.steps
                 if out_of_time and processes.is_first():
                     log.write_last()
@@ -232,6 +249,18 @@ class Session:
         begin = time.perf_counter()
         compiled = self.program.compiled_step(self.rows.row(0))
         return time.perf_counter() - begin, compiled
+
+    def _tell_profile(self, step: jax.stages.Compiled) -> None:
+        """What took long in the traced steps, where some were traced."""
+        if self.profiler is None:
+            return
+        traced = self.profiler.close()
+        if traced and processes.is_first():
+            device = self.program.layout.mesh.local_devices[0]
+            dtype = np.dtype(self.program.policy.compute_dtype).name
+            found = shares(self.profiler.folder, step, traced, device, dtype)
+            write(found, self.profiler.folder / 'operations.csv')
+            processes.tell(f'profile    {self.profiler.folder}\n{table(found)}')
 
     def _flops(self) -> FlopCount:
         objective = self.program.objective
