@@ -16,10 +16,6 @@ from jaxtyping import Float, Int
 from lm.attention import masked
 from lm.attention.sight import Sight
 
-RAGGED_UP_TO = 32
-"""Segments a row from which the written-out mask is faster: cuDNN sets out for as many in every
-row, whether they are there or not (docs/LOG.md)."""
-
 Queries: TypeAlias = Float[jax.Array, 'B T H K']
 Keys: TypeAlias = Float[jax.Array, 'B S G K']
 
@@ -33,9 +29,10 @@ def attend(
       q_BTHK, k_BSGK, v_BSGK: bf16 or fp16; K a multiple of 8, at most 256 on Hopper, else 128.
       sight: who sees whom.
       segments: no row has more, padding counted as one; what is beyond them would come out
-        undefined, and whoever makes the rows holds the bound. None: nobody knows.
+        undefined, and whoever makes the rows holds the bound. None: nobody knows, or so many that
+        a mask is faster.
     """
-    if not sight.is_stretch or segments is None or segments > RAGGED_UP_TO:
+    if not sight.is_stretch or segments is None:
         return masked.attend(q_BTHK, k_BSGK, v_BSGK, sight, implementation='cudnn')
     if segments == 1:
         return _one_segment(q_BTHK, k_BSGK, v_BSGK, sight)

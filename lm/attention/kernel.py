@@ -19,7 +19,8 @@ class Kernel:
 
     Attributes:
       name: as in `mesh.attention`.
-      segments: no row has more segments, padding counted as one; None: nobody knows.
+      segments: no row has more segments, padding counted as one; None: nobody knows, or more
+        than pay.
       reason: why it is not the device's own, or empty.
     """
 
@@ -32,13 +33,20 @@ class Kernel:
         """For the banner and summary.json."""
         if self.name != 'cudnn':
             return self.name + (f' ({self.reason})' if self.reason else '')
-        from lm.attention.cudnn import RAGGED_UP_TO
-
-        if self.segments is None or self.segments > RAGGED_UP_TO:
+        if self.segments is None:
             return 'cudnn, with a mask'
         if self.segments == 1:
             return 'cudnn, a row a segment'
         return f'cudnn, rows of up to {self.segments} segments'
+
+
+def worth_telling(segments: int, length: int) -> int | None:
+    """The segments a row of `length` tokens that packed rows are laid out for, or None.
+
+    cuDNN sets out for as many in every row as the fullest has. One H100 was faster so than with a
+    mask up to about 30 in 1024 tokens and 80 in 2048 (docs/LOG.md).
+    """
+    return segments if segments <= max(1, length // 32) else None
 
 
 def choose(asked: Asked, device: Any, dtype: DTypeLike, head_width: int) -> Kernel:

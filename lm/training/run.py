@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from lm import processes
+from lm.attention.kernel import worth_telling
 from lm.config import Config, from_json, resolve, to_json
 from lm.data.mixture import Mixture, prepare_mixture
 from lm.errors import UserError
@@ -114,7 +115,7 @@ def _program(config: Config, mixture: Mixture) -> Program:
         rows = mixed_rows(build_objective(config, vocabulary), mixture, config.train.seed)
         most = rows.most_segments(0, config.train.steps * config.train.batch_size)
         # Behind several segments there may be padding, which counts as one.
-        segments = most if most == 1 else most + 1
+        segments = worth_telling(most if most == 1 else most + 1, config.train.seq_len)
     return build_program(config, vocabulary, segments=segments)
 
 

@@ -10,7 +10,7 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo as inside
 
 from lm.attention import cudnn, masked
-from lm.attention.kernel import Kernel, choose
+from lm.attention.kernel import Kernel, choose, worth_telling
 from lm.attention.sight import Sight
 from lm.errors import UserError
 
@@ -68,17 +68,23 @@ def test_a_row_a_segment_has_no_mask(hopper: None) -> None:
     'own, segments',
     [
         (sight(), None),
-        (sight(), cudnn.RAGGED_UP_TO + 1),
         (sight(prefix_BS=jnp.ones((2, 8), bool)), 4),
         (sight(bias_HTS=jnp.ones((4, 8, 8))), 4),
         (sight(False, window=jnp.int32(3)), 4),
         (Sight(jnp.ones((2, 8), jnp.int32), jnp.ones((2, 8), jnp.int32), False, 0.25), 4),
     ],
-    ids=['unknown', 'many', 'prefix', 'bias', 'window by layer', 'cross'],
+    ids=['unknown', 'prefix', 'bias', 'window by layer', 'cross'],
 )
 def test_what_else_there_is_has_a_mask(hopper: None, own: Sight, segments: int | None) -> None:
     said = operations(own, segments)
     assert 'dot_product_attention_fwd' in said and '8,8]' in said and 'i32[2,5]' not in said
+
+
+def test_many_segments_are_masked() -> None:
+    assert worth_telling(1, 8) == 1 and worth_telling(2, 32) is None
+    assert worth_telling(32, 1024) == 32 and worth_telling(33, 1024) is None
+    assert Kernel('cudnn', worth_telling(33, 1024)).words == 'cudnn, with a mask'
+    assert Kernel('cudnn', 5).words == 'cudnn, rows of up to 5 segments'
 
 
 def test_other_kernels_are_refused_or_told_why() -> None:
