@@ -71,9 +71,7 @@ def noise_rate(seq_len: int, decoder_len: int) -> float:
       UserError: no number of tokens makes so many targets.
     """
     noise = next((n for n in range(1, decoder_len) if n + round(n / 3) == decoder_len - 1), None)
-    require(
-        noise is not None, f'--decoder_len={decoder_len}: spans of 3 never fill it; give 1 more'
-    )
+    require(noise is not None, f'--decoder_len={decoder_len}: spans of 3 do not fill it; add 1')
     assert noise is not None
     return noise / (seq_len - 1 + noise - round(noise / 3))
 

@@ -5,6 +5,7 @@ with one line on stdout: the first builds it, then `compile`, `warm`, `steps` an
 with its stdin. What libraries print goes to stderr.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -35,17 +36,24 @@ class Contender:
       seconds: about what a step takes, once it is warm.
     """
 
-    def __init__(self, name: str, case: Case, words: list[str], environment: dict[str, str]):
-        """Starts it; `words` are flags of `lm` alone."""
+    def __init__(
+        self,
+        name: str,
+        case: Case,
+        words: list[str],
+        cores: int | None,
+        environment: dict[str, str],
+    ) -> None:
+        """Starts it, on the first so many cores; `words` are flags of `lm` alone."""
         self.name = name
         self.seconds = 0.0
-        self._errors = tempfile.TemporaryFile('w+')
+        self._errors = tempfile.TemporaryFile('w+')  # noqa: SIM115 (`end` closes it)
         self._process = subprocess.Popen(
             [sys.executable, '-m', 'benchmarks._contender_process'],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
             env={**os.environ, **environment}, cwd=Path(__file__).parent.parent,
         )  # fmt: skip
-        self.ask({'build': name, 'case': asdict(case), 'words': words})
+        self.ask({'build': name, 'case': asdict(case), 'words': words, 'cores': cores})
 
     def ask(self, request: dict[str, Any]) -> None:
         """Sends a request; `answer` waits for what comes of it."""
@@ -89,10 +97,8 @@ class Contender:
     def end(self) -> None:
         """Ends it, and with it what it holds of the device."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it has ended already
             self._process.stdin.close()
-        except BrokenPipeError:
-            pass  # it has ended already
         self._process.wait()
         self._process.stdout.close()
         self._errors.close()
@@ -102,13 +108,15 @@ def _serve() -> None:
     """The other side."""
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)
-    from .contenders import Steps, build
-
-    steps: Steps | None = None
+    steps: Any = None
     for line in sys.stdin:
         ask = json.loads(line)
         answer: dict[str, Any] = {}
         if 'build' in ask:
+            if ask['cores'] is not None:
+                os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: ask['cores']])
+            from .contenders import build
+
             steps = build(ask['build'], Case(**ask['case']), ask['words'])
             continue
         assert steps is not None, 'build comes first'

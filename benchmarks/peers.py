@@ -17,14 +17,15 @@ Contenders (a file of benchmarks/contenders each, which says how it is built):
 All: random tokens, batches from the host's memory each step, no dropout, AdamW, clipping at 1.0,
 fp32 weights, on GPUs bf16 compute. Tokens of a step are rows x seq_len for all (a T5's encoder;
 sequences a second compare it). Each is built as its users have it: `transformers` computes a BERT's
-logits at all places, where `lm` computes those of its targets, and shifts a decoder's labels itself.
+logits at all places, where `lm` computes those of its targets.
 
 Each contender is a process that is warmed up once. On a CPU they take turns, round after round, so
 that what else the machine does meets all; a waiting one holds its memory. On a GPU, or with
 `--noalternate`, one is measured to its end before the next begins. `--together` compiles all of a
 case at once before anything is timed, which takes the cores of a GPU machine and less time (kernels
 that are chosen by timing may then be chosen worse). Figures: median of rounds, and their spread;
-ratios: `lm` over the other, of medians, with the spread over rounds.
+ratios: `lm` over the other, of medians, with the spread over rounds. Where other work keeps a core
+busy, torch's threads wait for each other and its figures are too low: `--cores=1` is fairer then.
 """
 
 import json
@@ -42,6 +43,7 @@ from lm.flags import Flags
 from ._cases import CASES, Case, find_case, lm_config
 from ._command import print_table, run_command
 from ._contender_process import Contender, Failed
+from ._machine import cores
 from .contenders import names, serves
 
 OWN = '--config.'
@@ -62,6 +64,7 @@ def _define_flags(flags: Flags) -> None:
     flags.define('seconds', float, 10.0, 'of a turn, about; at least 3 steps')
     flags.define('alternate', bool | None, None, 'in turn, all in memory; unset: on a CPU')
     flags.define('together', bool, False, 'all of a case are compiled at once')
+    flags.define('cores', int | None, None, 'that a contender may run on; unset: all')
     flags.define('out', str, '', 'a file to which the JSON of each case is added when it is done')
     for name in SHAPES:
         flags.define(name, int | None, None, f"instead of the case's own {name}")
@@ -71,6 +74,10 @@ def _run(flags: Flags, words: list[str]) -> None:
     flags.required('case')
     require(flags['rounds'] >= 1, f'--rounds={flags["rounds"]}: must be at least 1')
     require(flags['seconds'] > 0, f'--seconds={flags["seconds"]}: must be positive')
+    require(
+        flags['cores'] is None or 1 <= flags['cores'] <= cores(),
+        f'--cores={flags["cores"]}: must be from 1 to {cores()}',
+    )
     changes = {name: flags[name] for name in SHAPES if flags[name] is not None}
     cases = {name: _changed(find_case(name), changes) for name in flags['case']}
     for name in flags['contenders']:
@@ -89,6 +96,7 @@ def _run(flags: Flags, words: list[str]) -> None:
             'lm_flags': words,
             'alternate': alternate,
             'rounds': flags['rounds'],
+            'cores': flags['cores'] or cores(),
             **_compare(case, chosen[name], words, flags, alternate),
         }
         _print(found)
@@ -101,7 +109,11 @@ def _run(flags: Flags, words: list[str]) -> None:
 def _changed(case: Case, changes: dict[str, int]) -> Case:
     """The case in other sizes; a decoder's length is for cases that have one."""
     if case.decoder_len is None:
-        changes = {name: size for name, size in changes.items() if name != 'decoder_len'}
+        require(
+            flags['cores'] is None or 1 <= flags['cores'] <= cores(),
+            f'--cores={flags["cores"]}: must be from 1 to {cores()}',
+        )
+    changes = {name: size for name, size in changes.items() if name != 'decoder_len'}
     return replace(case, **changes)
 
 
@@ -113,7 +125,7 @@ def _contenders(case: Case, asked: tuple[str, ...]) -> list[str]:
 
 
 def _has_gpu() -> bool:
-    """Whether there is an NVIDIA GPU; asks the system, for this process is to import no framework."""
+    """Whether there is an NVIDIA GPU; asks the system, for no framework is imported here."""
     return Path('/dev/nvidiactl').exists()
 
 
@@ -138,7 +150,7 @@ def _compare(
             print(error, file=sys.stderr)
 
     def start(name: str) -> None:
-        running[name] = Contender(name, case, words, environment)
+        running[name] = Contender(name, case, words, flags['cores'], environment)
         running[name].ask({'compile': True})
 
     def turn(name: str) -> None:

@@ -1,7 +1,7 @@
 """A LLaMA as one function of a dict of arrays, with nothing round it: what JAX alone takes.
 
-Layers unrolled, the cross-entropy's backward pass written out, XLA's attention or, in bf16 on a GPU,
-cuDNN's; no segments, no masks but the causal one, no sharding, no metrics but the loss, unread.
+Layers unrolled, the cross-entropy's backward pass written out, XLA's attention or, in bf16 on a
+GPU, cuDNN's; no segments, no mask but the causal one, no sharding, no metrics but the loss, unread.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """`lm`: the step of `lm train`.
 
-The logits of places that have no target are not computed: of BERT's a seventh are, where `transformers`
-computes all.
+The logits of places that have no target are not computed: of a BERT's places a seventh are, where
+`transformers` computes them all.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """GPT-2 in plain torch, built and trained as nanoGPT's: a stand-in, for it is on no package index.
 
 After github.com/karpathy/nanoGPT, model.py and train.py, MIT licence, written anew: one linear for
-queries, keys and values, fused causal attention, biases, a tied output matrix, the vocabulary padded
-to 50,304, `torch.compile`, fused AdamW that decays matrices alone.
+queries, keys and values, fused causal attention, biases, a tied output matrix, the vocabulary
+padded to 50,304, `torch.compile`, fused AdamW that decays matrices alone.
 """
 
 import torch
