@@ -94,6 +94,7 @@ def lm_config(case: Case, words: Sequence[str] = ()) -> Config:
         'model.scan_layers': False,
         'model.remat': 'none',
         'optim.clip_norm': 1,
+        'mesh.devices': 1,
         'train.batch_size': case.rows,
         'train.seq_len': case.seq_len,
         'precision.policy': 'bf16_mixed' if case.bf16 else 'fp32',

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lm.batch import Batch, Row, stack
+from lm.batch import Row, stack
 from lm.config import Config, require
 from lm.errors import UserError
 from lm.objectives._objective import Objective, build_objective
@@ -30,12 +30,6 @@ def random_row(
     begins = np.searchsorted(document, document)
     positions = (np.arange(size) - begins).astype(np.int32)
     return Row(tokens, document + 1, positions, document)
-
-
-def most_segments(batches: list[Batch]) -> int:
-    """Segments of the row that has most of them on a side, its padding counted as one."""
-    sides = [side for b in batches for side in (b.segment_ids, b.decoder_segment_ids)]
-    return max(len(np.unique(row)) for side in sides if side is not None for row in side)
 
 
 class LmSteps:
@@ -74,7 +68,9 @@ class LmSteps:
 
         batches = [stack([objective.example(row(), rng) for _ in range(rows)]) for _ in range(HELD)]
         self.objective = objective
-        self.program = build_program(config, vocabulary, segments=most_segments(batches))
+        # As a run says it: behind several segments there may be padding, which counts as one.
+        segments = documents_per_row if documents_per_row == 1 else documents_per_row + 1
+        self.program = build_program(config, vocabulary, segments=segments)
         self.loss = float('nan')
         self.compile_seconds = 0.0
         self._row = row()
@@ -101,7 +97,8 @@ class LmSteps:
         state: Any = self.program.init_state() if self._state is None else self._state
         pending = None
         for _ in range(steps):
-            state, metrics = self._step(state, layout.place(next(self._batches), held))
+            batch = self.program.place(next(self._batches), held)
+            state, metrics = self._step(state, batch)
             if layout.blocks_each_step:
                 jax.block_until_ready(state)
             if pending is not None:

@@ -14,10 +14,10 @@ Contenders (a file of benchmarks/contenders each, which says how it is built):
                   no package index
     bare          a LLaMA as one JAX function, without a framework
 
-All: random tokens, batches from the host's memory each step, no dropout, AdamW, clipping at 1.0,
-fp32 weights, on GPUs bf16 compute. Tokens of a step are rows x seq_len for all (a T5's encoder;
-sequences a second compare it). Each is built as its users have it: `transformers` computes a BERT's
-logits at all places, where `lm` computes those of its targets.
+All: one device, random tokens, batches from the host's memory each step, no dropout, AdamW,
+clipping at 1.0, fp32 weights, on GPUs bf16 compute. Tokens of a step are rows x seq_len for all (a
+T5's encoder; sequences a second compare it). Each is built as its users have it: `transformers`
+computes a BERT's logits at all places, where `lm` computes those of its targets.
 
 Each contender is a process that is warmed up once. On a CPU they take turns, round after round, so
 that what else the machine does meets all; a waiting one holds its memory. On a GPU, or with
@@ -109,11 +109,7 @@ def _run(flags: Flags, words: list[str]) -> None:
 def _changed(case: Case, changes: dict[str, int]) -> Case:
     """The case in other sizes; a decoder's length is for cases that have one."""
     if case.decoder_len is None:
-        require(
-            flags['cores'] is None or 1 <= flags['cores'] <= cores(),
-            f'--cores={flags["cores"]}: must be from 1 to {cores()}',
-        )
-    changes = {name: size for name, size in changes.items() if name != 'decoder_len'}
+        changes = {name: size for name, size in changes.items() if name != 'decoder_len'}
     return replace(case, **changes)
 
 

@@ -66,14 +66,18 @@ def _bert(case: Case) -> Any:
 
 
 def _t5(case: Case) -> Any:
-    return transformers.T5ForConditionalGeneration(
-        transformers.T5Config(
-            vocab_size=case.vocabulary, d_model=case.width, d_kv=case.width // case.heads,
-            d_ff=case.feed_forward, num_layers=case.layers, num_heads=case.heads,
-            dropout_rate=0.0, feed_forward_proj='gated-gelu', tie_word_embeddings=False,
-            use_cache=False, decoder_start_token_id=0,
-        )
+    config = transformers.T5Config(
+        vocab_size=case.vocabulary, d_model=case.width, d_kv=case.width // case.heads,
+        d_ff=case.feed_forward, num_layers=case.layers, num_heads=case.heads, dropout_rate=0.0,
+        feed_forward_proj='gated-gelu', tie_word_embeddings=False, use_cache=False,
+        decoder_start_token_id=0,
     )  # fmt: skip
+    model = transformers.T5ForConditionalGeneration(config)
+    # Recent versions tie the output matrix to the embedding whatever they are given; T5 1.1 has one
+    # of its own.
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    model.config.tie_word_embeddings = False
+    return model
 
 
 def _batches(case: Case) -> list[Batch]:
