@@ -21,11 +21,12 @@ computes a BERT's logits at all places, where `lm` computes those of its targets
 
 Each contender is a process that is warmed up once. On a CPU they take turns, round after round, so
 that what else the machine does meets all; a waiting one holds its memory. On a GPU, or with
-`--alternate=false`, one is measured to its end before the next begins. `--together` compiles all of a
-case at once before anything is timed, which takes the cores of a GPU machine and less time (kernels
-that are chosen by timing may then be chosen worse). Figures: median of rounds, and their spread;
-ratios: `lm` over the other, of medians, with the spread over rounds. Where other work keeps a core
-busy, torch's threads wait for each other and its figures are too low: `--cores=1` is fairer then.
+`--alternate=false`, one is measured to its end before the next begins. `--together` compiles all of
+a case at once before anything is timed, which takes the cores of a GPU machine and less time
+(kernels that are chosen by timing may then be chosen worse). Figures: median of rounds, and their
+spread; ratios: `lm` over the other, of medians, with the spread over rounds. Where other work keeps
+a core busy, torch's threads wait for each other and its figures are too low: `--cores=1` is fairer
+then.
 """
 
 import json
