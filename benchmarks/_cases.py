@@ -15,6 +15,8 @@ class Case:
     """A model, a batch and a number format.
 
     Attributes:
+      named: the config of `lm` whose sizes it changes; the rest of it stays, so layers are scanned
+        and recomputed as in a run of it.
       family: the architecture.
       layers: of it; of the encoder and of the decoder each.
       width, heads, kv_heads, feed_forward, vocabulary: its sizes; a head is width / heads wide.
@@ -23,6 +25,7 @@ class Case:
       bf16: computed in bf16 from fp32 weights; or all in fp32.
     """
 
+    named: str
     family: Family
     layers: int
     width: int
@@ -43,23 +46,15 @@ class Case:
 
 CASES = {
     # For CPUs: the LLaMA block of docs/LOG.md's comparisons, and its width in the other families.
-    'llama_20m': Case('llama', 4, 256, 4, 4, 1024, 32_000, 8, 256, None, False),
-    'bert_20m': Case('bert', 4, 256, 4, 4, 1024, 32_000, 8, 256, None, False),
-    't5_20m': Case('t5', 4, 256, 4, 4, 1024, 32_000, 8, 256, 64, False),
+    'llama_20m': Case('llama_tiny', 'llama', 4, 256, 4, 4, 1024, 32_000, 8, 256, None, False),
+    'bert_20m': Case('bert_tiny', 'bert', 4, 256, 4, 4, 1024, 32_000, 8, 256, None, False),
+    't5_20m': Case('t5_tiny', 't5', 4, 256, 4, 4, 1024, 32_000, 8, 256, 64, False),
     # For one GPU of 80 GB.
-    'gpt2_124m': Case('gpt2', 12, 768, 12, 12, 3072, 50_257, 32, 1024, None, True),
-    'llama_1b': Case('llama', 22, 2048, 32, 4, 5632, 32_000, 8, 2048, None, True),
-    'bert_base': Case('bert', 12, 768, 12, 12, 3072, 30_522, 64, 512, None, True),
-    't5v11_base': Case('t5', 12, 768, 12, 12, 2048, 32_128, 64, 512, 128, True),
+    'gpt2_124m': Case('gpt2_124m', 'gpt2', 12, 768, 12, 12, 3072, 50_257, 32, 1024, None, True),
+    'llama_1b': Case('tinyllama_1b', 'llama', 22, 2048, 32, 4, 5632, 32_000, 8, 2048, None, True),
+    'bert_base': Case('bert_base', 'bert', 12, 768, 12, 12, 3072, 30_522, 64, 512, None, True),
+    't5v11_base': Case('t5v11_base', 't5', 12, 768, 12, 12, 2048, 32_128, 64, 512, 128, True),
 }
-
-NAMED = {
-    'gpt2': 'gpt2_124m',
-    'llama': 'tinyllama_1b',
-    'bert': 'bert_base',
-    't5': 't5v11_base',
-}
-"""The named config of `lm` whose sizes a case changes."""
 
 
 def noise_rate(seq_len: int, decoder_len: int) -> float:
@@ -91,8 +86,6 @@ def lm_config(case: Case, words: Sequence[str] = ()) -> Config:
         'model.vocab_size': case.vocabulary,
         'model.max_positions': case.seq_len,
         'model.dropout': 0,
-        'model.scan_layers': False,
-        'model.remat': 'none',
         'optim.clip_norm': 1,
         'mesh.devices': 1,
         'train.batch_size': case.rows,
@@ -103,8 +96,8 @@ def lm_config(case: Case, words: Sequence[str] = ()) -> Config:
         rate = noise_rate(case.seq_len, case.decoder_len)
         shape['objective.options.noise_rate'] = rate
     given = [f'--config.{field}={value}' for field, value in shape.items()]
-    flags = Flags([f'--config={NAMED[case.family]}', *given, *words])
-    flags.define_config(NAMED[case.family])
+    flags = Flags([f'--config={case.named}', *given, *words])
+    flags.define_config(case.named)
     flags.parse()
     return flags.config()
 

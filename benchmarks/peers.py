@@ -48,7 +48,7 @@ from ._machine import cores
 from .contenders import names, serves
 
 OWN = '--config.'
-SHAPES = [f.name for f in fields(Case) if f.name not in ('family', 'bf16')]
+SHAPES = [f.name for f in fields(Case) if f.name not in ('named', 'family', 'bf16')]
 
 
 def main() -> int:
