@@ -37,14 +37,9 @@ class Contender:
     """
 
     def __init__(
-        self,
-        name: str,
-        case: Case,
-        words: list[str],
-        cores: int | None,
-        environment: dict[str, str],
+        self, name: str, case: Case, words: list[str], environment: dict[str, str]
     ) -> None:
-        """Starts it, on the first so many cores; `words` are flags of `lm` alone."""
+        """Starts it; `words` are flags of `lm` alone."""
         self.name = name
         self.seconds = 0.0
         self._errors = tempfile.TemporaryFile('w+')  # noqa: SIM115 (`end` closes it)
@@ -53,7 +48,7 @@ class Contender:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
             env={**os.environ, **environment}, cwd=Path(__file__).parent.parent,
         )  # fmt: skip
-        self.ask({'build': name, 'case': asdict(case), 'words': words, 'cores': cores})
+        self.ask({'build': name, 'case': asdict(case), 'words': words})
 
     def ask(self, request: dict[str, Any]) -> None:
         """Sends a request; `answer` waits for what comes of it."""
@@ -113,8 +108,6 @@ def _serve() -> None:
         ask = json.loads(line)
         answer: dict[str, Any] = {}
         if 'build' in ask:
-            if ask['cores'] is not None:
-                os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: ask['cores']])
             from .contenders import build
 
             steps = build(ask['build'], Case(**ask['case']), ask['words'])

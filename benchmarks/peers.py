@@ -25,8 +25,8 @@ that what else the machine does meets all; a waiting one holds its memory. On a 
 a case at once before anything is timed, which takes the cores of a GPU machine and less time
 (kernels that are chosen by timing may then be chosen worse). Figures: median of rounds, and their
 spread; ratios: `lm` over the other, of medians, with the spread over rounds. Where other work keeps
-a core busy, torch's threads wait for each other and its figures are too low: `--cores=1` is fairer
-then.
+a core busy, torch's threads wait for each other and its figures are too low: `taskset -c 1` before
+the command is fairer then.
 """
 
 import json
@@ -65,7 +65,6 @@ def _define_flags(flags: Flags) -> None:
     flags.define('seconds', float, 10.0, 'of a turn, about; at least 3 steps')
     flags.define('alternate', bool | None, None, 'in turn, all in memory; unset: on a CPU')
     flags.define('together', bool, False, 'all of a case are compiled at once')
-    flags.define('cores', int | None, None, 'that a contender may run on; unset: all')
     flags.define('out', str, '', 'a file to which the JSON of each case is added when it is done')
     for name in SHAPES:
         flags.define(name, int | None, None, f"instead of the case's own {name}")
@@ -75,10 +74,6 @@ def _run(flags: Flags, words: list[str]) -> None:
     flags.required('case')
     require(flags['rounds'] >= 1, f'--rounds={flags["rounds"]}: must be at least 1')
     require(flags['seconds'] > 0, f'--seconds={flags["seconds"]}: must be positive')
-    require(
-        flags['cores'] is None or 1 <= flags['cores'] <= cores(),
-        f'--cores={flags["cores"]}: must be from 1 to {cores()}',
-    )
     changes = {name: flags[name] for name in SHAPES if flags[name] is not None}
     cases = {name: _changed(find_case(name), changes) for name in flags['case']}
     for name in flags['contenders']:
@@ -97,7 +92,7 @@ def _run(flags: Flags, words: list[str]) -> None:
             'lm_flags': words,
             'alternate': alternate,
             'rounds': flags['rounds'],
-            'cores': flags['cores'] or cores(),
+            'cores': cores(),
             **_compare(case, chosen[name], words, flags, alternate),
         }
         _print(found)
@@ -147,7 +142,7 @@ def _compare(
             print(error, file=sys.stderr)
 
     def start(name: str) -> None:
-        running[name] = Contender(name, case, words, flags['cores'], environment)
+        running[name] = Contender(name, case, words, environment)
         running[name].ask({'compile': True})
 
     def turn(name: str) -> None:
