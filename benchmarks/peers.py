@@ -25,8 +25,7 @@ that what else the machine does meets all; a waiting one holds its memory. On a 
 a case at once before anything is timed, which takes the cores of a GPU machine and less time
 (kernels that are chosen by timing may then be chosen worse). Figures: median of rounds, and their
 spread; ratios: `lm` over the other, of medians, with the spread over rounds. Where other work keeps
-a core busy, torch's threads wait for each other and its figures are too low: `taskset -c 1` before
-the command is fairer then.
+a core busy, a CPU's ratios are no ratios of the programs: threads of either wait for each other.
 """
 
 import json
