@@ -359,7 +359,7 @@ class MeshConfig:
     context: Literal['gather', 'ring'] = setting(
         'gather', 'how queries reach keys of other devices of seq: gathered, or in a ring'
     )
-    attention: Literal['auto', 'xla', 'cudnn'] = setting(
+    attention: Literal['auto', 'xla', 'cudnn', 'splash'] = setting(
         'auto', "what computes attention; auto: the device's own kernel where it has one"
     )
     collectives: Literal['auto', 'explicit'] = setting(

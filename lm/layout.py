@@ -91,8 +91,19 @@ class Layout:
         if scale is None:
             scale = q_BTHK.shape[-1] ** -0.5
         sight = Sight(segments_BT, segments_BS, causal, scale, window, prefix_BS, bias_HTS)
+        return self.seen(q_BTHK, k_BSGK, v_BSGK, sight)
+
+    def seen(
+        self, q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, sight: Sight
+    ) -> jax.Array:
+        """`attend`, by the kernel."""
         if self.kernel.name == 'cudnn':
             from lm.attention import cudnn
 
             return cudnn.attend(q_BTHK, k_BSGK, v_BSGK, sight, self.kernel.segments)
+        if self.kernel.name == 'splash':
+            from lm.attention import splash
+
+            if splash.serves(sight):
+                return splash.attend(q_BTHK, k_BSGK, v_BSGK, sight)
         return masked.attend(q_BTHK, k_BSGK, v_BSGK, sight)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lm import processes
 from lm.attention.kernel import Kernel
+from lm.attention.sight import Sight
 from lm.batch import Array, Batch
 from lm.config import MeshConfig
 from lm.errors import UserError
@@ -102,35 +103,25 @@ class MeshLayout(Layout):
             x = self._placed(x, spec)
         return x[:count]
 
-    def attend(
-        self,
-        q_BTHK: jax.Array,
-        k_BSGK: jax.Array,
-        v_BSGK: jax.Array,
-        *,
-        segments_BT: jax.Array,
-        segments_BS: jax.Array,
-        causal: bool,
-        window: int | jax.Array | None = None,
-        prefix_BS: jax.Array | None = None,
-        bias_HTS: jax.Array | None = None,
-        scale: float | None = None,
+    def seen(
+        self, q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, sight: Sight
     ) -> jax.Array:
         """As the base class; in a ring where that is asked for and queries have their own keys."""
-        # Self-attention hands over one array of segment ids twice.
-        own_keys = segments_BS is segments_BT
-        if not (self.ring and own_keys and self._divides(q_BTHK)):
-            return super().attend(
-                q_BTHK, k_BSGK, v_BSGK, segments_BT=segments_BT, segments_BS=segments_BS,
-                causal=causal, window=window, prefix_BS=prefix_BS, bias_HTS=bias_HTS, scale=scale,
-            )  # fmt: skip
-        ring = Ring(causal, window, q_BTHK.shape[-1] ** -0.5 if scale is None else scale)
-        specs = (
-            self.rules.activation('BTHK', q_BTHK.shape),
-            self.rules.activation('BTGK', k_BSGK.shape),
-        )
-        rows = PartitionSpec(*specs[0][:2])
-        heads = PartitionSpec(specs[0][2], specs[0][1], None)
+        if self.ring and sight.own_keys and self._divides(q_BTHK):
+            return self._in_a_ring(q_BTHK, k_BSGK, v_BSGK, sight)
+        if self.kernel.name == 'splash' and self.mesh.size > 1:
+            from lm.attention import splash
+
+            if splash.serves(sight):
+                return self._device_by_device(splash.attend, q_BTHK, k_BSGK, v_BSGK, sight)
+        return super().seen(q_BTHK, k_BSGK, v_BSGK, sight)
+
+    def _in_a_ring(
+        self, q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, sight: Sight
+    ) -> jax.Array:
+        ring = Ring(sight.causal, sight.window, sight.scale)
+        q_spec, k_spec = self._by_groups(q_BTHK, k_BSGK)
+        rows, heads = PartitionSpec(*q_spec[:2]), PartitionSpec(q_spec[2], q_spec[1], None)
 
         def local(
             q: jax.Array,
@@ -147,10 +138,40 @@ class MeshLayout(Layout):
         return jax.shard_map(
             local,
             mesh=self.mesh,
-            in_specs=(specs[0], specs[1], specs[1], rows, rows, heads),
-            out_specs=specs[0],
+            in_specs=(q_spec, k_spec, k_spec, rows, rows, heads),
+            out_specs=q_spec,
             check_vma=False,
-        )(q_BTHK, k_BSGK, v_BSGK, segments_BT, prefix_BS, bias_HTS)
+        )(q_BTHK, k_BSGK, v_BSGK, sight.segments_BT, sight.prefix_BS, sight.bias_HTS)
+
+    def _device_by_device(
+        self,
+        attend: Callable[..., jax.Array],
+        q_BTHK: jax.Array,
+        k_BTGK: jax.Array,
+        v_BTGK: jax.Array,
+        sight: Sight,
+    ) -> jax.Array:
+        """Each device attends by its own rows and heads: GSPMD partitions no Pallas kernel."""
+        q_spec, k_spec = self._by_groups(q_BTHK, k_BTGK)
+
+        def local(q: jax.Array, k: jax.Array, v: jax.Array, segments_BT: jax.Array) -> jax.Array:
+            return attend(q, k, v, replace(sight, segments_BT=segments_BT, segments_BS=segments_BT))
+
+        return jax.shard_map(
+            local,
+            mesh=self.mesh,
+            in_specs=(q_spec, k_spec, k_spec, PartitionSpec(*q_spec[:2])),
+            out_specs=q_spec,
+            check_vma=False,
+        )(q_BTHK, k_BTGK, v_BTGK, sight.segments_BT)
+
+    def _by_groups(
+        self, q_BTHK: jax.Array, k_BSGK: jax.Array
+    ) -> tuple[PartitionSpec, PartitionSpec]:
+        """Where queries and keys go: heads are split only where their groups are."""
+        q_spec = self.rules.activation('BTHK', q_BTHK.shape)
+        k_spec = self.rules.activation('BTGK', k_BSGK.shape)
+        return PartitionSpec(*q_spec[:2], k_spec[2], None), k_spec
 
     def _divides(self, q_BTHK: jax.Array) -> bool:
         """Whether `seq` splits the positions of a row into two stretches a device."""

@@ -8,7 +8,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from lm.models.context import Context
-from lm.models.feed_forward import ACTIVATIONS
+from lm.models.feed_forward import activated
 from lm.models.norms import Norm
 from lm.models.recurrent_spec import RecurrentSpec
 from lm.models.spec import Initializer, TransformerSpec
@@ -47,7 +47,7 @@ class Transform(nnx.Module):
         h_BTD = x_BTD @ context.cast(self.weight)
         if self.bias is not None:
             h_BTD += context.cast(self.bias)
-        return self.norm(ACTIVATIONS[self.activation](h_BTD))
+        return self.norm(activated(self.activation, h_BTD))
 
 
 class Head(nnx.Module):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
+from lm.attention.kernel import SPLASH_KEEPS
 from lm.models.attention import Attention, Pattern
 from lm.models.context import Context
 from lm.models.feed_forward import FeedForward
@@ -30,9 +31,11 @@ def _is_no_gathering(primitive: Any, *_: Any, **params: Any) -> bool:
 
 
 def _is_product(primitive: Any, *given: Any, **params: Any) -> bool:
-    """Whether an operation is a product with weights, or attention by cuDNN, which is dear too."""
+    """Whether an operation is a product with weights, or what a kernel of attention gives."""
     dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
     kept: bool = dots(primitive, *given, **params)
+    if primitive.name == 'name':
+        return bool(params['name'] == SPLASH_KEEPS)
     return kept or primitive.name.startswith('dot_product_attention_fwd')
 
 
@@ -48,7 +51,7 @@ SAVED: dict[str, Callable[..., bool]] = {
     'gathered': _is_no_gathering,
 }
 """What each `model.remat` keeps for the backward pass; `dots` keeps the products with weights
-and what cuDNN's attention gives.
+and what attention by cuDNN or splash gives, which is dear too.
 
 `offload` keeps a layer's input in the host's memory. `gathered` stands in for `none` where weights
 are gathered: all but these is kept.

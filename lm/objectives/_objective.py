@@ -97,6 +97,12 @@ class SaysTexts(Protocol):
         """
 
 
+def most_asked(objective: Objective) -> int:
+    """Places of a row whose logits a step computes: a multiple of 8, or all."""
+    most: int = getattr(objective, 'most_targets', objective.target_len)
+    return min(-(-most // 8) * 8, objective.target_len)
+
+
 def build_objective(config: Config, vocabulary: Vocabulary) -> Objective:
     """What a run learns to predict.
 

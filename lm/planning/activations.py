@@ -1,10 +1,9 @@
 """What a forward pass keeps for its backward pass, in closed form. Imports no jax.
 
-The terms are the arrays that JAX saves of `lm.models.layers.Layer`, `stack` and `embedding` with
-attention by XLA, whose scores and probabilities are arrays, and those of `lm.models.recurrent`.
-`tests/planning/test_activations.py` compares them with the residuals of `jax.vjp`. They are still
-estimates of memory: a fused attention kernel keeps no scores, and which arrays a compiler holds its
-`Compiler` says.
+The terms are the arrays that JAX saves of `lm.models.layers.Layer`, `stack` and `embedding`, and
+those of `lm.models.recurrent`. Attention by XLA keeps scores and probabilities, a fused kernel what
+it gives and a number a query. `tests/planning/test_activations.py` compares them with the residuals
+of `jax.vjp`. They are still estimates of memory: which arrays a compiler holds its `Compiler` says.
 """
 
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any, Literal, NamedTuple
 
+from lm.attention.kernel import LANES, Kernel
 from lm.models.recurrent_spec import CellKind, RecurrentSpec
 from lm.models.spec import TransformerSpec
 from lm.planning.axes import Axes
@@ -32,10 +32,6 @@ WIDE_HEAD = 128
 """Width of a head from which on libtpu writes the gradient of its scores in fp32, where heads share
 no keys: otherwise it casts it in the operation that makes it. A TPU's matrix unit is 128 wide."""
 
-ACTIVATION_ARRAYS = {'silu': 4, 'gelu': 4, 'gelu_tanh': 6, 'relu': 1}
-"""Arrays [B, T, F] kept of an ungated feed-forward layer: hidden states and what the derivative
-of the activation reads. A gate adds two, and ReLU a mask of bytes."""
-
 STATE_ARRAYS: dict[CellKind, int] = {'lstm': 11, 'gru': 9}
 """Arrays [T, B, D], fp32, that a recurrent layer keeps of its gates and its state's arithmetic."""
 
@@ -50,6 +46,8 @@ class Work:
       axes: of them `tensor` and `seq` split a row's arrays.
       compute: bytes of a number in the dtype of the computation.
       compiler: whose program it is.
+      kernel: what computes attention.
+      asked: places of a row whose logits are computed; None: all.
     """
 
     rows: int
@@ -57,10 +55,25 @@ class Work:
     axes: Axes
     compute: int
     compiler: Compiler = AS_SAVED
+    kernel: Kernel = Kernel()
+    asked: int | None = None
 
     def positions(self, side: str) -> float:
         """Positions of a side on this device, over its rows."""
         return self.rows * self.lengths[side] / self.axes.seq
+
+    def places(self, side: str) -> float:
+        """Of the positions of a side that a head reads, those whose logits are computed."""
+        return self.positions(side) if self.asked is None else self.rows * self.asked
+
+    def head_width(self, width: int) -> int:
+        """Numbers that a head takes: splash attention wants it along the lanes, which it fills."""
+        return -(-width // LANES) * LANES if self.kernel.name == 'splash' else width
+
+    def fuses(self, side: str, source: str) -> bool:
+        """Whether no scores are kept of a side's attention to itself, or to another's positions."""
+        name = side if source == side else 'cross-attention'
+        return any(self.kernel.fuses(use) for use in self.kernel.uses if use.name == name)
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,7 @@ class Activations:
 
     Attributes:
       saved: kept from the forward pass to the backward pass, over all layers and both ends.
-      logits: the logits and their gradient, fp32.
+      logits: the logits and their gradient, in the dtype of the computation.
       layer: of the one layer that the backward pass works on: what it recomputes, the gradients
         of its scores and hidden states, and inputs of layers on their way from the host. Of
         unrolled layers that a compiler fuses, where nothing is recomputed: the probabilities in
@@ -103,7 +116,7 @@ def activations(model: ModelShape, work: Work, remat: str) -> Activations:
     logits = 0.0
     if spec.head or model.family != 'encoder':
         vocabulary = model.config.padded_vocab_size / work.axes.tensor
-        logits = compiler.logits * FP32 * work.positions(reading) * vocabulary
+        logits = compiler.logits * work.compute * work.places(reading) * vocabulary
     resting = logits * (compiler.logits - 1) / compiler.logits
     stacks = remat == 'none' and model.config.scan_layers
     return Activations(
@@ -143,7 +156,9 @@ def _(spec: TransformerSpec, model: ModelShape, work: Work, remat: str) -> Kept:
         host += layers * inputs * (remat == 'offload')
         if remat == 'none' and compiler.head_masks:
             patterns = 1 if model.config.scan_layers else layers
-            saved += patterns * sum((1 + FP32) * _scores(spec, work, side, s) for s in sources)
+            masks = layers if spec.global_every else patterns
+            scores = sum(_scores(spec, work, side, source) for source in sources)
+            saved += (masks + patterns * FP32) * scores
         again = 0.0 if remat == 'none' else _again(spec, work, side, sources)
         gradients = sum(FP32 * _scores(spec, work, side, source) for source in sources)
         gradients += 2 * work.compute * _hidden(spec, work, side)
@@ -201,29 +216,36 @@ def _layer(spec: TransformerSpec, work: Work, side: str, sources: list[str], rem
     if remat in ('full', 'offload'):
         return c * residual * (remat == 'full')
     tensor = work.axes.tensor
-    queries = work.positions(side) * spec.config.num_heads * spec.config.head_width / tensor
+    width = work.head_width(spec.config.head_width)
+    queries = work.positions(side) * spec.config.num_heads * width / tensor
     # Keys and values are gathered along `seq`: each device holds those of the whole row.
     keys = [
-        work.rows * work.lengths[source] * spec.config.kv_heads * spec.config.head_width / tensor
+        work.rows * work.lengths[source] * spec.config.kv_heads * width / tensor
         for source in sources
     ]
     hidden = _hidden(spec, work, side)
+    # What a kernel gives, and the logarithm of each query's softmax sum.
+    fused = sum(work.fuses(side, source) for source in sources)
+    sums = fused * FP32 * work.positions(side) * spec.config.num_heads / tensor
     if remat == 'dots':
         # The layer's input and the products with weights; of those that write to the residual
         # stream the last is not read again where the norm comes first, and none where they are
         # computed side by side.
         streams = 1 if spec.parallel else 1 + len(sources) + (not spec.norm_first)
         heads = sum(queries + 2 * k for k in keys)
-        return c * (streams * residual + heads + (1 + spec.gated) * hidden)
+        return c * (streams * residual + heads + fused * queries + (1 + spec.gated) * hidden) + sums
     sublayers = len(sources) + 1
-    # A norm keeps three fp32 arrays, and what it makes is kept in the dtype of the computation.
-    stacks_norms = spec.config.scan_layers or not work.compiler.fuses_layers
-    total = sublayers * residual * (3 * FP32 * stacks_norms + c)
+    # Of a norm what it reads and what it makes; side by side norms read the same.
+    total = sums + c * residual * (sublayers + (1 if spec.parallel else sublayers))
     for source, k in zip(sources, keys, strict=True):
         total += c * (2 * queries + 2 * k) + (FP32 + c) * _scores(spec, work, side, source)
-        total += 3 * FP32 * (queries + k) * spec.qk_norm
-    total += c * (ACTIVATION_ARRAYS[spec.activation] + 2 * spec.gated) * hidden
-    total += hidden * (spec.activation == 'relu')
+        total += c * (queries + k) * spec.qk_norm
+    # JAX saves what splash gives in its order of heads and positions and in the next product's; of
+    # these XLA:TPU seems to hold one, by the sizes.
+    both = work.kernel.name == 'splash' and not work.compiler.fuses_layers
+    total += c * fused * queries * both
+    # Before the activation, the gate's too, and behind it.
+    total += c * (2 + spec.gated) * hidden
     if spec.config.dropout:
         total += sublayers * residual + spec.dropout_inside * hidden
     return total
@@ -235,7 +257,12 @@ def _hidden(spec: TransformerSpec, work: Work, side: str) -> float:
 
 
 def _scores(spec: TransformerSpec, work: Work, side: str, source: str) -> float:
-    """Numbers in the scores of one layer's attention."""
+    """Numbers in the scores of one layer's attention that are held: none of a fused kernel."""
+    return 0.0 if work.fuses(side, source) else _pairs(spec, work, side, source)
+
+
+def _pairs(spec: TransformerSpec, work: Work, side: str, source: str) -> float:
+    """Heads times pairs of a query and a key of one layer's attention."""
     heads = spec.config.num_heads / work.axes.tensor
     return work.positions(side) * work.lengths[source] * heads
 
@@ -243,14 +270,17 @@ def _scores(spec: TransformerSpec, work: Work, side: str, source: str) -> float:
 def _ends_of_stack(spec: TransformerSpec, work: Work, side: str) -> float:
     """Bytes kept of norms and dropout round the layers, and of the bias by distance."""
     residual = work.positions(side) * spec.config.d_model
-    # Outside the loop over layers a compiler that fuses need not keep what a norm computes.
-    total = (spec.embedding_norm + spec.norm_first) * residual * _norm_bytes(work)
+    # What the norms read.
+    total = (spec.embedding_norm + spec.norm_first) * residual * work.compute
     # What is handed on: to the decoder, or to a head, whose transform's input `_head` counts.
     total += (not spec.head_transform) * residual * work.compute
     if spec.config.dropout:
         total += (1 + spec.dropout_inside) * residual * (1 + work.compute)
     if spec.positions.kind in ('relative', 'alibi'):
-        total += FP32 * _scores(spec, work, side, side) / work.rows
+        total += FP32 * _pairs(spec, work, side, side) / work.rows
+    if spec.positions.kind == 'rope':
+        tables = 1 + (spec.positions.local_rope_theta is not None)
+        total += tables * FP32 * work.positions(side) * spec.rotary_width
     return total
 
 
@@ -258,11 +288,5 @@ def _head(spec: TransformerSpec, work: Work, side: str) -> float:
     """Bytes kept of what comes before the output matrix."""
     if not spec.head_transform or not spec.head:
         return 0.0
-    residual = work.positions(side) * spec.config.d_model
-    arrays = 1 + ACTIVATION_ARRAYS[spec.activation]
-    return residual * (_norm_bytes(work) + arrays * work.compute)
-
-
-def _norm_bytes(work: Work) -> int:
-    """Bytes a number that a norm outside the layers keeps: three fp32 arrays, or none."""
-    return 0 if work.compiler.fuses_layers else 3 * FP32
+    # What the transform, its activation and its norm read, and what the norm makes.
+    return 4 * work.compute * work.places(side) * spec.config.d_model

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lm.attention.kernel import Chip
 from lm.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ def peak_flops(device_kind: str, dtype: DTypeLike) -> float | None:
     return None
 
 
+CAPABILITIES = {'V100': 7.0, 'A100': 8.0, 'H100': 9.0, 'H200': 9.0, 'B200': 10.0}
+"""Compute capability of GPUs, by key in `PEAKS`; NVIDIA's CUDA programming guide."""
+
+
 @dataclass(frozen=True)
 class Device:
     """A device that a plan can be made for.
@@ -87,6 +92,12 @@ class Device:
     network: float
     host: int
     source: str
+
+    @property
+    def chip(self) -> Chip:
+        """What a choice of kernels asks of it."""
+        capability = CAPABILITIES.get(self.peaks)
+        return Chip('tpu' if capability is None else 'gpu', capability)
 
     def peak(self, compute_bytes: int) -> float:
         """FLOP/s of matrix products of 2- or 4-byte numbers; a V100's 16 bit are fp16.

@@ -76,6 +76,7 @@ def train_flops_exact(
     seq_len: int,
     decoder_len: int | None = None,
     attention: Attention = 'full',
+    asked: int | None = None,
 ) -> FlopCount:
     """Every matrix product of the model, attention's too; elementwise work is left out.
 
@@ -86,6 +87,7 @@ def train_flops_exact(
       attention: `full` counts scores that the causal mask hides, which a plain kernel computes;
         `causal_halved` does not. Segments and windows are not looked at: what they hide, a plain
         kernel computes too.
+      asked: places of a row at which a step computes the head; None: all.
     """
     lengths = _lengths(model, seq_len, decoder_len)
     forward: Counter[str] = Counter()
@@ -105,12 +107,15 @@ def train_flops_exact(
         if pair := _pair(model, f'{side}/layers/cross_attention'):
             forward[f'{side}/cross_scores'] += pair * lengths['encoder'] * length
     reading = 'decoder' if 'decoder' in lengths else 'encoder'
-    forward['head'] += 2 * lengths[reading] * _head(model)
+    places = lengths[reading] if asked is None else asked
+    forward['head'] += 2 * places * _head(model)
     if elsewhere := _elsewhere(model):
         forward['elsewhere'] += 2 * lengths[reading] * elsewhere
     by_group = {group: TRAIN_OVER_FORWARD * flops for group, flops in forward.items()}
     attends = any(group.endswith('scores') for group in forward)
     rule = RULE_EXACT[attention] if attends else RULE_RECURRENT
+    if asked is not None:
+        rule += f', the head at {asked} of {lengths[reading]} places'
     return FlopCount(rule, sum(by_group.values()), sum(lengths.values()), by_group)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from lm.attention.kernel import Kernel, choose
 from lm.config import Config, require
 from lm.planning.activations import REMATS, Work, activations
 from lm.planning.axes import Axes, lay_out
@@ -23,7 +24,7 @@ from lm.planning.memory import (
 from lm.planning.parameters import ModelShape, model_shape
 from lm.planning.recipes import RECIPES, Recipe, find_recipe, recipe_of
 from lm.planning.roofline import Roofline, roofline
-from lm.planning.rows import require_division, side_lengths
+from lm.planning.rows import asked_places, attention_uses, require_division, side_lengths
 
 USABLE = 0.92
 """Share of a device's memory that a run can count on; the runtime, its kernels and fragmentation
@@ -124,17 +125,40 @@ class Plan:
             return None
         first, *second = self.lengths.values()
         decoder = second[0] if second else None
+        assert self.config is not None
+        asked = asked_places(self.config)
         return (
             train_flops(self.model, first, decoder),
-            train_flops_exact(self.model, first, decoder),
+            train_flops_exact(self.model, first, decoder, asked=asked),
         )
 
     def _work(self) -> Work:
         assert self.config is not None and self.lengths is not None
         train = self.config.train
         rows = train.batch_size // (train.microbatches * self.axes.rows)
-        compiler = compiler_of(self.device)
-        return Work(rows, self.lengths, self.axes, self.recipe.compute, compiler)
+        return Work(
+            rows,
+            self.lengths,
+            self.axes,
+            self.recipe.compute,
+            compiler_of(self.device),
+            self.kernel,
+            asked_places(self.config) if self.axes.seq == 1 else None,
+        )
+
+    @property
+    def kernel(self) -> Kernel:
+        """What would compute attention; without a device, XLA.
+
+        Raises:
+          UserError: `mesh.attention` names one that does not serve.
+        """
+        if self.config is None or self.model is None or self.device is None or self.axes.seq > 1:
+            return Kernel()
+        dtype = 'bfloat16' if self.recipe.compute == 2 else 'float32'
+        used = attention_uses(self.config, self.model.family)
+        width = self.model.config.head_width
+        return choose(self.config.mesh.attention, self.device.chip, dtype, width, used)
 
     def _arrays(self) -> Held:
         if self.model is None:
@@ -193,7 +217,7 @@ def plan(
     """What a run needs before it exists: `.strategies()` side by side, `.flops()` of a row.
 
     Args:
-      config: the run; of its `mesh` only `offload` and `collectives` are read.
+      config: the run; of its `mesh` only `attention`, `offload` and `collectives` are read.
       params: a number of parameters, instead of `config`.
       devices: how many.
       device_kind: which, of `lm.planning.devices.DEVICES`; empty: no time, no verdict.

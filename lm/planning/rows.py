@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
+from lm import registry
+from lm.attention.kernel import Use
 from lm.config import Config, require, resolve
-from lm.objectives._objective import build_objective
+from lm.models.uses import uses
+from lm.objectives._objective import build_objective, most_asked
 from lm.planning.axes import Axes
-from lm.planning.parameters import ModelShape
+from lm.planning.parameters import ModelShape, model_shape
 from lm.vocabulary import placeholder
 
 SPLIT_OVER_TENSOR = {
@@ -28,6 +31,27 @@ def side_lengths(config: Config, family: str) -> dict[str, int]:
     vocabulary = placeholder(config.model.tokens)
     objective = build_objective(config, vocabulary)
     return {'encoder': config.train.seq_len, 'decoder': objective.target_len}
+
+
+def attention_uses(config: Config, family: str) -> tuple[Use, ...]:
+    """How the model attends to the rows of a run; nothing of an architecture without a `spec`."""
+    member = registry.lookup('models', config.model.name, 'model.name')
+    if not hasattr(member, 'spec'):
+        return ()
+    objective = registry.lookup('objectives', config.objective.name, 'objective.name')
+    prefix = family in getattr(objective, 'PREFIX_FAMILIES', ())
+    return uses(model_shape(config.model).spec, side_lengths(config, family), prefix=prefix)
+
+
+def asked_places(config: Config) -> int | None:
+    """Places of a row whose logits a step computes; None: all.
+
+    Raises:
+      UserError: the objective refuses the sequence length.
+    """
+    objective = build_objective(config, placeholder(config.model.tokens))
+    most = most_asked(objective)
+    return most if most < objective.target_len else None
 
 
 def tokens_per_row(config: Config) -> int:

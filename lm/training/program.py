@@ -11,7 +11,7 @@ import optax
 
 from lm import mesh as meshes
 from lm import registry
-from lm.attention.kernel import Kernel, choose
+from lm.attention.kernel import Kernel, chip_of, choose
 from lm.batch import Batch, Row
 from lm.config import Config, require
 from lm.mesh.explicit import explicit_layout
@@ -21,6 +21,7 @@ from lm.mesh.mesh import MeshLayout
 from lm.mesh.placement import Placement, place
 from lm.models.functional import Functional, functional
 from lm.objectives._objective import Objective, build_objective
+from lm.planning.rows import attention_uses
 from lm.precision.policy import POLICIES, Policy, default_policy_name
 from lm.shapes import Dims
 from lm.training.explicit_step import build_explicit_step
@@ -144,8 +145,9 @@ def build_program(
     layout = meshes.build(config.mesh, config.train.batch_size, config.train.microbatches, devices)
     if config.model.remat == 'offload':
         require_host_memory('model.remat=offload', layout.mesh.devices.flat[0])
-    layout = replace(layout, kernel=_kernel(config, policy, layout))
     model = functional(config.model, policy, layout)
+    layout = replace(layout, kernel=_kernel(config, policy, layout, model))
+    model = model.on(layout)
     in_step = replace(layout, kernel=replace(layout.kernel, segments=segments))
     objective = build_objective(config, vocabulary)
     offloads = config.mesh.offload == 'optimizer'
@@ -203,14 +205,17 @@ def build_program(
     )
 
 
-def _kernel(config: Config, policy: Policy, layout: MeshLayout) -> Kernel:
+def _kernel(config: Config, policy: Policy, layout: MeshLayout, model: Functional) -> Kernel:
     """What computes attention, before it is known what rows hold."""
-    mesh = layout.mesh
+    mesh, asked = layout.mesh, config.mesh.attention
     if mesh.shape['seq'] > 1:
-        require(config.mesh.attention != 'cudnn', 'mesh.attention=cudnn: not with mesh.seq')
+        require(
+            asked in ('auto', 'xla'), f'mesh.attention={asked}: not with mesh.seq; set it to auto'
+        )
         return Kernel(reason='mesh.seq splits rows')
-    heads = config.model.head_width
-    return choose(config.mesh.attention, mesh.devices.flat[0], policy.compute_dtype, heads)
+    chip, dtype = chip_of(mesh.devices.flat[0]), jnp.dtype(policy.compute_dtype).name
+    used = attention_uses(config, model.family)
+    return choose(asked, chip, dtype, config.model.head_width, used)
 
 
 def state_shardings(placement: Placement, shapes: State) -> Any:

@@ -111,7 +111,7 @@ def describe(config: Config, picture_file: str | Path | None = None) -> str:
 def _program(config: Config, mixture: Mixture) -> Program:
     """The program, told how many segments the run's rows have where that chooses a kernel."""
     vocabulary, segments = mixture.tokenizer.vocabulary, None
-    if jax.default_backend() != 'cpu':
+    if jax.default_backend() == 'gpu':
         rows = mixed_rows(build_objective(config, vocabulary), mixture, config.train.seed)
         most = rows.most_segments(0, config.train.steps * config.train.batch_size)
         # Behind several segments there may be padding, which counts as one.

@@ -14,7 +14,7 @@ from lm.batch import Batch
 from lm.layout import Layout
 from lm.mesh.placement import Placement
 from lm.models.functional import Functional
-from lm.objectives._objective import Objective, Sums
+from lm.objectives._objective import Objective, Sums, most_asked
 from lm.shapes import Params, Scalar
 from lm.training.update import Update
 
@@ -187,12 +187,6 @@ def build_gradient_of_sum(functional: Functional, objective: Objective) -> Calla
         return objective.loss(logits_BTV, batch)
 
     return jax.value_and_grad(sums, has_aux=True)
-
-
-def most_asked(objective: Objective) -> int:
-    """Places of a row whose logits a step computes: a multiple of 8, or all."""
-    most: int = getattr(objective, 'most_targets', objective.target_len)
-    return min(-(-most // 8) * 8, objective.target_len)
 
 
 def asked_places(weights_BT: Float[jax.Array, 'B T'], most: int) -> Int[jax.Array, 'B A']:

@@ -3,6 +3,8 @@
 What it computes is compared with the written-out mask on a GPU (`pytest -m gpu tests/attention`).
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo as inside
 
 from lm.attention import cudnn, masked
-from lm.attention.kernel import Kernel, choose, worth_telling
+from lm.attention.kernel import Chip, Kernel, Use, chip_of, choose, worth_telling
 from lm.attention.sight import Sight
 from lm.errors import UserError
 
@@ -88,10 +90,10 @@ def test_many_segments_are_masked() -> None:
 
 
 def test_other_kernels_are_refused_or_told_why() -> None:
-    device = jax.devices()[0]
-    assert choose('auto', device, jnp.float32, 64) == Kernel()
+    cpu = chip_of(jax.devices()[0])
+    assert choose('auto', cpu, 'float32', 64) == Kernel()
     with pytest.raises(UserError, match='mesh.attention=cudnn: cuDNN needs an NVIDIA GPU'):
-        choose('cudnn', device, jnp.bfloat16, 64)
+        choose('cudnn', cpu, 'bfloat16', 64)
 
     class Client:
         platform_version = 'cuda 13000'
@@ -99,12 +101,23 @@ def test_other_kernels_are_refused_or_told_why() -> None:
     class Device:
         platform, client, compute_capability = 'gpu', Client(), '9.0'
 
-    assert choose('auto', Device(), jnp.bfloat16, 64) == Kernel('cudnn')
-    assert choose('auto', Device(), jnp.float32, 64).reason.endswith('not in float32')
-    assert 'not of 12' in choose('auto', Device(), jnp.bfloat16, 12).reason
-    assert choose('xla', Device(), jnp.bfloat16, 64) == Kernel(reason='asked for')
-    Device.compute_capability = '8.0'
-    assert 'up to 128 wide' in choose('auto', Device(), jnp.bfloat16, 256).reason
+    hopper = chip_of(Device())
+    assert hopper == Chip('gpu', 9.0)
+    assert choose('auto', hopper, 'bfloat16', 64) == Kernel('cudnn')
+    assert choose('auto', hopper, 'float32', 64).reason.endswith('not in float32')
+    assert 'not of 12' in choose('auto', hopper, 'bfloat16', 12).reason
+    assert choose('xla', hopper, 'bfloat16', 64) == Kernel(reason='asked for')
+    assert 'up to 128 wide' in choose('auto', Chip('gpu', 8.0), 'bfloat16', 256).reason
+    assert 'compute capability 8.0' in choose('auto', Chip('gpu', 7.0), 'float16', 64).reason
+
+
+def test_a_mask_is_told_and_is_no_fallback() -> None:
+    used = (Use('decoder', 100, bias=True), Use('cross-attention', 100, crosses=True))
+    kernel = dataclasses.replace(choose('auto', Chip('gpu', 9.0), 'bfloat16', 64, used), segments=3)
+    assert kernel.words.startswith('cudnn, rows of up to 3 segments; with a mask: decoder (bias)')
+    assert not kernel.left_behind
+    alone = dataclasses.replace(kernel, segments=1)
+    assert list(alone.masked) == ['cross-attention']
 
 
 @pytest.mark.gpu

@@ -6,10 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+from jax._src.cudnn import fused_attention_stablehlo as cudnn_inside
 
 from lm import registry
+from lm.attention.kernel import Kernel, Use
 from lm.batch import Batch
 from lm.config import ModelConfig
+from lm.layout import Layout
 from lm.models.functional import Functional, functional
 from lm.objectives._objective import weighted_cross_entropy
 from lm.planning.activations import REMATS, Work, activations
@@ -43,13 +46,19 @@ def a_batch(model: Functional) -> Batch:
     return Batch(*sides, *[None] * (6 - len(sides)), targets, weights)
 
 
+def held_bytes(config: ModelConfig, work: Work) -> float:
+    """Of the closed form, without the logits' gradient, which the backward pass makes itself."""
+    got = activations(model_shape(config), work, config.remat)
+    return got.saved + got.host + got.logits / 2
+
+
 def residual_bytes(model: Functional, remat: str) -> int:
     """What the backward pass is given, without parameters and their casts."""
     key = jax.random.key(0) if model.config.dropout else None
 
     def backward(params: dict[str, jax.Array], batch: Batch) -> Any:
         def loss(params: dict[str, jax.Array]) -> jax.Array:
-            logits = model.apply(params, batch, dropout_key=key)
+            logits = model.apply(params, batch, dropout_key=key, dtype=model.logits_dtype)
             return weighted_cross_entropy(logits, batch).loss
 
         return jax.vjp(loss, params)[1]
@@ -89,7 +98,23 @@ def test_saved_bytes(name: str, changes: dict[str, Any], policy: str, remat: str
         lengths = {'encoder': LENGTH, 'decoder': DECODER_LENGTH}
     compute = jnp.dtype(POLICIES[policy].compute_dtype).itemsize
     work = Work(ROWS, lengths, Axes(1, 1), compute)
-    got = activations(model_shape(config), work, remat)
-    # Half of `logits` is their gradient, which the backward pass makes itself.
-    held = got.saved + got.host + got.logits / 2
-    assert held == pytest.approx(residual_bytes(model, remat), rel=0.05)
+    assert held_bytes(config, work) == pytest.approx(residual_bytes(model, remat), rel=0.05)
+
+
+@pytest.mark.parametrize('remat', REMATS)
+@pytest.mark.parametrize('name', ['cudnn', 'splash'])
+def test_saved_bytes_of_fused_attention(
+    name: Any, remat: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cudnn_inside, 'check_cudnn_version', lambda: 91300)
+    monkeypatch.setattr(cudnn_inside, 'check_compute_capability', lambda capability: True)
+    monkeypatch.setattr(cudnn_inside, 'is_cuda_compute_capability_equal', lambda capability: False)
+    monkeypatch.setattr('tests.planning.test_activations.LENGTH', 256)
+    # As wide as the lanes, so that no head is filled up, which JAX knows nothing of.
+    config = model_config('llama', remat, head_dim=128, num_kv_heads=2, max_positions=256)
+    kernel = Kernel(name, 1, uses=(Use('decoder', 256),))
+    layout = Layout()
+    layout.kernel = kernel
+    model = functional(config, POLICIES['bf16_mixed'], layout)
+    work = Work(ROWS, {'decoder': 256}, Axes(1, 1), 2, kernel=kernel)
+    assert held_bytes(config, work) == pytest.approx(residual_bytes(model, remat), rel=0.05)

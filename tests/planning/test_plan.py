@@ -148,11 +148,11 @@ def test_advice(seven: Config) -> None:
         return advice(plan(override(seven, changes), devices=64, device_kind=kind), 'zero3')
 
     assert 'fits' in str(told())
-    assert 'change this first: train.microbatches=2' in str(told(**{'train.batch_size': 2048}))
+    assert 'change this first: train.microbatches=2' in str(told(**{'train.batch_size': 8192}))
     assert 'change this first: model.remat=dots' in str(
-        told('a100-40gb', **{'model.remat': 'none'})
+        told('a100-40gb', **{'model.remat': 'none', 'mesh.attention': 'xla'})
     )
-    small = override(seven, {'model.num_layers': 24, 'train.batch_size': 16})
+    small = override(seven, {'model.num_layers': 26, 'train.batch_size': 16})
     assert 'change this first: mesh.offload=optimizer' in str(
         advice(plan(small, devices=8, device_kind='v5e'), 'zero3')
     )
@@ -165,6 +165,24 @@ def test_advice(seven: Config) -> None:
     far = plan(params=1e12, device_kind='v5e')
     assert 'nor does any one change: use more devices' in str(advice(far, 'zero3'))
     assert advice(plan(params=1e9), 'ddp') is None
+
+
+def test_a_fused_kernel_holds_no_scores(seven: Config) -> None:
+    kept = override(seven, {'model.remat': 'none', 'train.batch_size': 8})
+    for kind, name in (('h100', 'cudnn'), ('v5p', 'splash'), ('v100', 'xla')):
+        one = plan(kept, devices=8, device_kind=kind)
+        assert one.kernel.name == name
+        scores = 32 * 32 * 2048 * 2048  # layers, heads, queries, keys
+        held = plan(override(kept, {'mesh.attention': 'xla'}), devices=8, device_kind=kind)
+        more = held.memory('zero3').activations - one.memory('zero3').activations
+        assert (more > 5 * scores) == (name != 'xla')
+    assert (
+        plan(override(kept, {'precision.policy': 'fp32'}), device_kind='v5p').kernel.name == 'xla'
+    )
+    biased = plan(load_config('t5v11_base'), device_kind='v5p').kernel
+    assert biased.name == 'xla' and 'bias' in biased.words
+    with pytest.raises(UserError, match='mesh.attention=splash: splash attention needs a TPU'):
+        plan(override(kept, {'mesh.attention': 'splash'}), device_kind='h100').memory('ddp')
 
 
 def test_devices() -> None:
