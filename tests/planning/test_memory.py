@@ -88,9 +88,9 @@ def test_bytes_a_parameter() -> None:
 
 
 def test_eighty_bytes_hold_at_a_batch_of_a_few_rows() -> None:
-    # By hand, GPT-3 1.3B in fp32: a layer keeps 8 D + 4 D + 6 x 4 D numbers and 2 H T a token.
+    # By hand, GPT-3 1.3B in fp32: a layer keeps 4 D + 4 D + 2 x 4 D numbers and 2 H T a token.
     layers, width, heads, row = 24, 2048, 16, 2048
-    a_row = 4 * row * (layers * (36 * width + 2 * heads * row) + 2 * 50_304)
+    a_row = 4 * row * (layers * (16 * width + 2 * heads * row) + 2 * 50_304)
     params = 12 * layers * width**2 + (50_257 + row) * width
     assert rows_that_fill('1B') == pytest.approx(64 * params / a_row, rel=0.02)
 
