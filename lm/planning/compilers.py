@@ -16,12 +16,11 @@ class Compiler:
     """What is held at once.
 
     Attributes:
-      logits: fp32 arrays of the logits' size.
+      logits: arrays of the logits' size.
       head_masks: each head's mask, and what takes the masked scores' place, are held. Otherwise
         one mask [B, T, S] serves all heads.
       fuses_layers: of a layer that is recomputed the arrays between fusions are held, not all
-        that its backward pass reads. Unrolled layers compute a norm anew where it is read, while
-        a scan stacks its arrays.
+        that its backward pass reads.
       casts_ahead: all weights at rest are cast before the loop over layers, which runs with what
         lies in the loop only once gathered.
       table: the output matrix as it is multiplied, whole, and its whole fp32 gradient where the

@@ -36,6 +36,7 @@ class Case:
       layers, width, heads, vocabulary, remat, scanned, dropout: of the model.
       microbatches: of a step.
       tensor, seq: axes of the mesh.
+      attention: as `mesh.attention`.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Case:
     microbatches: int = 1
     tensor: int = 1
     seq: int = 1
+    attention: str = 'auto'
 
     def __str__(self) -> str:
         shown = [self.name, self.topology, self.strategy]
@@ -86,6 +88,7 @@ class Case:
                 'mesh.strategy': self.strategy,
                 'mesh.tensor': self.tensor,
                 'mesh.seq': self.seq,
+                'mesh.attention': self.attention,
                 **(options if self.name == 'llama' else {}),
             },
         )
@@ -189,8 +192,11 @@ CASES = (
     Case('bert', 'v5e:2x4', 'zero1', 8, 512, layers=12, remat='none', dropout=0.1),
     Case('t5', 'v5e:4x4', 'ddp', 16, 512, layers=8, remat='dots'),
     Case('t5', 'v5p:2x2x2', 'zero2', 16, 512, layers=3, remat='none', scanned=False),
+    Case('gpt2', 'v5p:2x2x1', 'zero3', 16, 512, attention='xla'),
+    Case('gpt2', 'v5p:2x2x1', 'zero3', 16, 512, remat='none', attention='xla'),
+    Case('bert', 'v5p:2x2x1', 'zero3', 16, 512, attention='xla'),
 )
-"""Across architectures, strategies, `remat` and slices; the model was made on these and others."""
+"""Across architectures, strategies, `remat` and slices, by splash attention where it serves."""
 
 
 def main(words: list[str]) -> None:
