@@ -71,7 +71,7 @@ class Kernel:
         """For the banner and summary.json."""
         if self.name == 'xla':
             return self.name + (f' ({self.reason})' if self.reason else '')
-        by = self.name
+        by: str = self.name
         if self.name == 'cudnn':
             if self.segments is None:
                 return 'cudnn, with a mask'

@@ -65,13 +65,17 @@ def attend(
         interpret=interpret,
     )
 
-    def of_row(q_HTK: jax.Array, k: jax.Array, v: jax.Array, ids_T: Int[jax.Array, ' T']):
-        return kernel(q_HTK, k, v, kernels.SegmentIds(ids_T, ids_T))
+    def of_row(
+        q_HTK: jax.Array, k: jax.Array, v: jax.Array, ids_T: Int[jax.Array, ' T']
+    ) -> jax.Array:
+        seen_HTK: jax.Array = kernel(q_HTK, k, v, kernels.SegmentIds(ids_T, ids_T))
+        return seen_HTK
 
     # The kernel does not scale.
     scaled_BTHK = (q_BTHK.astype(jnp.float32) * sight.scale).astype(q_BTHK.dtype)
-    by_head = (x.swapaxes(1, 2) for x in (scaled_BTHK, k_BTGK, v_BTGK))
-    return jax.vmap(of_row)(*by_head, sight.segments_BT).swapaxes(1, 2)
+    q, k, v = (x.swapaxes(1, 2) for x in (scaled_BTHK, k_BTGK, v_BTGK))
+    seen_BTHK: jax.Array = jax.vmap(of_row)(q, k, v, sight.segments_BT).swapaxes(1, 2)
+    return seen_BTHK
 
 
 def _mask(sight: Sight, length: int) -> masks.Mask:
