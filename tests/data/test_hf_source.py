@@ -277,7 +277,7 @@ def throw(error: Exception) -> None:
 def test_a_dataset_of_the_hub_goes_on_at_its_revision(tmp_path: Path) -> None:
     """On an imitation of the hub, whose dataset gets new files between two readings."""
     command = [sys.executable, '-m', 'tests.data.imitated_hub', str(tmp_path)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout)
     old = [f'old {number}' for number in range(40)]
