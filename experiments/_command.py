@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import logging
@@ -18,30 +18,36 @@ def run_command(
     about: str | None,
     define_flags: Callable[[Flags], None],
     run: Callable[[Flags], dict[str, Any] | None],
+    *,
+    folder: str = 'experiments',
+    argv: Sequence[str] | None = None,
 ) -> int:
     """Reads the flags, runs, and prints what came of it as one JSON object.
 
     Args:
-      name: of the experiment's file.
+      name: of the file.
       about: its docstring, which `--help` prints with the flags.
       define_flags: adds its flags.
       run: does it; what it returns is printed, unless it is None.
+      folder: where the file is.
+      argv: the words; None: this process's own.
 
     Returns:
       The exit status: 2 on a user's error, told in one line on stderr.
     """
     logging.set_verbosity(logging.ERROR)
-    asked = [word for word in sys.argv[1:] if word not in HELP]
+    words = sys.argv[1:] if argv is None else list(argv)
+    asked = [word for word in words if word not in HELP]
     flags = Flags(asked)
-    define_flags(flags)
-    if asked != sys.argv[1:]:
-        print(f'{about}\n{flags.describe()}')
-        return 0
     try:
+        define_flags(flags)
+        if asked != words:
+            print(f'{about}\n{flags.describe()}')
+            return 0
         flags.parse()
         found = run(flags)
     except UserError as error:
-        print(f'experiments.{name}: {error}', file=sys.stderr)
+        print(f'{folder}.{name}: {error}', file=sys.stderr)
         return 2
     if found is not None:
         print(json.dumps(found))

@@ -127,9 +127,8 @@ def choose(
         return Kernel(reason='asked for', uses=uses)
     named: tuple[Name, ...] = ('splash', 'cudnn')
     own: Name = asked if asked in named else 'splash' if chip.platform == 'tpu' else 'cudnn'
-    reason = _no_splash(chip, dtype, uses)
-    if own == 'cudnn':
-        reason = _no_cudnn(chip, dtype, head_width)
+    on_gpu = own == 'cudnn'
+    reason = _no_cudnn(chip, dtype, head_width) if on_gpu else _no_splash(chip, dtype, uses)
     require(asked == 'auto' or not reason, f'mesh.attention={asked}: {reason}; set it to auto')
     if chip.platform == 'cpu':
         return Kernel(uses=uses)

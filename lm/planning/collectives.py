@@ -15,7 +15,7 @@ BYTES = {
 }  # fmt: skip
 _COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\{$')
 _OPERATION = re.compile(r' = (\(.*?\)|\S+) ([\w\-]+?)(-start)?\((.*)$')
-_ARRAY = re.compile(r'([a-z]+\d*)\[([\d,]*)\]')
+ARRAY = re.compile(r'([a-z]+\d*)\[([\d,]*)\]')
 _CALLED = re.compile(
     r'(?:calls|to_apply|condition|body|true_computation|false_computation)=%?([\w.\-]+)'
 )
@@ -128,7 +128,7 @@ def computations(hlo: str) -> tuple[str, dict[str, list[str]]]:
 
 def _whole(result: str, kind: str, group: int, started: bool) -> tuple[int, int]:
     """Elements and bytes of the arrays that a collective's devices hold together."""
-    arrays = _ARRAY.findall(result)
+    arrays = ARRAY.findall(result)
     if started and (kind == 'all-gather' or result.startswith('((')):  # the operands are in it too
         arrays = arrays[len(arrays) // 2 :]
     if started and kind == 'collective-permute':

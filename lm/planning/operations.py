@@ -4,10 +4,9 @@ import math
 import re
 from dataclasses import dataclass
 
-from lm.planning.collectives import BYTES, computations
+from lm.planning.collectives import ARRAY, BYTES, computations
 
 _INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$')
-_ARRAY = re.compile(r'([a-z]+\d*)\[([\d,]*)\]')
 _OPERAND = re.compile(r'%([\w.\-]+)')
 _CALLS = re.compile(r'calls=%?([\w.\-]+)')
 _CONTRACTED = re.compile(r'"?lhs_contracting_dim(?:ension)?s"?[=:][\[{]([^\]}]*)[\]}]')
@@ -82,7 +81,7 @@ def _sizes(shape: str) -> list[tuple[str, list[int]]]:
     """Type and dimensions of each array in a shape."""
     return [
         (kind, [int(size) for size in dims.split(',') if size])
-        for kind, dims in _ARRAY.findall(shape)
+        for kind, dims in ARRAY.findall(shape)
     ]
 
 

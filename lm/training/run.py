@@ -4,23 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from lm import processes
-from lm.attention.kernel import worth_telling
 from lm.config import Config, from_json, resolve, to_json
 from lm.data.mixture import Mixture, prepare_mixture
 from lm.errors import UserError
-from lm.objectives._objective import build_objective
 from lm.planning.budget import budget_steps, hours_steps, with_steps
 from lm.planning.counts import count_parameters
 from lm.training.banner import banner, fallbacks, mixture_words
-from lm.training.evaluate import mixed_rows
 from lm.training.kept_programs import keep_programs
 from lm.training.outside import require_packages
 from lm.training.profile import Steps
-from lm.training.program import Program, build_program, build_schedule, resolve_policy
+from lm.training.program import build_schedule, resolve_policy
 from lm.training.resume import Start, plan_fork, plan_start
+from lm.training.run_program import run_program
 from lm.training.session import Session
 from lm.training.timing import step_seconds
 from lm.training.workdir import Workdir, differences
@@ -75,7 +71,7 @@ def train(
         _tell_budget(config, config.train.steps)
     else:
         config = _budgeted(config, mixture, may_time=True)
-    program = _program(config, mixture)
+    program = run_program(config, mixture)
     processes.tell(banner(program, count_parameters(program.functional)) + mixture_words(mixture))
     for words in fallbacks(program):
         if strict:
@@ -99,24 +95,13 @@ def describe(config: Config, picture_file: str | Path | None = None) -> str:
     config = resolve(config)
     mixture = _mixture(config, config.model.vocab_size)
     config = _budgeted(_told(config, mixture), mixture, may_time=False)
-    program = _program(config, mixture)
+    program = run_program(config, mixture)
     if picture_file is not None and processes.is_first():
         # Imported here: a run draws nothing before its end.
         from lm.training.sharding_picture import picture
 
         picture(program, picture_file)
     return banner(program, count_parameters(program.functional)) + mixture_words(mixture)
-
-
-def _program(config: Config, mixture: Mixture) -> Program:
-    """The program, told how many segments the run's rows have where that chooses a kernel."""
-    vocabulary, segments = mixture.tokenizer.vocabulary, None
-    if jax.default_backend() == 'gpu':
-        rows = mixed_rows(build_objective(config, vocabulary), mixture, config.train.seed)
-        most = rows.most_segments(0, config.train.steps * config.train.batch_size)
-        # Behind several segments there may be padding, which counts as one.
-        segments = worth_telling(most if most == 1 else most + 1, config.train.seq_len)
-    return build_program(config, vocabulary, segments=segments)
 
 
 def _agree(config: Config, folder: Workdir) -> None:

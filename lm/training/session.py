@@ -78,7 +78,9 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Waits for the checkpoint being written and lets go of the folder."""
+        """Ends a trace, waits for the checkpoint being written and lets go of the folder."""
+        if self.profiler is not None:
+            self.profiler.close()
         if error is None:
             self.checkpoints.close()
         elif not isinstance(error, KeyboardInterrupt):  # who presses Ctrl-C twice waits for nothing
@@ -174,11 +176,11 @@ class Session:
                     interrupt=interrupt,
                     profiler=self.profiler,
                 )  # fmt: skip
-                self._tell_profile(step)
                 out_of_time = interrupt.stopped_by == 'hours' and reached < train.steps
                 if out_of_time and processes.is_first():
                     log.write_last()
                 self._save(reached, self.state)
+                self._tell_profile(step)
             except NonFinite as error:
                 raise UserError(f'{error}; {self._advice()}') from error
         self.checkpoints.wait()

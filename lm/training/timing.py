@@ -9,7 +9,7 @@ from lm.data.pipeline import batches
 from lm.training.evaluate import mixed_rows
 from lm.training.interrupt import Interrupt
 from lm.training.loop import run_loop
-from lm.training.program import build_program
+from lm.training.run_program import run_program
 
 WARMING_STEPS = 2
 TIMED_STEPS = 10
@@ -26,7 +26,7 @@ def step_seconds(config: Config, mixture: Mixture) -> float:
     steps = WARMING_STEPS + TIMED_STEPS + 1
     train = replace(config.train, steps=steps, hours=None)
     config = replace(config, train=train, optim=replace(config.optim, schedule='constant'))
-    program = build_program(config, mixture.tokenizer.vocabulary)
+    program = run_program(config, mixture)
     rows = mixed_rows(program.objective, mixture, train.seed)
     compiled = program.compiled_step(rows.row(0))
     read = batches(
