@@ -54,7 +54,7 @@ def main() -> int:
     """The command; returns its exit status."""
     own = [word for word in sys.argv[1:] if word.startswith(OWN)]
     others = [word for word in sys.argv[1:] if not word.startswith(OWN)]
-    return run_command('peers', __doc__, _define_flags, lambda flags: _run(flags, own), others)
+    return run_command('peers', __doc__, _define_flags, lambda flags: _run(flags, own), argv=others)
 
 
 def _define_flags(flags: Flags) -> None:
