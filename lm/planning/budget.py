@@ -9,7 +9,7 @@ from lm.config import Config, require
 from lm.planning.counts import count_parameters
 from lm.planning.flops import FlopCount, train_flops, train_flops_exact
 from lm.planning.parameters import model_shape
-from lm.planning.rows import asked_places, side_lengths, tokens_per_row
+from lm.planning.rows import num_asked, side_lengths, tokens_per_row
 
 SECONDS_PER_HOUR = 3600
 
@@ -77,5 +77,5 @@ def step_flops(config: Config, rule: Callable[..., FlopCount] = train_flops) -> 
     model = model_shape(config.model)
     first, *second = side_lengths(config, model.family).values()
     # 6N counts the output matrix at every position, whatever a step computes of it.
-    asked = {'asked': asked_places(config)} if rule is train_flops_exact else {}
+    asked = {'asked': num_asked(config)} if rule is train_flops_exact else {}
     return rule(model, first, second[0] if second else None, **asked).row * config.train.batch_size

@@ -24,7 +24,7 @@ from lm.planning.memory import (
 from lm.planning.parameters import ModelShape, model_shape
 from lm.planning.recipes import RECIPES, Recipe, find_recipe, recipe_of
 from lm.planning.roofline import Roofline, roofline
-from lm.planning.rows import asked_places, attention_uses, require_division, side_lengths
+from lm.planning.rows import attention_uses, num_asked, require_division, side_lengths
 
 USABLE = 0.92
 """Share of a device's memory that a run can count on; the runtime, its kernels and fragmentation
@@ -126,7 +126,7 @@ class Plan:
         first, *second = self.lengths.values()
         decoder = second[0] if second else None
         assert self.config is not None
-        asked = asked_places(self.config)
+        asked = num_asked(self.config)
         return (
             train_flops(self.model, first, decoder),
             train_flops_exact(self.model, first, decoder, asked=asked),
@@ -143,7 +143,7 @@ class Plan:
             self.recipe.compute,
             compiler_of(self.device),
             self.kernel,
-            asked_places(self.config) if self.axes.seq == 1 else None,
+            num_asked(self.config) if self.axes.seq == 1 else None,
         )
 
     @property

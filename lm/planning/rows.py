@@ -43,7 +43,7 @@ def attention_uses(config: Config, family: str) -> tuple[Use, ...]:
     return uses(model_shape(config.model).spec, side_lengths(config, family), prefix=prefix)
 
 
-def asked_places(config: Config) -> int | None:
+def num_asked(config: Config) -> int | None:
     """Places of a row whose logits a step computes; None: all.
 
     Raises:

@@ -17,7 +17,7 @@ from lm.config import to_json
 from lm.errors import UserError
 from lm.planning.flops import train_flops_exact
 from lm.planning.parameters import model_shape
-from lm.planning.rows import asked_places, side_lengths
+from lm.planning.rows import num_asked, side_lengths
 from tests.objectives.rows import store
 
 SETTING = Setting('text.txt', flops=1e12, seeds=2)
@@ -40,7 +40,7 @@ def test_runs_have_the_same_flops_and_differ_in_nothing_else() -> None:
     for config in runs.values():
         shape = model_shape(config.model)
         lengths = side_lengths(config, shape.family).values()
-        row = train_flops_exact(shape, *lengths, asked=asked_places(config)).row
+        row = train_flops_exact(shape, *lengths, asked=num_asked(config)).row
         step = config.train.batch_size * row
         assert SETTING.flops - step < config.train.steps * step <= SETTING.flops
     alike = [to_json(config) for config in runs.values()]
