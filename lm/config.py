@@ -54,6 +54,9 @@ class ModelConfig:
     max_positions: int = setting(1024, 'longest sequence the model is made for')
     dropout: float = setting(0.0, 'probability of dropping an activation while training')
     scan_layers: bool = setting(True, 'run the layers in one scan (False: unrolled)')
+    scan_unroll: int = setting(
+        1, 'layers that each turn of the scan runs: faster on GPUs, longer to compile'
+    )
     remat: Literal['none', 'full', 'dots', 'offload'] = setting(
         'none',
         'what the backward pass recomputes: nothing, all of a layer, all but its matmuls, all of a '
@@ -64,8 +67,17 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _require_positive(
             'model', self, 'num_layers', 'd_model', 'num_heads', 'num_kv_heads', 'head_dim',
-            'd_ff', 'vocab_size', 'vocab_multiple', 'max_positions',
+            'd_ff', 'vocab_size', 'vocab_multiple', 'max_positions', 'scan_unroll',
         )  # fmt: skip
+        require(
+            self.scan_unroll == 1 or self.scan_layers,
+            f'model.scan_unroll={self.scan_unroll}: there is no scan; set model.scan_layers=True',
+        )
+        require(
+            self.num_layers % self.scan_unroll == 0,
+            f'model.scan_unroll={self.scan_unroll}: does not divide '
+            f'model.num_layers={self.num_layers}',
+        )
         require(
             self.head_dim is not None or self.d_model % self.num_heads == 0,
             f'model.num_heads={self.num_heads}: does not divide model.d_model={self.d_model}; '
@@ -258,6 +270,9 @@ class TrainConfig:
     seq_len: int = setting(128, "tokens a row (the encoder's, where there are two sides)")
     seed: int = setting(0, 'decides initialisation, data order, corruption and dropout')
     microbatches: int = setting(1, 'a step accumulates gradients over this many parts')
+    z_loss: float = setting(
+        0.0, 'weight of log² Z (the softmax normaliser) beside the loss; PaLM: 1e-4'
+    )
     log_every_steps: int = setting(10, 'steps between rows of metrics.jsonl')
     noise_scale: bool = setting(
         False, 'measure the gradient noise scale, of gradients of microbatches (2 or more)'
@@ -274,6 +289,7 @@ class TrainConfig:
             value = getattr(self, name)
             require(value is None or value > 0, f'train.{name}={value}: must be positive')
         _require_one_length({name: getattr(self, name) for name in BUDGETS})
+        require(self.z_loss >= 0, f'train.z_loss={self.z_loss}: must not be negative')
         require(0 <= self.seed < 2**31, f'train.seed={self.seed}: must be in [0, 2**31)')
         require(
             self.batch_size % self.microbatches == 0,
@@ -359,8 +375,10 @@ class MeshConfig:
     context: Literal['gather', 'ring'] = setting(
         'gather', 'how queries reach keys of other devices of seq: gathered, or in a ring'
     )
-    attention: Literal['auto', 'xla', 'cudnn', 'splash'] = setting(
-        'auto', "what computes attention; auto: the device's own kernel where it has one"
+    attention: Literal['auto', 'xla', 'blockwise', 'cudnn', 'splash'] = setting(
+        'auto',
+        "what computes attention; auto: the device's own kernel where it has one, on a CPU "
+        'blockwise for long rows',
     )
     collectives: Literal['auto', 'explicit'] = setting(
         'auto', 'who puts them in: the compiler, or (zero2, zero3) a step by shard_map'

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import jax
 
-from lm.attention import masked
+from lm.attention import blockwise, masked
 from lm.attention.kernel import Kernel
 from lm.attention.sight import Sight
 
@@ -106,4 +106,6 @@ class Layout:
 
             if splash.serves(sight):
                 return splash.attend(q_BTHK, k_BSGK, v_BSGK, sight)
+        if self.kernel.name == 'blockwise' and blockwise.serves(sight):
+            return blockwise.attend(q_BTHK, k_BSGK, v_BSGK, sight)
         return masked.attend(q_BTHK, k_BSGK, v_BSGK, sight)

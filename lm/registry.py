@@ -6,6 +6,7 @@ begins with an underscore are not members. A user's own file or notebook cell jo
 `register`.
 """
 
+import functools
 import importlib
 import pkgutil
 from pathlib import Path
@@ -64,6 +65,7 @@ def lookup(kind: str, name: str, field: str) -> Any:
     return importlib.import_module(f'{PACKAGES[kind]}.{name}')
 
 
+@functools.cache
 def _shipped(kind: str) -> list[str]:
     parts = PACKAGES[kind].split('.')
     folder = Path(__file__).parent.joinpath(*parts[1:])

@@ -49,6 +49,11 @@ def test_an_unknown_preset_is_refused(name: str) -> None:
         ({'model.num_kv_heads': 3}, 'must divide model.num_heads=4'),
         ({'model.num_layers': 0}, 'model.num_layers=0: must be at least 1'),
         ({'model.dropout': 1.0}, 'model.dropout=1.0'),
+        ({'model.scan_unroll': 3}, 'model.scan_unroll=3: does not divide model.num_layers=4'),
+        (
+            {'model.scan_unroll': 2, 'model.scan_layers': False},
+            'model.scan_unroll=2: there is no scan; set model.scan_layers=True',
+        ),
         ({'train.microbatches': 3}, 'does not divide train.batch_size=32'),
         ({'train.seq_len': 2048}, 'longer than model.max_positions=1024'),
         ({'train.seed': -1}, 'train.seed=-1'),

@@ -5,14 +5,21 @@ from typing import Any, Literal, TypeAlias
 
 from lm.fields import require
 
-Name: TypeAlias = Literal['xla', 'cudnn', 'splash']
-Asked: TypeAlias = Literal['auto', 'xla', 'cudnn', 'splash']
+Name: TypeAlias = Literal['xla', 'blockwise', 'cudnn', 'splash']
+Asked: TypeAlias = Literal['auto', 'xla', 'blockwise', 'cudnn', 'splash']
 
 SPLASH_KEEPS = 'splash_attention'
 """Name of what splash attention gives and of its softmax's statistics, for policies of remat."""
 
 LANES = 128
 """What splash attention cuts rows into multiples of: the width of a TPU's registers."""
+
+BLOCK = 128
+"""Queries whose scores blockwise attention holds at once."""
+
+SHORT = {True: 256, False: 1024}
+"""Positions of a row, by whether later keys are hidden, from which a CPU attends blockwise: not
+slower than with a whole mask (docs/LOG.md)."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,7 @@ class Kernel:
         """For the banner and summary.json."""
         if self.name == 'xla':
             return self.name + (f' ({self.reason})' if self.reason else '')
+        by_xla = self.name != 'cudnn'
         by: str = self.name
         if self.name == 'cudnn':
             if self.segments is None:
@@ -78,7 +86,7 @@ class Kernel:
             several = f'rows of up to {self.segments} segments'
             by = f'cudnn, {"a row a segment" if self.segments == 1 else several}'
         masked = ', '.join(f'{name} ({why})' for name, why in self.masked.items())
-        who = 'by XLA ' if self.name == 'splash' else ''
+        who = 'by XLA ' if by_xla else ''
         return by + (f'; {who}with a mask: {masked}' if masked else '')
 
     @property
@@ -95,7 +103,7 @@ class Kernel:
 
     def fuses(self, use: Use) -> bool:
         """Whether the scores of a use are never kept. cuDNN keeps none, with a mask either."""
-        return self.name == 'cudnn' or (self.name == 'splash' and not _masked('splash', use, None))
+        return self.name == 'cudnn' or (self.name != 'xla' and not _masked(self.name, use, None))
 
 
 def worth_telling(segments: int, length: int) -> int | None:
@@ -125,14 +133,26 @@ def choose(
     """
     if asked == 'xla':
         return Kernel(reason='asked for', uses=uses)
+    if asked == 'blockwise':
+        left = {use.name: _masked('blockwise', use, None) for use in uses}
+        why = ', '.join(f'{name}: {words}' for name, words in left.items() if words)
+        none = uses and all(left.values())
+        require(not none, f'mesh.attention=blockwise: takes none of the model ({why})')
+        return Kernel('blockwise', uses=uses)
     named: tuple[Name, ...] = ('splash', 'cudnn')
     own: Name = asked if asked in named else 'splash' if chip.platform == 'tpu' else 'cudnn'
     on_gpu = own == 'cudnn'
     reason = _no_cudnn(chip, dtype, head_width) if on_gpu else _no_splash(chip, dtype, uses)
     require(asked == 'auto' or not reason, f'mesh.attention={asked}: {reason}; set it to auto')
     if chip.platform == 'cpu':
-        return Kernel(uses=uses)
+        return Kernel('blockwise' if any(map(_pays_blockwise, uses)) else 'xla', uses=uses)
     return Kernel(reason=reason, uses=uses) if reason else Kernel(own, uses=uses)
+
+
+def _pays_blockwise(use: Use) -> bool:
+    """Whether a use is no slower by blocks on a CPU."""
+    hides = use.name == 'decoder' and not use.prefix
+    return not _masked('blockwise', use, None) and use.length >= SHORT[hides]
 
 
 def _no_splash(chip: Chip, dtype: str, uses: tuple[Use, ...]) -> str:
@@ -166,6 +186,9 @@ def _masked(name: Name, use: Use, segments: int | None) -> str:
     """Why a kernel wants the mask of a use written out, or empty; XLA always does."""
     if name == 'xla':
         return ''
+    if name == 'blockwise':
+        whole = use.length % BLOCK == 0 and use.length > BLOCK
+        return '' if whole else f'{use.length} positions are not several times {BLOCK}'
     if use.crosses:
         return "keys are another row's"
     if use.bias and (name == 'splash' or segments != 1):

@@ -148,6 +148,7 @@ def run_layers(
     *,
     num_layers: int,
     scan: bool,
+    unroll: int,
     remat: Remat,
     gathers: bool = False,
 ) -> HiddenBTD:
@@ -159,6 +160,7 @@ def run_layers(
       step: one layer's work.
       num_layers: L.
       scan: one `lax.scan` instead of L copies of the layer's code.
+      unroll: copies of the layer's code in a scan's body; divides L.
       remat: what the backward pass recomputes.
       gathers: weights are gathered for each layer; the backward pass gathers them anew.
     """
@@ -171,7 +173,10 @@ def run_layers(
     indices = jnp.arange(num_layers, dtype=jnp.int32)
     if scan:
         return jax.lax.scan(
-            lambda x, layer: (step(layer[0], x, layer[1]), None), x_BTD, (layers, indices)
+            lambda x, layer: (step(layer[0], x, layer[1]), None),
+            x_BTD,
+            (layers, indices),
+            unroll=unroll,
         )[0]
     for layer, index in zip(_unstack(layers, num_layers), indices, strict=True):
         x_BTD = step(layer, x_BTD, index)

@@ -94,6 +94,7 @@ class Stack(nnx.Module):
             step,
             num_layers=config.num_layers,
             scan=config.scan_layers,
+            unroll=config.scan_unroll,
             remat=config.remat,
             gathers=context.layout.gathers_weights,
         )

@@ -1,4 +1,4 @@
-"""Cross-entropy of integer targets, with the backward pass written out."""
+"""Cross-entropy of integer targets and the z-loss, with their backward passes written out."""
 
 import jax
 import jax.numpy as jnp
@@ -41,3 +41,32 @@ def _backward(
 
 
 cross_entropy.defvjp(_forward, _backward)
+
+
+@jax.custom_vjp
+def squared_log_normaliser(logits_BTV: LogitsBTV) -> Float[jax.Array, 'B T']:
+    """log² Z in fp32, where Z is the sum of the exponentials of a position's logits.
+
+    Times a small weight it is the z-loss (Chowdhery et al. 2022, PaLM, section 5: 1e-4), which
+    holds logits near their own log-probabilities. In a program that also computes
+    `cross_entropy` of these logits the compiler finds one normaliser for both, and fuses their
+    gradients: no further array of the logits' size is kept.
+    """
+    return _squared_forward(logits_BTV)[0]
+
+
+def _squared_forward(logits_BTV: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    log_normaliser_BT = jax.nn.logsumexp(logits_BTV.astype(jnp.float32), axis=-1)
+    return log_normaliser_BT**2, (logits_BTV, log_normaliser_BT)
+
+
+def _squared_backward(
+    residuals: tuple[jax.Array, jax.Array], gradient_BT: jax.Array
+) -> tuple[jax.Array]:
+    logits_BTV, log_normaliser_BT = residuals
+    probabilities_BTV = jnp.exp(logits_BTV.astype(jnp.float32) - log_normaliser_BT[..., None])
+    gradient_BTV = (2 * gradient_BT * log_normaliser_BT)[..., None] * probabilities_BTV
+    return (gradient_BTV.astype(logits_BTV.dtype),)
+
+
+squared_log_normaliser.defvjp(_squared_forward, _squared_backward)

@@ -131,3 +131,13 @@ def weighted_cross_entropy(logits_BTV: LogitsBTV, batch: Batch) -> Sums:
     nats_BT = cross_entropy(logits_BTV, jnp.asarray(batch.targets))
     # A target of weight 0 may be a padding id, whose logit is -inf: 0 * inf must not be NaN.
     return Sums(jnp.sum(jnp.where(weights_BT > 0, nats_BT, 0) * weights_BT), jnp.sum(weights_BT))
+
+
+def z_penalty(logits_BTV: LogitsBTV, batch: Batch) -> Scalar:
+    """log² Z of each prediction, weighted as its loss is, summed: the z-loss before its factor."""
+    import jax.numpy as jnp
+
+    from lm.objectives._cross_entropy import squared_log_normaliser
+
+    weights_BT = jnp.asarray(batch.loss_weights, jnp.float32)
+    return jnp.sum(squared_log_normaliser(logits_BTV) * weights_BT)

@@ -14,8 +14,10 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 def segments(segment_ids: Int[np.ndarray, ' R']) -> Integer[np.ndarray, 'k 2']:
     """Start and length of each segment of a row, in order."""
-    ids, starts, lengths = np.unique(segment_ids, return_index=True, return_counts=True)
-    return np.stack([starts[ids > 0], lengths[ids > 0]], axis=1)
+    changes = np.flatnonzero(segment_ids[1:] != segment_ids[:-1]) + 1
+    bounds = np.concatenate([[0], changes, [len(segment_ids)]])
+    there = segment_ids[bounds[:-1]] > 0
+    return np.stack([bounds[:-1], np.diff(bounds)], axis=1)[there]
 
 
 def lay(

@@ -1,7 +1,6 @@
 """Noise spans of a text replaced by sentinels (Raffel et al. 2020, figure 2), and put back."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Integer
@@ -45,22 +44,31 @@ def corrupt(
 
     Args:
       text: its tokens.
-      noise: start and end of each span.
+      noise: start and end of each span, of a token or more; no more spans than sentinels.
       vocabulary: its sentinels and eos.
       before: ids that the inputs begin with.
     """
-    inputs: list[Any] = [before]
-    targets: list[Any] = []
-    kept = 0
-    for sentinel, (start, end) in zip(vocabulary.sentinel_ids, noise, strict=False):
-        inputs += [text[kept:start], [sentinel]]
-        targets += [[sentinel], text[start:end]]
-        kept = end
-    eos = [vocabulary.eos_id]
-    return (
-        np.concatenate([*inputs, text[kept:], eos]).astype(np.int32),
-        np.concatenate([*targets, eos]).astype(np.int32),
-    )
+    starts, ends = noise.T
+    sentinels = np.array(vocabulary.sentinel_ids[: len(noise)], np.int32)
+    # +1 where a span starts and -1 where it ends, summed: 1 within spans.
+    steps = np.zeros(len(text) + 1, np.int8)
+    steps[starts] += 1
+    steps[ends] -= 1
+    hidden = np.cumsum(steps[:-1], dtype=np.int8).astype(bool)
+    # A span's sentinel stands where its first token was.
+    shown = text.astype(np.int32)
+    shown[starts] = sentinels
+    stays = ~hidden
+    stays[starts] = True
+    # The k-th sentinel of the targets is behind k others and the tokens of the spans before it.
+    places = np.cumsum(ends - starts) - (ends - starts) + np.arange(len(noise))
+    is_token = np.ones(len(noise) + np.count_nonzero(hidden) + 1, bool)
+    is_token[places] = is_token[-1] = False
+    targets = np.full(len(is_token), vocabulary.eos_id, np.int32)
+    targets[places] = sentinels
+    targets[is_token] = text[hidden]
+    inputs = np.concatenate([before, shown[stays], [vocabulary.eos_id]])
+    return inputs.astype(np.int32), targets
 
 
 def restored(pair: Pair, vocabulary: Vocabulary) -> np.ndarray:

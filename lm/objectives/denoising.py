@@ -60,7 +60,7 @@ class Denoising:
     @cached_property
     def row_len(self) -> int:
         """The longest raw row whose inputs fit in `seq_len`."""
-        length = 1
+        length = max(1, self.seq_len)  # no mask stands for less than a token, in the mean
         while self._inputs_len(length + 1) <= self.seq_len:
             length += 1
         return length

@@ -64,7 +64,8 @@ class SpanCorruption:
     @cached_property
     def row_len(self) -> int:
         """The longest raw row whose inputs fit in `seq_len` (T5: 568 for 512)."""
-        length = SHORTEST_ROW
+        # No span takes less than the sentinel that stands for it.
+        length = max(SHORTEST_ROW, self.seq_len - 1)
         while self._inputs_len(length + 1) <= self.seq_len:
             length += 1
         return length

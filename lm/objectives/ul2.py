@@ -98,7 +98,8 @@ class UL2:
     @cached_property
     def row_len(self) -> int:
         """The longest raw row that fits whichever denoiser it gets."""
-        length = SHORTEST_ROW
+        # As many sentinels as fit between tokens that are kept, each of them twice.
+        length = max(SHORTEST_ROW, (self.seq_len - ADDED) // 2)
         while self._fits(length + 1):
             length += 1
         return length

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any, Literal, NamedTuple
 
-from lm.attention.kernel import LANES, Kernel
+from lm.attention.kernel import BLOCK, LANES, Kernel
 from lm.models.recurrent_spec import CellKind, RecurrentSpec
 from lm.models.spec import TransformerSpec
 from lm.planning.axes import Axes
@@ -74,6 +74,10 @@ class Work:
         """Whether no scores are kept of a side's attention to itself, or to another's positions."""
         name = side if source == side else 'cross-attention'
         return any(self.kernel.fuses(use) for use in self.kernel.uses if use.name == name)
+
+    def gives(self, side: str, source: str) -> bool:
+        """Whether what attention gives is kept with a number a query: by a kernel of its own."""
+        return self.kernel.name != 'blockwise' and self.fuses(side, source)
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ def _(spec: TransformerSpec, model: ModelShape, work: Work, remat: str) -> Kept:
             scores = sum(_scores(spec, work, side, source) for source in sources)
             saved += (masks + patterns * FP32) * scores
         again = 0.0 if remat == 'none' else _again(spec, work, side, sources)
-        gradients = sum(FP32 * _scores(spec, work, side, source) for source in sources)
+        gradients = sum(FP32 * _scores_at_work(spec, work, side, source) for source in sources)
         gradients += 2 * work.compute * _hidden(spec, work, side)
         # Fused, gradients take the place of what they are computed from.
         fused = compiler.fuses_layers and remat != 'none'
@@ -204,7 +208,7 @@ def _again(spec: TransformerSpec, work: Work, side: str, sources: list[str]) -> 
     config = spec.config
     wide = config.head_width >= WIDE_HEAD and config.kv_heads == config.num_heads
     gradient = FP32 if wide else work.compute
-    scores = max((FP32 + gradient) * _scores(spec, work, side, s) for s in sources)
+    scores = max((FP32 + gradient) * _scores_at_work(spec, work, side, s) for s in sources)
     hidden = (2 + 2 * spec.gated) * _hidden(spec, work, side)
     streams = STREAMS_AT_WORK * work.positions(side) * spec.config.d_model
     return scores + work.compute * (hidden + streams)
@@ -225,7 +229,7 @@ def _layer(spec: TransformerSpec, work: Work, side: str, sources: list[str], rem
     ]
     hidden = _hidden(spec, work, side)
     # What a kernel gives, and the logarithm of each query's softmax sum.
-    fused = sum(work.fuses(side, source) for source in sources)
+    fused = sum(work.gives(side, source) for source in sources)
     sums = fused * FP32 * work.positions(side) * spec.config.num_heads / tensor
     if remat == 'dots':
         # The layer's input and the products with weights; of those that write to the residual
@@ -259,6 +263,13 @@ def _hidden(spec: TransformerSpec, work: Work, side: str) -> float:
 def _scores(spec: TransformerSpec, work: Work, side: str, source: str) -> float:
     """Numbers in the scores of one layer's attention that are held: none of a fused kernel."""
     return 0.0 if work.fuses(side, source) else _pairs(spec, work, side, source)
+
+
+def _scores_at_work(spec: TransformerSpec, work: Work, side: str, source: str) -> float:
+    """Numbers in the scores that the backward pass works on at once."""
+    if work.kernel.name == 'blockwise' and work.fuses(side, source):
+        return BLOCK / work.lengths[side] * _pairs(spec, work, side, source)
+    return _scores(spec, work, side, source)
 
 
 def _pairs(spec: TransformerSpec, work: Work, side: str, source: str) -> float:

@@ -223,12 +223,13 @@ def _compute_weights(
     """Bytes of weights that are not those at rest, and of whole gradients of split ones.
 
     Without remat every layer's cast, or gathered weight, is kept for the backward pass; with it
-    those of the layer at work, and of the one that is gathered ahead. Unrolled layers are gathered
+    those of the layers at work, and of those that are gathered ahead. Unrolled layers are gathered
     all at once. A weight is cast before it is gathered.
     """
     axes, compiler = work.axes, work.compiler
     gathered = strategy == 'zero3' and axes.fsdp > 1
-    layer = (recipe.compute if gathered else recipe.cast) * arrays.layer * (1 + gathered)
+    at_work = arrays.layer * model.config.scan_unroll
+    layer = (recipe.compute if gathered else recipe.cast) * at_work * (1 + gathered)
     if compiler.casts_ahead and model.config.scan_layers:
         layers = recipe.cast * arrays.matrices / (axes.fsdp if gathered else 1)
     else:

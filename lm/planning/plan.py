@@ -1,8 +1,9 @@
 """A run before it exists: what each strategy holds and how long a step takes. Imports no jax."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
-from lm.attention.kernel import Kernel, choose
+from lm.attention.kernel import Chip, Kernel, choose
 from lm.config import Config, require
 from lm.planning.activations import REMATS, Work, activations
 from lm.planning.axes import Axes, lay_out
@@ -132,6 +133,7 @@ class Plan:
             train_flops_exact(self.model, first, decoder, asked=asked),
         )
 
+    @cached_property
     def _work(self) -> Work:
         assert self.config is not None and self.lengths is not None
         train = self.config.train
@@ -146,19 +148,23 @@ class Plan:
             num_asked(self.config) if self.axes.seq == 1 else None,
         )
 
-    @property
+    @cached_property
     def kernel(self) -> Kernel:
-        """What would compute attention; without a device, XLA.
+        """What would compute attention; without a device, what does so on a CPU.
 
         Raises:
           UserError: `mesh.attention` names one that does not serve.
         """
-        if self.config is None or self.model is None or self.device is None or self.axes.seq > 1:
+        if self.config is None or self.model is None or self.axes.seq > 1:
             return Kernel()
         dtype = 'bfloat16' if self.recipe.compute == 2 else 'float32'
         used = attention_uses(self.config, self.model.family)
         width = self.model.config.head_width
-        return choose(self.config.mesh.attention, self.device.chip, dtype, width, used)
+        asked = self.config.mesh.attention
+        if self.device is None and asked in ('cudnn', 'splash'):
+            return Kernel(asked, uses=used)
+        chip = Chip('cpu') if self.device is None else self.device.chip
+        return choose(asked, chip, dtype, width, used)
 
     def _arrays(self) -> Held:
         if self.model is None:
@@ -171,7 +177,7 @@ class Plan:
             return state_memory(self._arrays(), self.recipe, strategy)
         return step_memory(
             self.model,
-            self._work(),
+            self._work,
             self.recipe,
             strategy,
             self.config.model.remat,
@@ -182,7 +188,7 @@ class Plan:
     def _by_remat(self) -> dict[str, float]:
         if self.model is None:
             return {}
-        return {remat: activations(self.model, self._work(), remat).peak for remat in REMATS}
+        return {remat: activations(self.model, self._work, remat).peak for remat in REMATS}
 
     def _time(self, strategy: Strategy, memory: Memory) -> Roofline | None:
         counted = self.flops()
@@ -191,7 +197,7 @@ class Plan:
         return roofline(
             self.model,
             counted[1],
-            self._work(),
+            self._work,
             self._arrays(),
             memory,
             self.recipe,

@@ -79,10 +79,12 @@ def fallbacks(program: Program) -> list[str]:
             f'attention runs on XLA, not on a fused kernel of the {platform}: '
             f'{program.kernel.reason or "there is none here"}'
         )
-    found += [
-        f'attention of the {name} runs on XLA, not on {program.kernel.name}: {why}'
-        for name, why in program.kernel.left_behind.items()
-    ]
+    # By itself a CPU takes blocks where rows are long: what it takes no blocks for is no fallback.
+    if platform != 'cpu' or program.config.mesh.attention != 'auto':
+        found += [
+            f'attention of the {name} runs on XLA, not on {program.kernel.name}: {why}'
+            for name, why in program.kernel.left_behind.items()
+        ]
     if platform == 'cpu' and program.policy.name == 'bf16_mixed':
         found.append('bf16 is emulated on CPU; precision.policy=fp32 is its native format')
     return [*found, *_undivided(program)]

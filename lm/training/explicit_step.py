@@ -47,6 +47,7 @@ def build_explicit_step(
     clip_norm: float | None,
     seed: int,
     noise_scale: bool = False,
+    z_loss: float = 0.0,
 ) -> TakeStep:
     """The step to be jitted; the same numbers as `build_step`, but for dropout.
 
@@ -58,11 +59,12 @@ def build_explicit_step(
       clip_norm: the global gradient norm is clipped to this.
       seed: decides dropout, on each device another.
       noise_scale: tell the spread of the microbatches too.
+      z_loss: as of `build_step`.
     """
     layout = placement.layout
     whole_params = layout.stage < 3
     splits = {path: sharding.spec for path, sharding in placement.updated.items()}
-    gradient_of_sum = build_gradient_of_sum(functional, objective)
+    gradient_of_sum = build_gradient_of_sum(functional, objective, z_loss)
 
     def reduced(gradients: Params) -> Params:
         """Sums over all devices, each keeping its part; of a gathered weight it is one already."""

@@ -184,6 +184,7 @@ def build_program(
         clip_norm=config.optim.clip_norm,
         seed=config.train.seed,
         noise_scale=config.train.noise_scale,
+        z_loss=config.train.z_loss,
     )
 
     def init_state() -> State:

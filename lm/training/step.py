@@ -14,7 +14,7 @@ from lm.batch import Batch
 from lm.layout import Layout
 from lm.mesh.placement import Placement
 from lm.models.functional import Functional
-from lm.objectives._objective import Objective, Sums, most_asked
+from lm.objectives._objective import Objective, Sums, most_asked, z_penalty
 from lm.shapes import Params, Scalar
 from lm.training.update import Update
 
@@ -89,6 +89,7 @@ def build_step(
     clip_norm: float | None,
     seed: int,
     noise_scale: bool = False,
+    z_loss: float = 0.0,
 ) -> TakeStep:
     """The step to be jitted, with its first argument donated.
 
@@ -97,15 +98,16 @@ def build_step(
     `seed`, the step and the microbatch. Gradients lie as `placement.gradients` says from the
     moment they exist, and the optimizer updates each part of the state where that part lies.
     With `noise_scale` it tells the spread of the microbatches too, of which there are several.
+    What is minimised is the loss plus `z_loss` times log² Z; the loss that is told is without it.
     """
     layout = placement.layout
     run_key = jax.random.key(seed)
-    gradient_of_sum = build_gradient_of_sum(functional, objective)
+    gradient_of_sum = build_gradient_of_sum(functional, objective, z_loss)
 
     def accumulated(params: Params, batch: Batch, key: jax.Array) -> tuple[Sums, Params, Any]:
         if microbatches == 1:
-            (loss, weight), gradients = gradient_of_sum(params, batch, key)
-            return Sums(loss, weight), laid(gradients, placement.gradients), None
+            sums, gradients = gradient_of_sum(params, batch, key)
+            return sums, laid(gradients, placement.gradients), None
         parts = split_rows(batch, microbatches, layout)
 
         def add(carry: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
@@ -164,12 +166,14 @@ def with_spread(
     return jnp.concatenate([metrics, spread_2 / jnp.stack([weight, 1])])
 
 
-def build_gradient_of_sum(functional: Functional, objective: Objective) -> Callable[..., Any]:
-    """`(params, batch, dropout key) -> ((summed loss, summed weight), gradients)`."""
+def build_gradient_of_sum(
+    functional: Functional, objective: Objective, z_loss: float = 0.0
+) -> Callable[..., tuple[Sums, Params]]:
+    """`(params, batch, dropout key) -> (sums, gradients)`, these of the loss and the z-loss."""
     use_dropout = functional.config.dropout > 0
     most = objective.target_len if functional.splits_rows else most_asked(objective)
 
-    def sums(params: Params, batch: Batch, key: jax.Array) -> tuple[Scalar, Scalar]:
+    def minimised(params: Params, batch: Batch, key: jax.Array) -> tuple[Scalar, Sums]:
         asked_BA = None
         if most < objective.target_len:
             asked_BA = asked_places(jnp.asarray(batch.loss_weights), most)
@@ -184,9 +188,16 @@ def build_gradient_of_sum(functional: Functional, objective: Objective) -> Calla
             asked_BA=asked_BA,
             dtype=functional.logits_dtype,
         )
-        return objective.loss(logits_BTV, batch)
+        sums = objective.loss(logits_BTV, batch)
+        if not z_loss:
+            return sums.loss, sums
+        return sums.loss + z_loss * z_penalty(logits_BTV, batch), sums
 
-    return jax.value_and_grad(sums, has_aux=True)
+    def gradient_of_sum(params: Params, batch: Batch, key: jax.Array) -> tuple[Sums, Params]:
+        (_, sums), gradients = jax.value_and_grad(minimised, has_aux=True)(params, batch, key)
+        return sums, gradients
+
+    return gradient_of_sum
 
 
 def asked_places(weights_BT: Float[jax.Array, 'B T'], most: int) -> Int[jax.Array, 'B A']:

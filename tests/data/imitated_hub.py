@@ -100,6 +100,9 @@ def main(folder: str) -> None:
     os.environ |= {
         'HF_ENDPOINT': f'http://127.0.0.1:{server.server_port}',
         'HF_HOME': f'{folder}/home',
+        # Whoever starts this may be told to stay off the real hub (as other tests are).
+        'HF_HUB_OFFLINE': '0',
+        'HF_DATASETS_OFFLINE': '0',
         'NO_PROXY': '127.0.0.1',
         'no_proxy': '127.0.0.1',
     }

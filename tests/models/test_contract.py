@@ -76,6 +76,17 @@ def test_scan_and_remat_change_no_number(name: str, scan_layers: bool, remat: st
         assert np.abs(got[path] - want[path]).max() <= 1e-5 * np.abs(scale).max() + 1e-6, path
 
 
+@pytest.mark.parametrize('name', ['gpt2', 'modernbert', 't5', 'lstm'])
+def test_a_scan_in_larger_turns_changes_no_number(name: str) -> None:
+    layers, remat = 4, 'full' if name == 't5' else 'none'
+    want_loss, want = loss_and_gradients(name, num_layers=layers, remat=remat)
+    loss, got = loss_and_gradients(name, num_layers=layers, remat=remat, scan_unroll=2)
+    np.testing.assert_allclose(loss, want_loss, rtol=1e-6)
+    for path in want:
+        scale = want[path.replace('key_bias', 'key')]
+        assert np.abs(got[path] - want[path]).max() <= 1e-5 * np.abs(scale).max() + 1e-6, path
+
+
 @functools.cache
 def influence(name: str) -> tuple[np.ndarray, Batch]:
     """How much each token of the row moves each position's logits: [T, S], and the batch.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lm.batch import Batch
-from lm.objectives._cross_entropy import cross_entropy
+from lm.objectives._cross_entropy import cross_entropy, squared_log_normaliser
 from lm.objectives._objective import weighted_cross_entropy
 
 B, T, V = 2, 5, 11
@@ -97,3 +97,35 @@ def test_a_target_of_weight_zero_may_have_no_probability() -> None:
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
     assert (gradient[0, 0] == 0).all()
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_squared_log_normaliser(dtype: str) -> None:
+    logits, _, weights = drawn(dtype)
+    x = np.asarray(logits).astype(np.float64)
+    log_z = np.log(np.exp(x).sum(-1))
+    p = np.exp(x - log_z[..., None])
+    got = squared_log_normaliser(logits)
+    assert got.dtype == jnp.float32
+    np.testing.assert_allclose(got, log_z**2, rtol=1e-6)
+    want = (2 * np.asarray(weights, np.float64) * log_z)[..., None] * p
+    got = jax.grad(lambda x: jnp.sum(squared_log_normaliser(x) * weights))(logits)
+    assert got.dtype == logits.dtype
+    tolerance = 1e-6 if dtype == 'float32' else 1e-2
+    np.testing.assert_allclose(got.astype(jnp.float32), want, rtol=tolerance, atol=tolerance)
+
+
+def test_with_the_z_loss_no_further_array_of_the_logits_size_is_kept() -> None:
+    logits, targets, weights = (jnp.tile(x, (1, 64) + (1,) * (x.ndim - 2)) for x in drawn())
+
+    def temporaries(z_loss: float) -> int:
+        def loss(logits: jax.Array) -> jax.Array:
+            total = weighted(logits, targets, weights)
+            if not z_loss:
+                return total
+            return total + z_loss * jnp.sum(squared_log_normaliser(logits) * weights)
+
+        analysis = jax.jit(jax.grad(loss)).lower(logits).compile().memory_analysis()
+        return int(analysis.temp_size_in_bytes)
+
+    assert temporaries(0.5) < temporaries(0.0) + logits.nbytes / 2

@@ -102,7 +102,7 @@ def test_saved_bytes(name: str, changes: dict[str, Any], policy: str, remat: str
 
 
 @pytest.mark.parametrize('remat', REMATS)
-@pytest.mark.parametrize('name', ['cudnn', 'splash'])
+@pytest.mark.parametrize('name', ['blockwise', 'cudnn', 'splash'])
 def test_saved_bytes_of_fused_attention(
     name: Any, remat: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

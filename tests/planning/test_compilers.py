@@ -21,13 +21,3 @@ def test_state_does_not_depend_on_it() -> None:
     )
     assert (gpu.state, gpu.gradients) == (tpu.state, tpu.gradients)
     assert tpu.logits == gpu.logits / 2
-
-
-def test_unrolled_layers_stack_no_norms_on_a_tpu() -> None:
-    scanned, unrolled = (
-        plan(lm.load_config('gpt2_124m', **{'model.scan_layers': scan}), device_kind='v5p')
-        .memory('ddp')
-        .activations
-        for scan in (True, False)
-    )
-    assert unrolled < scanned

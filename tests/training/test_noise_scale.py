@@ -47,7 +47,15 @@ class Quadratic(Functional):
         }.items():  # fmt: skip
             object.__setattr__(self, name, value)
 
-    def apply(self, params: Any, batch: Any, *, dropout_key: Any = None) -> Any:
+    @property
+    def splits_rows(self) -> bool:
+        return False
+
+    @property
+    def logits_dtype(self) -> Any:
+        return jnp.float32
+
+    def apply(self, params: Any, batch: Any, **unused: Any) -> Any:
         # [B, T, D], with T = 1.
         return params['w'][None, None, :] - jnp.asarray(batch.targets)[:, None, :]
 

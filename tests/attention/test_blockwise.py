@@ -1,0 +1,147 @@
+"""Attention by blocks of queries, against the whole mask written out."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from lm.attention import blockwise, masked
+from lm.attention.kernel import BLOCK, Chip, Kernel, Use, choose
+from lm.attention.sight import Sight
+from lm.config import MeshConfig
+from lm.errors import UserError
+from lm.layout import Layout
+from lm.mesh import mesh as meshes
+
+ROWS, LENGTH, HEADS, GROUPS, WIDTH = 2, 5 * BLOCK, 4, 2, 8  # in groups of 2, 2 and 1 blocks
+IDS = np.ones((ROWS, LENGTH), np.int32)
+IDS[0] = np.repeat([1, 2, 3, 0], [200, 140, 230, 70])
+CPU = Chip('cpu')
+
+rng = np.random.default_rng(0)
+BIAS = rng.normal(size=(HEADS, LENGTH, LENGTH)).astype(np.float32)
+PREFIX = rng.random((ROWS, LENGTH)) < 0.2
+KINDS: dict[str, tuple[bool, dict[str, Any]]] = {
+    'causal': (True, {}),
+    'both ways': (False, {}),
+    'causal window': (True, {'window': 150}),
+    'window': (False, {'window': 150}),
+    'window of a layer': (False, {'window': jnp.int32(150)}),
+    'prefix': (True, {'prefix_BS': jnp.asarray(PREFIX)}),
+    'prefix and window': (True, {'prefix_BS': jnp.asarray(PREFIX), 'window': 150}),
+    'bias': (True, {'bias_HTS': jnp.asarray(BIAS)}),
+}
+
+
+def values_and_gradients(attend: Any, kind: str, keys: int = LENGTH) -> Any:
+    """Of q, k, v and the bias, where there is one; of queries that are not padding."""
+    causal, more = KINDS[kind]
+    rng = np.random.default_rng(1)
+    shapes = [(ROWS, LENGTH, HEADS), (ROWS, keys, GROUPS), (ROWS, keys, GROUPS)]
+    arrays = [jnp.asarray(rng.normal(size=(*s, WIDTH)), jnp.float32) for s in shapes]
+    weight = jnp.asarray(rng.normal(size=(*shapes[0], WIDTH)), jnp.float32)
+    segments_BT = jnp.asarray(IDS)
+    segments_BS = segments_BT if keys == LENGTH else segments_BT[:, :keys]
+
+    def loss(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None) -> Any:
+        told = {**more, 'bias_HTS': bias} if bias is not None else more
+        seen = attend(q, k, v, Sight(segments_BT, segments_BS, causal, 0.3, **told))
+        seen = jnp.where((segments_BT > 0)[:, :, None, None], seen, 0)
+        return jnp.sum(seen * weight), seen
+
+    bias = more.get('bias_HTS')
+    over = (0, 1, 2) if bias is None else (0, 1, 2, 3)
+    return jax.jit(jax.grad(loss, argnums=over, has_aux=True))(*arrays, bias)
+
+
+def assert_close(got: Any, want: Any) -> None:
+    for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(x, y, atol=2e-6 * float(jnp.abs(y).max()))
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_as_the_written_out_mask(kind: str) -> None:
+    want = values_and_gradients(masked.attend, kind)
+    assert_close(values_and_gradients(blockwise.attend, kind), want)
+
+
+def test_keys_of_another_row() -> None:
+    """Rows of which each query sees some key: both segments begin early enough."""
+    keys = 300
+    want = values_and_gradients(masked.attend, 'both ways', keys)
+    got = values_and_gradients(blockwise.attend, 'both ways', keys)
+    alone = (IDS[0] == 3)[None, :, None, None] & (np.arange(ROWS) == 0)[:, None, None, None]
+    assert_close(got[0], want[0])
+    assert_close(jnp.where(alone, 0, got[1]), jnp.where(alone, 0, want[1]))
+
+
+@pytest.mark.parametrize('kind', ['causal', 'both ways', 'bias'])
+def test_the_scores_of_one_block_are_held(kind: str) -> None:
+    causal, more = KINDS[kind]
+    x_BTHK = jax.ShapeDtypeStruct((ROWS, LENGTH, HEADS, WIDTH), jnp.float32)
+    ids = jnp.ones((ROWS, LENGTH), jnp.int32)
+
+    def temporaries(attend: Any) -> int:
+        def loss(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+            return jnp.sum(attend(q, k, v, Sight(ids, ids, causal, 0.3, **more)) ** 2)
+
+        function = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
+        analysis = function.lower(x_BTHK, x_BTHK, x_BTHK).compile().memory_analysis()
+        return int(analysis.temp_size_in_bytes)
+
+    scores = 4 * ROWS * HEADS * LENGTH**2
+    assert temporaries(masked.attend) > 2 * scores
+    assert temporaries(blockwise.attend) < 1.25 * scores + x_BTHK.size * 4 * 8
+
+
+def test_a_layout_attends_by_blocks_where_rows_are_whole_blocks() -> None:
+    layout = Layout()
+    layout.kernel = Kernel('blockwise')
+    text = str(jax.make_jaxpr(lambda: values_and_gradients(layout.seen, 'causal'))())
+    assert 'scan' in text
+    ids = jnp.ones((1, 100), jnp.int32)
+    assert not blockwise.serves(Sight(ids, ids, True, 0.3))
+    x_BTHK = jnp.ones((1, 100, HEADS, WIDTH))
+    seen = layout.seen(x_BTHK, x_BTHK, x_BTHK, Sight(ids, ids, True, 0.3))
+    np.testing.assert_allclose(seen, 1, rtol=1e-5)
+
+
+def test_each_device_attends_by_its_own_rows_and_heads() -> None:
+    layout = meshes.build(MeshConfig(fsdp=2, tensor=2, devices=4), ROWS, 1)
+    layout = dataclasses.replace(layout, kernel=Kernel('blockwise'))
+    ids = jax.ShapeDtypeStruct((ROWS, LENGTH), jnp.int32, sharding=layout.rows((ROWS, LENGTH)))
+    split = layout.sharding(PartitionSpec('fsdp', None, 'tensor', None))
+    x_BTHK = jax.ShapeDtypeStruct((ROWS, LENGTH, HEADS, WIDTH), jnp.float32, sharding=split)
+
+    def loss(q: jax.Array, k: jax.Array, v: jax.Array, ids: jax.Array) -> jax.Array:
+        return jnp.sum(layout.seen(q, k, v, Sight(ids, ids, True, 0.3)) ** 2)
+
+    function = jax.jit(jax.grad(loss, argnums=(0, 1, 2)), out_shardings=(split,) * 3)
+    text = function.lower(x_BTHK, x_BTHK, x_BTHK, ids).compile().as_text()
+    assert 'while' in text
+    for collective in ('all-gather', 'all-reduce', 'all-to-all', 'collective-permute'):
+        assert collective not in text
+
+
+def test_who_attends_by_blocks() -> None:
+    def chosen(*uses: Use, asked: Any = 'auto') -> Kernel:
+        return choose(asked, CPU, 'float32', 64, uses)
+
+    assert chosen(Use('decoder', 256)).words == 'blockwise'
+    for use in (Use('decoder', 128), Use('decoder', 300), Use('decoder', 512, prefix=True)):
+        assert chosen(use).words == 'xla'
+    assert chosen(Use('encoder', 512)).name == 'xla'
+    both = chosen(Use('encoder', 1024), Use('decoder', 114), Use('cross-attention', 114))
+    assert both.words == (
+        'blockwise; by XLA with a mask: decoder (114 positions are not several times 128), '
+        'cross-attention (114 positions are not several times 128)'
+    )
+    assert chosen(Use('encoder', 512), asked='blockwise').name == 'blockwise'
+    assert chosen(Use('encoder', 512), asked='xla').words == 'xla (asked for)'
+    assert choose('blockwise', Chip('gpu', 9.0), 'bfloat16', 64, ()).words == 'blockwise'
+    with pytest.raises(UserError, match='blockwise: takes none of the model .encoder: 100 posit'):
+        chosen(Use('encoder', 100), asked='blockwise')
