@@ -20,7 +20,6 @@ from lm.errors import UserError
 from lm.layout import Layout
 from lm.mesh.axes import axis_sizes
 from lm.mesh.held_rows import HeldRows, held_rows
-from lm.mesh.host_memory import keep_freed_memory
 from lm.mesh.network import device_grid
 from lm.mesh.ring import Block, Ring
 from lm.mesh.rules import Rules
@@ -276,8 +275,6 @@ def build(
       UserError: axes that do not multiply to the devices, or rows that do not split evenly.
     """
     devices = jax.devices() if devices is None else list(devices)
-    if devices[0].platform == 'cpu':
-        keep_freed_memory()
     sizes = axis_sizes(config, len(devices))
     count = sizes['replica'] * sizes['fsdp']
     rows = batch_size // microbatches

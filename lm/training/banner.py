@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from lm.data.mixture import Mixture
+from lm.mesh.host_memory import PLUGINS
 from lm.planning.counts import ParameterCount
 from lm.training.program import Program
 from lm.training.state_table import state_table
@@ -67,9 +68,7 @@ def fallbacks(program: Program) -> list[str]:
     """What runs otherwise than the fastest or plainest reading of the config: --strict refuses."""
     platform = jax.devices()[0].platform
     found = []
-    plugins = [
-        name for name in ('jax_cuda13_plugin', 'jax_cuda12_plugin', 'libtpu') if find_spec(name)
-    ]
+    plugins = [name for name in PLUGINS if find_spec(name)]
     if platform == 'cpu' and plugins and jax.config.values['jax_platforms'] != 'cpu':
         found.append(
             f'{plugins[0]} is installed but JAX sees no device of it: this runs on the CPU'
