@@ -1,7 +1,6 @@
 """Tokens in, logits out: the two ends that the vocabulary touches."""
 
-from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ from jax.typing import DTypeLike
 
 from lm.models.context import Context
 from lm.models.feed_forward import activated
+from lm.models.logits import product
 from lm.models.norms import Norm
 from lm.models.recurrent_spec import RecurrentSpec
 from lm.models.spec import Initializer, TransformerSpec
@@ -82,72 +82,13 @@ class Head(nnx.Module):
         weight_DV = context.cast(embedding.tokens).T
         if self.output is not None:
             weight_DV = context.cast(self.output)
-        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-        product = Product(dtype, precision)
-        logits_BTV = _scores(x_BTD, weight_DV, product)
+        logits_BTV = product(x_BTD, weight_DV, dtype)
         if self.bias is not None:
             logits_BTV += self.bias[...].astype(dtype)
         padded = logits_BTV.shape[-1]
         if padded > self.tokens:
             logits_BTV = jnp.where(jnp.arange(padded) < self.tokens, logits_BTV, -jnp.inf)
         return context.layout.constrain(logits_BTV, 'BTV')
-
-
-class Product(NamedTuple):
-    """How x W is computed, forwards and backwards.
-
-    Attributes:
-      dtype: of its sums.
-      precision: of its factors.
-    """
-
-    dtype: DTypeLike
-    precision: str | None
-
-    def of(self, equation: str, *factors: jax.Array) -> jax.Array:
-        """The product of the factors that an equation says."""
-        return jnp.einsum(
-            equation, *factors, preferred_element_type=self.dtype, precision=self.precision
-        )
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _scores(x_BTD: jax.Array, weight_DV: jax.Array, product: Product) -> LogitsBTV:
-    """x W, whose backward pass reads the gradient of the logits as it lies.
-
-    That array is the step's largest. XLA:CPU would write it a second time, transposed, for the
-    matrix's gradient, and for that keep the softmax apart as well: a fifth of a small model's step.
-    """
-    return product.of('BTD,DV->BTV', x_BTD, weight_DV)
-
-
-def _scores_forward(
-    x_BTD: jax.Array, weight_DV: jax.Array, product: Product
-) -> tuple[LogitsBTV, tuple[jax.Array, jax.Array]]:
-    return product.of('BTD,DV->BTV', x_BTD, weight_DV), (x_BTD, weight_DV)
-
-
-def _scores_backward(
-    product: Product, kept: tuple[jax.Array, jax.Array], gradient_BTV: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    def by_autodiff(
-        x_BTD: jax.Array, weight_DV: jax.Array, gradient_BTV: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        return jax.vjp(partial(product.of, 'BTD,DV->BTV'), x_BTD, weight_DV)[1](gradient_BTV)
-
-    def on_a_cpu(
-        x_BTD: jax.Array, weight_DV: jax.Array, gradient_BTV: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        # The small factor is transposed, behind a barrier that keeps it so.
-        x_DBT = jax.lax.optimization_barrier(jnp.moveaxis(x_BTD, -1, 0))
-        weight_gradient_DV = product.of('DBT,BTV->DV', x_DBT, gradient_BTV)
-        x_gradient_BTD = by_autodiff(x_BTD, weight_DV, gradient_BTV)[0]
-        return x_gradient_BTD, weight_gradient_DV.astype(weight_DV.dtype)
-
-    return jax.lax.platform_dependent(*kept, gradient_BTV, cpu=on_a_cpu, default=by_autodiff)
-
-
-_scores.defvjp(_scores_forward, _scores_backward)
 
 
 def _output(spec: Spec, rngs: nnx.Rngs) -> nnx.Param:
