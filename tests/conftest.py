@@ -19,19 +19,14 @@ import tests.typechecker
 CACHE = Path(__file__).parent.parent / '.pytest_cache' / 'jax'
 MOST_MAPPINGS = 20_000
 DEVICES = '--xla_force_host_platform_device_count=8'
-LEVEL = '--xla_backend_optimization_level'
-"""What LLVM does: nothing in the default tier, if XLA_FLAGS does not say. Tiny programs take longer
-to compile than to run, and so a third less; at level 3 they are those that users run."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    tiers = {*re.findall(r'(?<!not )\b(gpu|tpu|slow)\b', config.getoption('markexpr'))}
-    if not tiers & {'gpu', 'tpu'}:
+    wants_accelerator = re.search(r'(?<!not )\b(gpu|tpu)\b', config.getoption('markexpr'))
+    if not wants_accelerator:
         os.environ['JAX_PLATFORMS'] = 'cpu'
     if DEVICES not in os.environ.get('XLA_FLAGS', ''):
         os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {DEVICES}'.strip()
-    if not tiers and LEVEL not in os.environ['XLA_FLAGS']:
-        os.environ['XLA_FLAGS'] += f' {LEVEL}=0'
     # Tiny models compile for seconds and run for milliseconds: keep every program.
     os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(CACHE))
     os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')

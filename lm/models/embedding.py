@@ -9,10 +9,10 @@ from jax.typing import DTypeLike
 
 from lm.models.context import Context
 from lm.models.feed_forward import activated
-from lm.models.logits import product
 from lm.models.norms import Norm
 from lm.models.recurrent_spec import RecurrentSpec
 from lm.models.spec import Initializer, TransformerSpec
+from lm.models.wide_product import wide_product
 from lm.shapes import HiddenBTD, LogitsBTV, TokensBT
 
 Spec: TypeAlias = TransformerSpec | RecurrentSpec
@@ -82,7 +82,7 @@ class Head(nnx.Module):
         weight_DV = context.cast(embedding.tokens).T
         if self.output is not None:
             weight_DV = context.cast(self.output)
-        logits_BTV = product(x_BTD, weight_DV, dtype)
+        logits_BTV = wide_product(x_BTD, weight_DV, dtype)
         if self.bias is not None:
             logits_BTV += self.bias[...].astype(dtype)
         padded = logits_BTV.shape[-1]

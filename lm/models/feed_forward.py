@@ -9,6 +9,7 @@ from flax import nnx
 
 from lm.models.context import Context
 from lm.models.spec import TransformerSpec
+from lm.models.wide_product import wide_product
 from lm.shapes import HiddenBTD
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -77,13 +78,13 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x_BTD: HiddenBTD, context: Context) -> HiddenBTD:
         """[B, T, D] -> [B, T, D]."""
-        h_BTF = jnp.einsum('BTD,DF->BTF', x_BTD, context.cast(self.up))
+        h_BTF = wide_product(x_BTD, context.cast(self.up))
         if self.up_bias is not None:
             h_BTF += context.cast(self.up_bias)
         if self.gate is None:
             h_BTF = activated(self.activation, h_BTF)
         else:
-            gate_BTF = jnp.einsum('BTD,DF->BTF', x_BTD, context.cast(self.gate))
+            gate_BTF = wide_product(x_BTD, context.cast(self.gate))
             h_BTF = gated(self.activation, h_BTF, gate_BTF)
         h_BTF = context.layout.constrain(h_BTF, 'BTF')
         if self.dropout_inside:

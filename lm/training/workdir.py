@@ -18,7 +18,7 @@ from lm.fields import flatten
 
 FIXED = ('model', 'objective', 'data', 'optim', 'precision')
 """Sections that a resumed run must agree with, but for fields that say `may_change`."""
-FIXED_FIELDS = ('train.batch_size', 'train.seq_len', 'train.seed')
+FIXED_FIELDS = ('train.batch_size', 'train.seq_len', 'train.seed', 'train.z_loss')
 
 
 class Workdir:

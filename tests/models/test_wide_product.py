@@ -1,4 +1,4 @@
-"""Logits as a product, whose gradient is written out: its numbers, and what it holds."""
+"""A product whose backward pass is written out, as logits are: its numbers, and what it holds."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lm.models.logits import product
+from lm.models.wide_product import wide_product
 from lm.objectives._cross_entropy import cross_entropy
 
 B, T, D, V = 2, 32, 16, 4096
@@ -38,7 +38,7 @@ def value_and_gradients(scores: Scores) -> Any:
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_value_and_gradients(dtype: str) -> None:
     want = value_and_gradients(plain)(*factors(dtype))
-    got = value_and_gradients(partial(product, dtype=jnp.float32))(*factors(dtype))
+    got = value_and_gradients(partial(wide_product, dtype=jnp.float32))(*factors(dtype))
     tolerance = 1e-6 if dtype == 'float32' else 1e-2
     for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         assert x.dtype == y.dtype
@@ -52,17 +52,19 @@ def test_of_the_logits_size_are_they_and_their_gradient() -> None:
         compiled = value_and_gradients(scores).lower(*factors('float32')).compile()
         return compiled.memory_analysis().temp_size_in_bytes / (4 * B * T * V)
 
-    assert held(partial(product, dtype=jnp.float32)) < 2.2 < 2.9 < held(plain)
+    assert held(partial(wide_product, dtype=jnp.float32)) < 2.2 < 2.9 < held(plain)
 
 
 def test_in_the_precision_of_the_forward_pass() -> None:
     with jax.default_matmul_precision('highest'):
-        text = jax.jit(partial(product, dtype=jnp.float32)).lower(*factors('float32')).as_text()
+        text = (
+            jax.jit(partial(wide_product, dtype=jnp.float32)).lower(*factors('float32')).as_text()
+        )
     assert text.count('HIGHEST') == 2  # of either factor
 
     def loss(x_BTD: jax.Array, weight_DV: jax.Array) -> jax.Array:
         with jax.default_matmul_precision('highest'):
-            return jnp.sum(product(x_BTD, weight_DV, jnp.float32))
+            return jnp.sum(wide_product(x_BTD, weight_DV, jnp.float32))
 
     text = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(*factors('float32')).as_text()
     assert 'DEFAULT' not in text and text.count('HIGHEST') >= 4
