@@ -186,7 +186,9 @@ class Ring:
             near_TS = distance_TS if self.causal else jnp.abs(distance_TS)
             mask_BTS &= near_TS < self.window
         scores_BGRTS = jnp.where(mask_BTS[:, None, None], scores_BGRTS, _HIDDEN)
-        largest = jnp.maximum(folded.largest_BGRT, scores_BGRTS.max(-1))
+        # What comes out does not depend on it. The gradient of a maximum divides by how many scores
+        # equal it: none, where a compiler rounds scores that it computes anew in another way.
+        largest = jnp.maximum(folded.largest_BGRT, jax.lax.stop_gradient(scores_BGRTS).max(-1))
         weights_BGRTS = jnp.exp(scores_BGRTS - largest[..., None])
         weights_BGRTS = jnp.where(mask_BTS[:, None, None], weights_BGRTS, 0)
         kept_BGRT = jnp.exp(folded.largest_BGRT - largest)
