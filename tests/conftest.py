@@ -17,7 +17,7 @@ from jaxtyping import install_import_hook
 import tests.typechecker
 
 CACHE = Path(__file__).parent.parent / '.pytest_cache' / 'jax'
-MOST_MAPPINGS = 20_000
+MOST_MAPPINGS = 30_000
 DEVICES = '--xla_force_host_platform_device_count=8'
 
 
@@ -34,12 +34,12 @@ def pytest_configure(config: pytest.Config) -> None:
     install_import_hook('lm', f'{tests.typechecker.__name__}.check')
 
 
-@pytest.fixture(autouse=True, scope='module')
+@pytest.fixture(autouse=True)
 def few_mappings() -> Iterator[None]:
     """Lets compiled programs go before there are too many of them for one process.
 
     Each takes memory mappings, of which Linux allows a process 65,530 (`vm.max_map_count`): the
-    first one that is refused ends it with a segmentation fault.
+    first one that is refused ends it with a segmentation fault. A test of a strategy takes 400.
     """
     yield
     maps = Path('/proc/self/maps')
