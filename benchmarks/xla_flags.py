@@ -1,7 +1,7 @@
 """What flags of XLA's do to a step of `lm train`: each set of them in turn with none.
 
 Command: python -m benchmarks.xla_flags --config=NAME [--config.FIELD=VALUE ...]
-    --sets='--xla_a=1,--xla_b=2 --xla_c=3' [--rounds=3] [--steps=10] [--cores=1,2]
+    --sets='--xla_a=1,--xla_b=2 --xla_c=3' [--rounds=3] [--steps=10]
 Hardware: whatever devices are there.
 
 `--sets` has one or more flags each. Every measurement is a process of its own, of

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from lm.attention import masked
-from lm.attention.kernel import BLOCK
+from lm.attention.kernel import BLOCK, has_blocks
 from lm.attention.sight import Sight
 
 GROUPS = 4
@@ -22,8 +22,7 @@ GROUPS = 4
 
 def serves(sight: Sight) -> bool:
     """Whether the queries are several whole blocks."""
-    length = sight.segments_BT.shape[1]
-    return length % BLOCK == 0 and length > BLOCK
+    return has_blocks(sight.segments_BT.shape[1])
 
 
 def attend(

@@ -17,7 +17,7 @@ LANES = 128
 BLOCK = 128
 """Queries whose scores blockwise attention holds at once."""
 
-SHORT = {True: 256, False: 1024}
+BLOCKWISE_FROM = {True: 256, False: 1024}
 """Positions of a row, by whether later keys are hidden, from which a CPU attends blockwise: not
 slower than with a whole mask (docs/LOG.md)."""
 
@@ -78,7 +78,6 @@ class Kernel:
         """For the banner and summary.json."""
         if self.name == 'xla':
             return self.name + (f' ({self.reason})' if self.reason else '')
-        by_xla = self.name != 'cudnn'
         by: str = self.name
         if self.name == 'cudnn':
             if self.segments is None:
@@ -86,7 +85,7 @@ class Kernel:
             several = f'rows of up to {self.segments} segments'
             by = f'cudnn, {"a row a segment" if self.segments == 1 else several}'
         masked = ', '.join(f'{name} ({why})' for name, why in self.masked.items())
-        who = 'by XLA ' if by_xla else ''
+        who = '' if self.name == 'cudnn' else 'by XLA '
         return by + (f'; {who}with a mask: {masked}' if masked else '')
 
     @property
@@ -104,6 +103,11 @@ class Kernel:
     def fuses(self, use: Use) -> bool:
         """Whether the scores of a use are never kept. cuDNN keeps none, with a mask either."""
         return self.name == 'cudnn' or (self.name != 'xla' and not _masked(self.name, use, None))
+
+
+def has_blocks(length: int) -> bool:
+    """Whether so many queries are several whole blocks."""
+    return length > BLOCK and length % BLOCK == 0
 
 
 def worth_telling(segments: int, length: int) -> int | None:
@@ -152,7 +156,7 @@ def choose(
 def _pays_blockwise(use: Use) -> bool:
     """Whether a use is no slower by blocks on a CPU."""
     hides = use.name == 'decoder' and not use.prefix
-    return not _masked('blockwise', use, None) and use.length >= SHORT[hides]
+    return not _masked('blockwise', use, None) and use.length >= BLOCKWISE_FROM[hides]
 
 
 def _no_splash(chip: Chip, dtype: str, uses: tuple[Use, ...]) -> str:
@@ -187,8 +191,8 @@ def _masked(name: Name, use: Use, segments: int | None) -> str:
     if name == 'xla':
         return ''
     if name == 'blockwise':
-        whole = use.length % BLOCK == 0 and use.length > BLOCK
-        return '' if whole else f'{use.length} positions are not several times {BLOCK}'
+        told = f'{use.length} positions are not several times {BLOCK}'
+        return '' if has_blocks(use.length) else told
     if use.crosses:
         return "keys are another row's"
     if use.bias and (name == 'splash' or segments != 1):
