@@ -79,6 +79,10 @@ def test_scan_and_remat_change_no_number(name: str, scan_layers: bool, remat: st
 @pytest.mark.parametrize('name', ['gpt2', 'modernbert', 't5', 'lstm'])
 def test_a_scan_in_larger_turns_changes_no_number(name: str) -> None:
     layers, remat = 4, 'full' if name == 't5' else 'none'
+    model = tiny(name, num_layers=layers, remat=remat, scan_unroll=2)
+    traced = jax.make_jaxpr(model.apply)(model.shapes, packed_batch(model)).jaxpr
+    scans = [e.params for e, _ in equations(traced) if e.primitive.name == 'scan']
+    assert {scan['unroll'] for scan in scans if scan['length'] == layers} == {2}
     want_loss, want = loss_and_gradients(name, num_layers=layers, remat=remat)
     loss, got = loss_and_gradients(name, num_layers=layers, remat=remat, scan_unroll=2)
     np.testing.assert_allclose(loss, want_loss, rtol=1e-6)
