@@ -92,7 +92,6 @@ class Activations:
         unrolled layers that a compiler fuses, where nothing is recomputed: the probabilities in
         fp32, which one operation makes for all.
       host: in the memory of the host: every layer's input, where `remat` offloads it.
-      resting: of the logits, what is left when the layers' turn comes.
       rooms: times that the larger of logits and layer is counted, `Compiler.beside_stacks`.
       packing: as `Compiler.packing` says.
     """
@@ -100,7 +99,6 @@ class Activations:
     saved: float
     logits: float
     layer: float
-    resting: float
     rooms: int
     packing: float
     host: float
@@ -108,7 +106,7 @@ class Activations:
     @property
     def peak(self) -> float:
         """Bytes at the fullest moment: with all logits, or with a layer at work."""
-        beside = max(self.logits, self.resting + self.layer)
+        beside = max(self.logits, self.layer)
         return self.packing * (self.saved + self.rooms * beside)
 
 
@@ -121,13 +119,11 @@ def activations(model: ModelShape, work: Work, remat: str) -> Activations:
     if spec.head or model.family != 'encoder':
         vocabulary = model.config.padded_vocab_size / work.axes.tensor
         logits = compiler.logits * work.compute * work.places(reading) * vocabulary
-    resting = logits * (compiler.logits - 1) / compiler.logits
     stacks = remat == 'none' and model.config.scan_layers
     return Activations(
         kept.saved,
         logits,
         kept.layer,
-        resting,
         rooms=compiler.beside_stacks if stacks else 1,
         packing=compiler.packing[remat],
         host=kept.host,

@@ -23,8 +23,6 @@ class Compiler:
         that its backward pass reads.
       casts_ahead: all weights at rest are cast before the loop over layers, which runs with what
         lies in the loop only once gathered.
-      table: the output matrix as it is multiplied, whole, and its whole fp32 gradient where the
-        strategy splits it, lie beside the logits.
       beside_stacks: where a scan stacks all that JAX saves, how many times the room of the logits,
         or of a layer at work, is taken beside the stacks.
       packing: by `model.remat`, how far the addresses of activations, logits and workspace reach
@@ -35,7 +33,6 @@ class Compiler:
     head_masks: bool
     fuses_layers: bool
     casts_ahead: bool
-    table: bool
     beside_stacks: int
     packing: Mapping[str, float]
 
@@ -45,7 +42,6 @@ AS_SAVED = Compiler(
     head_masks=True,
     fuses_layers=False,
     casts_ahead=False,
-    table=False,
     beside_stacks=1,
     packing={'none': 1.0, 'dots': 1.0, 'full': 1.0, 'offload': 1.0},
 )
@@ -57,7 +53,6 @@ TPU = Compiler(
     head_masks=False,
     fuses_layers=True,
     casts_ahead=True,
-    table=True,
     # Inferred from sizes, seen in no HLO: as if what the forward loop or the head held were not
     # given back before the next needs as much.
     beside_stacks=2,

@@ -224,7 +224,8 @@ def _compute_weights(
 
     Without remat every layer's cast, or gathered weight, is kept for the backward pass; with it
     those of the layers at work, and of those that are gathered ahead. Unrolled layers are gathered
-    all at once. A weight is cast before it is gathered.
+    all at once. A weight is cast before it is gathered. Beside the logits lie the output matrix as
+    it is multiplied, and its whole gradient where the strategy splits it.
     """
     axes, compiler = work.axes, work.compiler
     gathered = strategy == 'zero3' and axes.fsdp > 1
@@ -235,12 +236,8 @@ def _compute_weights(
     else:
         all_layers = remat == 'none' or (gathered and not model.config.scan_layers)
         layers = recipe.compute * arrays.matrices * all_layers
-    table = 0.0
-    if compiler.table:
-        splits = STRATEGIES[strategy] >= 2 and axes.fsdp > 1
-        table = (recipe.compute + recipe.gradients * splits) * arrays.head
-    elif layers:
-        table = recipe.compute * arrays.head
+    splits = STRATEGIES[strategy] >= 2 and axes.fsdp > 1
+    table = (recipe.compute + recipe.gradients * splits) * arrays.head
     return layers + layer + table if gathered or recipe.cast else 0
 
 
