@@ -113,7 +113,6 @@ def measure(config: Config, steps: int, repeats: int, documents_per_row: int) ->
 
 def _rates(taken: Any, step_seconds: float) -> dict[str, Any]:
     """Tokens, sequences and utilisation at so many seconds a step."""
-    import numpy as np
 
     from lm.planning.counts import count_parameters, parameter_sizes
     from lm.planning.devices import peak_flops
@@ -125,7 +124,7 @@ def _rates(taken: Any, step_seconds: float) -> dict[str, Any]:
     two_sides = model.family == 'encoder_decoder'
     decoder_len = taken.objective.target_len if two_sides else None
     devices = program.layout.mesh.devices
-    each = peak_flops(devices.flat[0].device_kind, np.dtype(program.policy.compute_dtype))
+    each = peak_flops(devices.flat[0].device_kind, program.policy.peak)
     peak = each and each * devices.size
     count = count_parameters(model)
     exact = train_flops_exact(model, length, decoder_len).row * rows / step_seconds

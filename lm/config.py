@@ -402,9 +402,31 @@ class MeshConfig:
 class PrecisionConfig:
     """Which number formats a run computes and keeps its state in."""
 
-    policy: Literal['auto', 'fp32', 'bf16_mixed'] = setting(
-        'auto', 'number formats; auto: fp32 on CPU, bf16_mixed elsewhere'
+    policy: Literal[
+        'auto', 'fp32', 'tf32', 'bf16_mixed', 'bf16_pure', 'fp16_mixed', 'int8_qat',
+        'int8_weight_only', 'fp8',
+    ] = setting('auto', 'number formats; auto: fp32 on CPU, bf16_mixed elsewhere')  # fmt: skip
+    stochastic_rounding: bool = setting(
+        False, 'bf16_pure: updated parameters are rounded up or down by chance, right in the mean'
     )
+    loss_scaling: Literal['auto', 'dynamic', 'fixed'] = setting(
+        'auto',
+        'what multiplies the mean loss before the backward pass: auto: dynamic under fp16_mixed, '
+        'else nothing; dynamic: a scale that halves where gradients overflow, and grows',
+    )
+    loss_scale: float = setting(2.0**16, 'the scale, or the first of a dynamic one; a power of two')
+    loss_scale_growth_steps: int = setting(
+        1000, 'a dynamic scale doubles after so many steps without an overflow'
+    )
+
+    def __post_init__(self) -> None:
+        scale = self.loss_scale
+        require(
+            scale > 0 and math.frexp(scale)[0] == 0.5 and -24 <= math.log2(scale) <= 64,
+            f'precision.loss_scale={scale:g}: must be a power of two from 2**-24 to 2**64, so that '
+            'it changes no digit',
+        )
+        _require_positive('precision', self, 'loss_scale_growth_steps')
 
 
 @dataclass(frozen=True)

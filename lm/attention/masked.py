@@ -3,6 +3,7 @@
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Float
 
 from lm.attention.sight import Sight
@@ -15,11 +16,17 @@ def attend(
     sight: Sight,
     implementation: Literal['xla', 'cudnn'] = 'xla',
 ) -> Float[jax.Array, 'B T H K']:
-    """Softmax in fp32. A query with no key to see gets the mean of all values: it is padding."""
-    bias_HTS = sight.bias_HTS
+    """Softmax in fp32. A query with no key to see gets the mean of all values: it is padding.
+
+    Heads of fp16 are multiplied in fp32.
+    """
+    dtype, bias_HTS = q_BTHK.dtype, sight.bias_HTS
+    if dtype == jnp.float16 and implementation == 'xla':
+        # JAX asks for products of fp16 with sums in fp32, which CPUs and TPUs do not have.
+        q_BTHK, k_BSGK, v_BSGK = (x.astype(jnp.float32) for x in (q_BTHK, k_BSGK, v_BSGK))
     if bias_HTS is not None and implementation == 'cudnn':
-        bias_HTS = bias_HTS.astype(q_BTHK.dtype)
-    return jax.nn.dot_product_attention(
+        bias_HTS = bias_HTS.astype(dtype)
+    seen_BTHK = jax.nn.dot_product_attention(
         q_BTHK,
         k_BSGK,
         v_BSGK,
@@ -28,3 +35,4 @@ def attend(
         scale=sight.scale,
         implementation=implementation,
     )
+    return seen_BTHK.astype(dtype)

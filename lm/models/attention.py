@@ -91,12 +91,12 @@ class Attention(nnx.Module):
             bias_HTS=pattern.bias_HTS,
             scale=self.scale,
         )
-        y_BTD = jnp.einsum('BTHK,HKD->BTD', seen_BTHK, context.cast(self.output))
+        y_BTD = context.product('BTHK,HKD->BTD', seen_BTHK, self.output)
         return y_BTD if self.output_bias is None else y_BTD + context.cast(self.output_bias)
 
 
 def _heads(
     x_BTD: jax.Array, weight: nnx.Param, bias: nnx.Param | None, context: Context
 ) -> jax.Array:
-    y_BTHK = jnp.einsum('BTD,DHK->BTHK', x_BTD, context.cast(weight))
+    y_BTHK = context.product('BTD,DHK->BTHK', x_BTD, weight)
     return y_BTHK if bias is None else y_BTHK + context.cast(bias)

@@ -12,7 +12,6 @@ from lm.models.feed_forward import activated
 from lm.models.norms import Norm
 from lm.models.recurrent_spec import RecurrentSpec
 from lm.models.spec import Initializer, TransformerSpec
-from lm.models.wide_product import wide_product
 from lm.shapes import HiddenBTD, LogitsBTV, TokensBT
 
 Spec: TypeAlias = TransformerSpec | RecurrentSpec
@@ -30,7 +29,7 @@ class Embedding(nnx.Module):
 
     def __call__(self, tokens_BT: TokensBT, context: Context) -> HiddenBTD:
         """Vectors of the tokens, [B, T, D]. An id outside the table gives NaN, not a neighbour."""
-        return jnp.take(context.table(self.tokens), tokens_BT, axis=0).astype(context.dtype)
+        return context.rows(self.tokens, jnp.asarray(tokens_BT))
 
 
 class Transform(nnx.Module):
@@ -45,7 +44,7 @@ class Transform(nnx.Module):
 
     def __call__(self, x_BTD: HiddenBTD, context: Context) -> HiddenBTD:
         """[B, T, D] -> [B, T, D]."""
-        h_BTD = x_BTD @ context.cast(self.weight)
+        h_BTD = context.product('BTD,DE->BTE', x_BTD, self.weight)
         if self.bias is not None:
             h_BTD += context.cast(self.bias)
         return self.norm(activated(self.activation, h_BTD))
@@ -79,10 +78,10 @@ class Head(nnx.Module):
             x_BTD = self.transform(x_BTD, context)
         if self.scale != 1:
             x_BTD *= self.scale
-        weight_DV = context.cast(embedding.tokens).T
-        if self.output is not None:
-            weight_DV = context.cast(self.output)
-        logits_BTV = wide_product(x_BTD, weight_DV, dtype)
+        if self.output is None:
+            logits_BTV = context.product('BTD,VD->BTV', x_BTD, embedding.tokens, dtype)
+        else:
+            logits_BTV = context.product('BTD,DV->BTV', x_BTD, self.output, dtype)
         if self.bias is not None:
             logits_BTV += self.bias[...].astype(dtype)
         padded = logits_BTV.shape[-1]

@@ -9,7 +9,6 @@ from flax import nnx
 
 from lm.models.context import Context
 from lm.models.spec import TransformerSpec
-from lm.models.wide_product import wide_product
 from lm.shapes import HiddenBTD
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -78,16 +77,16 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x_BTD: HiddenBTD, context: Context) -> HiddenBTD:
         """[B, T, D] -> [B, T, D]."""
-        h_BTF = wide_product(x_BTD, context.cast(self.up))
+        h_BTF = context.product('BTD,DF->BTF', x_BTD, self.up)
         if self.up_bias is not None:
             h_BTF += context.cast(self.up_bias)
         if self.gate is None:
             h_BTF = activated(self.activation, h_BTF)
         else:
-            gate_BTF = wide_product(x_BTD, context.cast(self.gate))
+            gate_BTF = context.product('BTD,DF->BTF', x_BTD, self.gate)
             h_BTF = gated(self.activation, h_BTF, gate_BTF)
         h_BTF = context.layout.constrain(h_BTF, 'BTF')
         if self.dropout_inside:
             h_BTF = context.drop(h_BTF, HIDDEN_DROPOUT_SITE)
-        y_BTD = jnp.einsum('BTF,FD->BTD', h_BTF, context.cast(self.down))
+        y_BTD = context.product('BTF,FD->BTD', h_BTF, self.down)
         return y_BTD if self.down_bias is None else y_BTD + context.cast(self.down_bias)

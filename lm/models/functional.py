@@ -13,8 +13,10 @@ from jaxtyping import Float, Int
 from lm import registry
 from lm.batch import Batch
 from lm.config import ModelConfig
+from lm.errors import UserError
 from lm.layout import Layout
 from lm.models.context import Context
+from lm.models.model import Model
 from lm.precision.policy import Policy
 from lm.shapes import Dims, HiddenBTD, LogitsBTV, Params
 
@@ -87,15 +89,25 @@ class Functional:
         Raises:
           UserError: rows longer than a table of learned positions.
         """
-        with jax.default_matmul_precision(self._policy.matmul_precision):
-            return self._module(params)(
-                batch,
-                layout=self._layout,
-                dropout_key=dropout_key,
-                compute_dtype=self._policy.compute_dtype,
-                asked_BA=asked_BA,
-                dtype=dtype,
-            )
+        module, policy = self._module(params), self._policy
+        given: dict[str, Any] = {
+            'layout': self._layout,
+            'dropout_key': dropout_key,
+            'compute_dtype': policy.compute_dtype,
+        }
+        with jax.default_matmul_precision(policy.matmul_precision):
+            if isinstance(module, Model):
+                more: dict[str, Any] = {
+                    'asked_BA': asked_BA,
+                    'dtype': dtype,
+                    'quantization': policy.quantization,
+                }
+                return module(batch, **given, **more)
+            # A user's own, which gives all logits, in fp32.
+            logits_BTV = module(batch, **given)
+        if asked_BA is not None:
+            logits_BTV = jnp.take_along_axis(logits_BTV, asked_BA[:, :, None], axis=1)
+        return logits_BTV.astype(dtype)
 
     def hidden(self, params: Params, batch: Batch) -> HiddenBTD:
         """The states that the head reads, [B, T, D] in the dtype of the computation.
@@ -104,13 +116,11 @@ class Functional:
         sides.
         """
         with jax.default_matmul_precision(self._policy.matmul_precision):
-            context = Context(self._layout, self._policy.compute_dtype)
-            return self._module(params).hidden(batch, context)
+            return self._module(params).hidden(batch, self._context)
 
     def start(self, params: Params, rows: int) -> Any:
         """The state of a model that keeps one, before a text; a tree of arrays [L, B, D]."""
-        context = Context(self._layout, self._policy.compute_dtype)
-        return self._module(params).start(rows, context)
+        return self._module(params).start(rows, self._context)
 
     def advance(
         self, params: Params, tokens_B: Int[jax.Array, ' B'], state: Any
@@ -120,9 +130,14 @@ class Functional:
         The same logits as `apply` gives at the last place of the whole row.
         """
         with jax.default_matmul_precision(self._policy.matmul_precision):
-            context = Context(self._layout, self._policy.compute_dtype)
-            logits_BV, state = self._module(params).advance(tokens_B, state, context)
+            logits_BV, state = self._module(params).advance(tokens_B, state, self._context)
             return logits_BV, state
+
+    @property
+    def _context(self) -> Context:
+        """Of a forward pass without dropout."""
+        policy = self._policy
+        return Context(self._layout, policy.compute_dtype, quantization=policy.quantization)
 
     def _module(self, params: Params) -> Any:
         leaves = [(tuple(path.split('/')), array) for path, array in params.items()]
@@ -143,12 +158,18 @@ def functional(config: ModelConfig, policy: Policy, layout: Layout = _ONE_DEVICE
       layout: where activations lie.
 
     Raises:
-      UserError: no such architecture, or a size that it cannot have.
+      UserError: no such architecture, a size that it cannot have, or a policy that quantizes
+        products of a model that is no `lm.models.model.Model`.
     """
     member = registry.lookup('models', config.name, 'model.name')
     if type(config.options) is not member.Options:
         config = dataclasses.replace(config, options=member.Options())
     abstract = jax.eval_shape(lambda key: member.build(config, nnx.Rngs(key)), jax.random.key(0))
+    if policy.quantization is not None and not isinstance(abstract, Model):
+        raise UserError(
+            f'precision.policy={policy.name}: model.name={config.name} is a model of yours whose '
+            'products are its own; take a policy of whole dtypes, such as bf16_mixed'
+        )
     graph, state = nnx.split(abstract)
     dims, shapes = {}, {}
     for path, param in _flat(state).items():

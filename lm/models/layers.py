@@ -10,7 +10,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from lm.attention.kernel import SPLASH_KEEPS
 from lm.models.attention import Attention, Pattern
-from lm.models.context import Context
+from lm.models.context import PRODUCT, Context
 from lm.models.feed_forward import FeedForward
 from lm.models.norms import Norm
 from lm.models.spec import TransformerSpec
@@ -32,10 +32,12 @@ def _is_no_gathering(primitive: Any, *_: Any, **params: Any) -> bool:
 
 def _is_product(primitive: Any, *given: Any, **params: Any) -> bool:
     """Whether an operation is a product with weights, or what a kernel of attention gives."""
-    dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-    kept: bool = dots(primitive, *given, **params)
     if primitive.name == 'name':
-        return bool(params['name'] == SPLASH_KEEPS)
+        return params['name'] in (SPLASH_KEEPS, PRODUCT)
+    dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    if primitive.name == 'dot_general' and given[0].dtype.itemsize == 1:
+        return False  # without its scales, and wider than with them
+    kept: bool = dots(primitive, *given, **params)
     return kept or primitive.name.startswith('dot_product_attention_fwd')
 
 

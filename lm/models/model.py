@@ -11,6 +11,7 @@ from lm.config import require
 from lm.layout import Layout
 from lm.models.context import Context
 from lm.models.embedding import Embedding, Head
+from lm.precision.policy import Quantization
 from lm.shapes import HiddenBTD, LogitsBTV
 
 
@@ -36,6 +37,7 @@ class Model(nnx.Module):
         dropout_key: jax.Array | None = None,
         asked_BA: Int[jax.Array, 'B A'] | None = None,
         dtype: DTypeLike = jnp.float32,
+        quantization: Quantization | None = None,
     ) -> LogitsBTV:
         """Logits [B, T, V] for the batch's tokens; with two sides, for the decoder's.
 
@@ -49,7 +51,7 @@ class Model(nnx.Module):
             'model.options.head=False: this encoder ends at its hidden states and has no logits',
         )
         assert self.head is not None
-        context = Context(layout, compute_dtype, self.dropout, dropout_key)
+        context = Context(layout, compute_dtype, self.dropout, dropout_key, quantization)
         x_BTD = self.hidden(batch, context)
         if asked_BA is not None:
             x_BTD = jnp.take_along_axis(x_BTD, asked_BA[:, :, None], axis=1)

@@ -37,7 +37,7 @@ class LearnedPositions(nnx.Module):
             f'model.max_positions={rows}: rows of {length} tokens are longer; raise it or cut them',
         )
         row_BT = positions_BT + self.offset
-        return jnp.take(context.table(self.table), row_BT, axis=0).astype(context.dtype)
+        return context.rows(self.table, row_BT)
 
 
 def sinusoids(positions_BT: Int[jax.Array, 'B T'], width: int) -> HiddenBTD:

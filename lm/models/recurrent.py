@@ -142,7 +142,7 @@ class Cell(nnx.Module):
 
     def read(self, x_BTD: HiddenBTD, context: Context) -> Float[jax.Array, 'T B Q D']:
         """What the gates read of all positions: the input's products, and biases."""
-        read_TBQD = jnp.einsum('BTD,DQE->TBQE', x_BTD, context.cast(self.input))
+        read_TBQD = context.product('BTD,DQE->TBQE', x_BTD, self.input)
         return read_TBQD + context.cast(self.bias)
 
     def start(self, rows: int, context: Context) -> State:

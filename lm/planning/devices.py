@@ -20,20 +20,26 @@ else:
 PF_DAY = 8.64e19
 """FLOP in one petaFLOP/s-day."""
 
+
+def tensor_cores(rate: float) -> dict[str, float]:
+    """Peaks of tensor cores by their rate in 16 bits: in TF32 half of it, by the datasheets."""
+    return {'bfloat16': rate, 'float16': rate, 'tensorfloat32': rate / 2}
+
+
 PEAKS: dict[str, dict[str, float]] = {
     # NVIDIA V100 datasheet, SXM2: tensor cores take fp16, not bf16.
     'V100': {'float16': 125e12, 'float32': 15.7e12},
     # NVIDIA A100 datasheet, all variants.
-    'A100': {'bfloat16': 312e12, 'float16': 312e12, 'float32': 19.5e12},
+    'A100': {**tensor_cores(312e12), 'float32': 19.5e12},
     # NVIDIA H100 datasheet: PCIe and NVL differ from SXM. Printed with sparsity; halved here.
-    'H100 PCIe': {'bfloat16': 756e12, 'float16': 756e12, 'float32': 51e12},
-    'H100 NVL': {'bfloat16': 835e12, 'float16': 835e12, 'float32': 60e12},
-    'H100': {'bfloat16': 989e12, 'float16': 989e12, 'float32': 67e12},
+    'H100 PCIe': {**tensor_cores(756e12), 'float32': 51e12},
+    'H100 NVL': {**tensor_cores(835e12), 'float32': 60e12},
+    'H100': {**tensor_cores(989e12), 'float32': 67e12},
     # NVIDIA H200 datasheet, SXM; NVL apart.
-    'H200 NVL': {'bfloat16': 835e12, 'float16': 835e12, 'float32': 60e12},
-    'H200': {'bfloat16': 989e12, 'float16': 989e12, 'float32': 67e12},
+    'H200 NVL': {**tensor_cores(835e12), 'float32': 60e12},
+    'H200': {**tensor_cores(989e12), 'float32': 67e12},
     # NVIDIA HGX B200 datasheet: an eighth of the board's, without sparsity.
-    'B200': {'bfloat16': 2250e12, 'float16': 2250e12, 'float32': 75e12},
+    'B200': {**tensor_cores(2250e12), 'float32': 75e12},
     # Google Cloud TPU system pages; a JAX device of v2 and v3 is one of the chip's two cores.
     # No fp32 entry: the matrix unit multiplies bf16, and fp32 is several passes.
     'TPU v2': {'bfloat16': 45e12 / 2},
@@ -54,7 +60,8 @@ def peak_flops(device_kind: str, dtype: DTypeLike) -> float | None:
 
     Args:
       device_kind: as `jax.Device.device_kind` says it, e.g. `NVIDIA H100 80GB HBM3`.
-      dtype: of a matrix product's operands; float32 means fp32 multiplies, not TF32.
+      dtype: of a matrix product's operands; float32 means fp32 multiplies, and TF32 is
+        `tensorfloat32`.
     """
     for name, rates in PEAKS.items():
         if re.search(rf'\b{name}\b', device_kind):
@@ -99,15 +106,19 @@ class Device:
         capability = CAPABILITIES.get(self.peaks)
         return Chip('tpu' if capability is None else 'gpu', capability)
 
-    def peak(self, compute_bytes: int) -> float:
-        """FLOP/s of matrix products of 2- or 4-byte numbers; a V100's 16 bit are fp16.
+    def peak(self, dtype: str) -> float:
+        """FLOP/s of matrix products of a dtype, `tensorfloat32` too; a V100's 16 bit are fp16.
 
         Where the source prints no fp32 rate (TPUs) it is taken as a sixth of bf16's: fp32
-        products are six bf16 passes there (`matmul_precision=highest`).
+        products are six bf16 passes there (`matmul_precision=highest`), `tensorfloat32` three.
         """
         rates = PEAKS[self.peaks]
         half = rates.get('bfloat16', rates.get('float16', 0.0))
-        return half if compute_bytes == 2 else rates.get('float32', half / 6)
+        if dtype == 'float32':
+            return rates.get(dtype, half / 6)
+        if dtype == 'tensorfloat32':
+            return rates.get(dtype, rates.get('float32', half / 3))
+        return half
 
 
 DEVICES = {

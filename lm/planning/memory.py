@@ -209,7 +209,7 @@ def _optimizer(
             size = recipe.optimizer * like_it
         else:
             size = sum(
-                4 * (like_it if array == letters else kept_size(array, letters, shape))
+                recipe.number * (like_it if array == letters else kept_size(array, letters, shape))
                 for array in recipe.kept(letters)
             )
         total += size

@@ -157,7 +157,7 @@ class Plan:
         """
         if self.config is None or self.model is None or self.axes.seq > 1:
             return Kernel()
-        dtype = 'bfloat16' if self.recipe.compute == 2 else 'float32'
+        dtype = self.recipe.products
         used = attention_uses(self.config, self.model.family)
         width = self.model.config.head_width
         asked = self.config.mesh.attention

@@ -50,7 +50,7 @@ def _heading(plan: Plan) -> list[str]:
         device = plan.device
         lines.append(
             f'{device.name}: {gigabytes(device.memory)}, {device.bandwidth / 1e9:,.0f} GB/s, '
-            f'{device.peak(recipe.compute) / 1e12:,.0f} TFLOP/s, links {device.link / 1e9:,.0f} '
+            f'{device.peak(recipe.products) / 1e12:,.0f} TFLOP/s, links {device.link / 1e9:,.0f} '
             f'and between hosts {device.network / 1e9:,.3g} GB/s ({device.source})'
         )
     if plan.config is not None:

@@ -9,9 +9,13 @@ from lm import registry
 from lm.config import Config, require
 from lm.errors import did_you_mean
 from lm.planning.parameters import ModelShape, model_shape
+from lm.precision.policy import POLICIES
 
 Kept = Callable[[str], tuple[str, ...]]
-"""The letters of a parameter -> those of each fp32 array that the optimizer keeps of it."""
+"""The letters of a parameter -> those of each array that the optimizer keeps of it."""
+
+BYTES = {'float32': 4, 'bfloat16': 2, 'float16': 2}
+"""Of a number."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Recipe:
         no stage of ZeRO splits them.
       source: who says so.
       kept: of which arrays `optimizer` is the mean; None: of no array in particular.
+      number: bytes of a number in these arrays.
+      dtype: of the products, where `compute` leaves it open.
     """
 
     name: str
@@ -39,6 +45,13 @@ class Recipe:
     temporaries: int
     source: str
     kept: Kept | None = None
+    number: int = 4
+    dtype: str = ''
+
+    @property
+    def products(self) -> str:
+        """The dtype of the products: a key of a device's peaks."""
+        return self.dtype or ('float32' if self.compute == 4 else 'bfloat16')
 
     @property
     def cast(self) -> int:
@@ -86,10 +99,15 @@ def recipe_of(config: Config) -> Recipe:
         f'optim.name={name}: its state is not known in closed form; give a recipe',
     )
     kept = functools.partial(member.kept, config.optim.options)
-    compute = 4 if config.precision.policy == 'fp32' else 2
-    policy = 'fp32' if compute == 4 else 'bf16_mixed'
-    mean = _mean_kept(model_shape(config.model), kept)
-    return Recipe(f'{policy} with {name}', 4, 4, mean, compute, 0, 'the config', kept)
+    asked = config.precision.policy
+    policy = POLICIES['bf16_mixed' if asked == 'auto' else asked]
+    weights, compute = BYTES[policy.param_dtype], BYTES[policy.compute_dtype]
+    number = 4 if getattr(member, 'KEEPS_FP32', False) else weights
+    mean = number * _mean_kept(model_shape(config.model), kept)
+    words = f'{policy.name} with {name}'
+    return Recipe(
+        words, weights, weights, mean, compute, 0, 'the config', kept, number, policy.peak
+    )
 
 
 def kept_size(array: str, letters: str, shape: tuple[int, ...]) -> int:
@@ -99,11 +117,11 @@ def kept_size(array: str, letters: str, shape: tuple[int, ...]) -> int:
 
 
 def _mean_kept(model: ModelShape, kept: Kept) -> float:
-    """Bytes a parameter of the optimizer's arrays, the vocabulary's padding included."""
+    """Numbers a parameter in the optimizer's arrays, the vocabulary's padding included."""
     shapes = {path: array.shape for path, array in model.shapes.items()}
     numbers = sum(
         kept_size(array, letters, shapes[path])
         for path, letters in model.dims.items()
         for array in kept(letters)
     )
-    return 4 * numbers / sum(map(math.prod, shapes.values()))
+    return numbers / sum(map(math.prod, shapes.values()))

@@ -99,7 +99,7 @@ def roofline(
     state = 2 * (memory.state + memory.host_optimizer) + memory.gradients
     traffic = microbatches * (weights + kept + memory.gradients) + state
     return Roofline(
-        compute=flops / (work.axes.devices * device.peak(recipe.compute)),
+        compute=flops / (work.axes.devices * device.peak(recipe.products)),
         memory=traffic / device.bandwidth,
         links=_links(model, work, arrays, recipe, strategy, device, remat, microbatches),
         model_flops=rows * count.row,

@@ -5,9 +5,11 @@ from importlib.util import find_spec
 import jax
 import numpy as np
 
+from lm.attention.kernel import chip_of
 from lm.data.mixture import Mixture
 from lm.mesh.host_memory import PLUGINS
 from lm.planning.counts import ParameterCount
+from lm.precision.native import emulations
 from lm.training.program import Program
 from lm.training.state_table import state_table
 
@@ -19,8 +21,11 @@ def device_words() -> str:
 
 
 def state_dtypes(program: Program) -> dict[str, str]:
-    """The dtypes of what is held and computed with, read off the abstract state."""
-    state = program.abstract_state
+    """The dtypes of what is held and computed with; of what is held read off the abstract state.
+
+    A gradient is of its parameter's dtype.
+    """
+    state, policy = program.abstract_state, program.policy
 
     def of(tree: object) -> str:
         kinds = {str(np.dtype(x.dtype)) for x in jax.tree.leaves(tree) if x.ndim > 0}
@@ -28,10 +33,12 @@ def state_dtypes(program: Program) -> dict[str, str]:
 
     return {
         'params': of(state.params),
+        'gradients': of(state.params),
         'opt_state': of(state.opt_state),
-        'compute': str(np.dtype(program.policy.compute_dtype)),
-        'matmul_precision': program.policy.matmul_precision,
-        'logits': 'float32',
+        'compute': policy.compute_dtype,
+        'products': policy.products,
+        'matmul_precision': policy.matmul_precision,
+        'logits': policy.logits_dtype,
     }
 
 
@@ -46,7 +53,6 @@ def mixture_words(mixture: Mixture) -> str:
 def banner(program: Program, count: ParameterCount) -> str:
     """Devices, mesh, dtypes, attention kernel, and the state by parameter."""
     config = program.config
-    dtypes = ', '.join(f'{name} {dtype}' for name, dtype in state_dtypes(program).items())
     axes = program.layout.mesh.shape.items()
     mesh = ' x '.join(f'{name} {size}' for name, size in axes if size > 1) or '1 device'
     lines = [
@@ -56,12 +62,24 @@ def banner(program: Program, count: ParameterCount) -> str:
         f'objective  {config.objective.name}: {config.train.batch_size} rows of '
         f'{config.train.seq_len}, {program.objective.target_len} targets each',
         f'devices    {device_words()}; mesh {mesh}, {config.mesh.strategy}',
-        f'precision  {program.policy.name}: {dtypes}',
+        f'precision  {_precision(program)}',
         f'attention  {program.attention_words}',
         '',
         *state_table(program),
     ]
     return '\n'.join(lines)
+
+
+def _precision(program: Program) -> str:
+    """The policy, the dtypes, and what multiplies the loss."""
+    dtypes = ', '.join(f'{name} {dtype}' for name, dtype in state_dtypes(program).items())
+    words = f'{program.policy.name}: {dtypes}'
+    if program.policy.stochastic_rounding:
+        words += ', stochastic rounding of parameters'
+    if program.scaling is None:
+        return words
+    kind = 'dynamic' if program.scaling.dynamic else 'fixed'
+    return f'{words}, loss scale {program.scaling.first:g} ({kind})'
 
 
 def fallbacks(program: Program) -> list[str]:
@@ -84,8 +102,8 @@ def fallbacks(program: Program) -> list[str]:
             f'attention of the {name} runs on XLA, not on {program.kernel.name}: {why}'
             for name, why in program.kernel.left_behind.items()
         ]
-    if platform == 'cpu' and program.policy.name == 'bf16_mixed':
-        found.append('bf16 is emulated on CPU; precision.policy=fp32 is its native format')
+    device = program.layout.mesh.devices.flat[0]
+    found += emulations(program.policy, chip_of(device), device.device_kind)
     return [*found, *_undivided(program)]
 
 

@@ -20,17 +20,22 @@ from lm.mesh.explicit import gathered, own_part, scattered, split_axis
 from lm.mesh.placement import Placement
 from lm.models.functional import Functional
 from lm.objectives._objective import Objective
-from lm.shapes import Params
+from lm.precision.loss_scale import Scaling
+from lm.shapes import Params, Scalar
 from lm.training.step import (
     NO_SPREAD,
     State,
     TakeStep,
+    advanced,
     averaged,
     build_gradient_of_sum,
+    build_taking,
     clipped,
+    factor_of,
     laid,
     split_rows,
     spread_of,
+    squares,
     with_spread,
 )  # fmt: skip
 from lm.training.update import Update
@@ -48,6 +53,8 @@ def build_explicit_step(
     seed: int,
     noise_scale: bool = False,
     z_loss: float = 0.0,
+    scaling: Scaling | None = None,
+    stochastic_rounding: bool = False,
 ) -> TakeStep:
     """The step to be jitted; the same numbers as `build_step`, but for dropout.
 
@@ -59,12 +66,13 @@ def build_explicit_step(
       clip_norm: the global gradient norm is clipped to this.
       seed: decides dropout, on each device another.
       noise_scale: tell the spread of the microbatches too.
-      z_loss: as of `build_step`.
+      z_loss, scaling, stochastic_rounding: as of `build_step`.
     """
     layout = placement.layout
     whole_params = layout.stage < 3
     splits = {path: sharding.spec for path, sharding in placement.updated.items()}
     gradient_of_sum = build_gradient_of_sum(functional, objective, z_loss)
+    taking = build_taking(scaling, jax.random.key(seed), stochastic_rounding)
 
     def reduced(gradients: Params) -> Params:
         """Sums over all devices, each keeping its part; of a gathered weight it is one already."""
@@ -76,15 +84,15 @@ def build_explicit_step(
         }
         return jax.lax.psum(parts, 'replica')
 
-    def accumulated(params: Params, batch: Batch, key: jax.Array) -> Any:
+    def accumulated(params: Params, batch: Batch, key: jax.Array, factor: Scalar | None) -> Any:
         if microbatches == 1:
-            (loss, weight), gradients = gradient_of_sum(params, batch, key)
+            (loss, weight), gradients = gradient_of_sum(params, batch, key, factor)
             return loss, weight, reduced(gradients), None
         parts = split_rows(batch, microbatches, Layout())
 
         def add(carry: Any, part: Any) -> tuple[Any, None]:
             loss, weight, gradients, spread_2 = carry
-            (more_loss, more_weight), more = gradient_of_sum(params, part[0], part[1])
+            (more_loss, more_weight), more = gradient_of_sum(params, part[0], part[1], factor)
             added = jax.tree.map(jnp.add, gradients, reduced(more))
             if noise_scale:
                 grown = jax.tree.map(jnp.subtract, added, gradients)  # as in `build_step`
@@ -102,16 +110,18 @@ def build_explicit_step(
             return params
         return {path: own_part(x, splits[path]) for path, x in params.items()}
 
-    def gradients_of(params: Params, batch: Batch, step: jax.Array) -> tuple[Params, jax.Array]:
+    def gradients_of(
+        params: Params, batch: Batch, step: jax.Array, factor: Scalar | None
+    ) -> tuple[Params, jax.Array]:
         key = jax.random.fold_in(jax.random.key(seed), step)
         key = jax.random.fold_in(key, jax.lax.axis_index(ROWS))
-        loss, weight, gradients, spread_2 = accumulated(params, batch, key)
+        loss, weight, gradients, spread_2 = accumulated(params, batch, key, factor)
         loss, targets = jax.lax.psum((loss, weight), ROWS)
         weight = jnp.maximum(targets, 1)
-        gradients = averaged(gradients, weight)
+        gradients = averaged(gradients, weight, factor)
         norm = jnp.sqrt(_squares(gradients, splits))
         told_3 = jnp.stack([loss / weight, norm, targets])
-        return clipped(gradients, norm, clip_norm), with_spread(told_3, spread_2, weight)
+        return clipped(gradients, norm, clip_norm), with_spread(told_3, spread_2, weight, factor)
 
     def whole(params: Params) -> Params:
         return {path: gathered(x, splits[path]) for path, x in params.items()}
@@ -124,18 +134,16 @@ def build_explicit_step(
     def step(state: State, batch: Batch) -> tuple[State, jax.Array]:
         lies = {path: sharding.spec for path, sharding in placement.params.items()}
         rows, all_same = jax.tree.map(lambda _: PartitionSpec(ROWS), batch), PartitionSpec()
-        gradients, told = mapped(gradients_of, (lies, rows, all_same), (splits, all_same))(
-            state.params, batch, state.step
+        into = (lies, rows, all_same, all_same)
+        gradients, told = mapped(gradients_of, into, (splits, all_same))(
+            state.params, batch, state.step, factor_of(scaling, state)
         )
         params = laid(state.params, placement.updated)
-        params, opt_state = update(gradients, state.opt_state, params)
+        params, opt_state = update(gradients, state.opt_state, params, taking(state, told[1]))
         params = laid(params, placement.updated)
         if whole_params:
             params = mapped(whole, (splits,), lies)(params)
-        loss, norm, targets, *spread = told
-        rate = jnp.float32(schedule(state.step))
-        metrics = jnp.stack([loss, norm, rate, targets, *spread])
-        return State(params, opt_state, state.step + 1), metrics
+        return advanced(state, params, opt_state, told, schedule, scaling)
 
     return step
 
@@ -144,7 +152,7 @@ def _squares(gradients: Params, splits: dict[str, PartitionSpec]) -> jax.Array:
     """The squared global norm, of gradients of which each device has a part."""
     split, whole = jnp.float32(0), jnp.float32(0)
     for path, g in gradients.items():
-        square = jnp.sum(jnp.square(g.astype(jnp.float32)))
+        square = squares(g)
         if split_axis(splits[path]) is None:
             whole += square
         else:

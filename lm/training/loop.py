@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from lm.batch import Batch
 from lm.errors import UserError
+from lm.precision.loss_scale import SMALLEST
 from lm.training.interrupt import Interrupt
 from lm.training.profile import Profiler
 from lm.training.program import Program
-from lm.training.step import Metrics, Spread, State, TakeStep
+from lm.training.step import Metrics, Scaled, Spread, State, TakeStep
 
 
 class Report(NamedTuple):
@@ -21,7 +21,8 @@ class Report(NamedTuple):
 
     Attributes:
       step: steps taken, this one included.
-      loss, grad_norm, learning_rate, targets, spread: as in `Metrics`.
+      loss, grad_norm, learning_rate, targets, spread, scaled: as in `Metrics`; of a step that
+        was skipped loss and gradient norm may be infinite or nan.
       batch: what the step read, of it the rows that this process holds.
       busy_seconds: time spent in the loop so far, without compilation, evaluation and saving.
     """
@@ -34,6 +35,7 @@ class Report(NamedTuple):
     batch: Batch
     busy_seconds: float
     spread: Spread | None = None
+    scaled: Scaled | None = None
 
 
 @dataclass(frozen=True)
@@ -122,13 +124,17 @@ def run_loop(
 
 
 def _report(step: int, packed: jax.Array, batch: Batch, seconds: float, batch_size: int) -> Report:
-    loss, grad_norm, rate, targets, spread = Metrics.unpacked(packed)
-    if not np.isfinite(loss) or not np.isfinite(grad_norm):
-        raise NonFinite(
-            f'step {step}: loss {loss}, gradient norm {grad_norm}, on rows '
-            f'{rows_of(step, batch_size)}'
-        )
-    return Report(step, loss, grad_norm, rate, targets, batch, seconds, spread)
+    metrics = Metrics.unpacked(packed)
+    loss, grad_norm, rate, targets, spread, scaled = metrics
+    hopeless = scaled is not None and scaled.scale <= SMALLEST
+    if not metrics.finite and (hopeless or not metrics.skipped):
+        words = f'step {step}: loss {loss}, gradient norm {grad_norm}'
+        if scaled is not None:
+            words += f' at a loss scale of {scaled.scale:g}'
+            if not scaled.dynamic:
+                words += ' (precision.loss_scaling=dynamic would lower it)'
+        raise NonFinite(f'{words}, on rows {rows_of(step, batch_size)}')
+    return Report(step, loss, grad_norm, rate, targets, batch, seconds, spread, scaled)
 
 
 def rows_of(step: int, batch_size: int) -> str:

@@ -4,6 +4,7 @@ The gradient of a microbatch is as noisy as that of a small batch, their sum tha
 how much their squared norms differ tells how much of either is noise.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,6 +35,8 @@ class NoiseScale:
     def __call__(self, report: Report) -> None:
         """Takes in a step; one of which only a single microbatch had a target tells nothing."""
         if report.spread is None or report.spread.parts < 2:
+            return
+        if not math.isfinite(report.grad_norm):  # a step that was skipped
             return
         square, variance = estimates(report, self.batch_size)
         self.square = DECAY * self.square + square

@@ -22,7 +22,8 @@ from lm.mesh.placement import Placement, place
 from lm.models.functional import Functional, functional
 from lm.objectives._objective import Objective, build_objective
 from lm.planning.rows import attention_uses
-from lm.precision.policy import POLICIES, Policy, default_policy_name
+from lm.precision.loss_scale import Scaling, scaling_of
+from lm.precision.policy import Policy, default_policy_name, policy_of
 from lm.shapes import Dims
 from lm.training.explicit_step import build_explicit_step
 from lm.training.step import State, build_step
@@ -38,6 +39,7 @@ class Program:
     Attributes:
       config: resolved, with the vocabulary's size and the precision policy filled in.
       functional, objective, optimizer, schedule, policy, placement: its parts.
+      scaling: of the loss; None: there is none.
       kernel: what computes attention in a step.
       step: jitted `(state, batch) -> (state, packed metrics)`; donates the state.
       init_state: jitted `() -> state`, each device making only what it keeps.
@@ -50,6 +52,7 @@ class Program:
     schedule: optax.Schedule
     policy: Policy
     placement: Placement
+    scaling: Scaling | None
     kernel: Kernel
     step: jax.stages.Wrapped
     init_state: Callable[[], State]
@@ -141,7 +144,7 @@ def build_program(
     Raises:
       UserError: the mesh, the schedule or the objective refuses the config.
     """
-    policy = POLICIES[config.precision.policy]
+    policy = policy_of(config.precision)
     layout = meshes.build(config.mesh, config.train.batch_size, config.train.microbatches, devices)
     if config.model.remat == 'offload':
         require_host_memory('model.remat=offload', layout.mesh.devices.flat[0])
@@ -174,6 +177,8 @@ def build_program(
             not offloads,
             'mesh.offload=optimizer: not with mesh.collectives=explicit; set that to auto',
         )
+    targets = config.train.batch_size * objective.target_len
+    scaling = scaling_of(config.precision, policy, targets)
     step = build(
         stepped,
         objective,
@@ -185,11 +190,14 @@ def build_program(
         seed=config.train.seed,
         noise_scale=config.train.noise_scale,
         z_loss=config.train.z_loss,
+        scaling=scaling,
+        stochastic_rounding=policy.stochastic_rounding,
     )
 
     def init_state() -> State:
         params = model.init(jax.random.key(config.train.seed))
-        return State(params, optimizer.init(params), jnp.int32(0))
+        scale = None if scaling is None else scaling.start()
+        return State(params, optimizer.init(params), jnp.int32(0), scale)
 
     lies = state_shardings(placement, jax.eval_shape(init_state))
     return Program(
@@ -200,6 +208,7 @@ def build_program(
         schedule,
         policy,
         placement,
+        scaling,
         in_step.kernel,
         jax.jit(step, donate_argnums=0, out_shardings=(lies, layout.replicated)),
         jax.jit(init_state, out_shardings=lies),
@@ -221,5 +230,8 @@ def _kernel(config: Config, policy: Policy, layout: MeshLayout, model: Functiona
 
 def state_shardings(placement: Placement, shapes: State) -> Any:
     """Where each array of a state lies."""
-    parts: Any = (placement.params, placement.state(shapes.opt_state))
-    return State._make((*parts, placement.layout.replicated))
+    everywhere = placement.layout.replicated
+    state: Any = placement.state(shapes.opt_state)
+    scale = jax.tree.map(lambda _: everywhere, shapes.loss_scale)
+    parts: Any = (placement.params, state, everywhere, scale)
+    return State._make(parts)

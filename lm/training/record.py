@@ -129,13 +129,19 @@ def summarise(
         'pf_days': total_flops / PF_DAY,
         'mfu': total_flops / seconds / peak if peak else None,
         'flops_rule': flops.rule,
-        'final_loss': metrics[-1]['loss'],
+        'final_loss': next((r['loss'] for r in reversed(metrics) if r['loss'] is not None), None),
         'eval_loss': score.loss,
         'bits_per_byte': score.bits_per_byte,
         'seconds': seconds,
         'compile_seconds': compile_seconds,
         'device': device_words(),
         'dtypes': state_dtypes(program),
+        # Of a run whose loss was scaled: the last scale, and the steps that overflowed.
+        **{
+            name: metrics[-1][name]
+            for name in ('loss_scale', 'skipped_steps')
+            if name in metrics[-1]
+        },
         'attention_kernel': program.attention_words,
         'params_sha256': params_digest,
         'data': data,
@@ -153,7 +159,8 @@ def plot_loss(workdir: Workdir) -> None:
 
     train, held_out = read_jsonl(workdir.metrics_file), read_jsonl(workdir.eval_file)
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout='constrained')
-    axes.plot([r['step'] for r in train], [r['loss'] for r in train], lw=0.9, label='training')
+    told = [r for r in train if r['loss'] is not None]
+    axes.plot([r['step'] for r in told], [r['loss'] for r in told], lw=0.9, label='training')
     axes.plot([r['step'] for r in held_out], [r['loss'] for r in held_out], 'o-', label='held out')
     axes.set(xlabel='step', ylabel='loss, nats per target', title=Path(workdir.path).name)
     axes.grid(alpha=0.3)

@@ -3,6 +3,7 @@
 Every process has all of them, and the first one writes and speaks.
 """
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from lm.mesh.held_rows import HeldRows
 from lm.objectives._objective import Objective
 from lm.training.loop import Report
 from lm.training.noise_scale import NoiseScale
+from lm.training.step import Scaled
 from lm.training.workdir import Workdir, append_jsonl
 
 
@@ -88,17 +90,30 @@ class MetricsLog:
         row = {
             'step': report.step,
             'tokens': report.step * self._pace.tokens_per_step,
-            'loss': report.loss,
-            'grad_norm': report.grad_norm,
+            # Null of a step that was skipped for an overflow, where they are infinite or nan.
+            'loss': _number(report.loss),
+            'grad_norm': _number(report.grad_norm),
             'learning_rate': report.learning_rate,
             'tokens_per_second': speed,
             'mfu': mfu,
             'seconds': self._counts.seconds,
             **(self._noise.row() if self._noise else {}),
+            **_scale_row(report.scaled),
         }
         append_jsonl(self._workdir.metrics_file, row)
         for listener in self._listeners:
             listener(row)
+
+
+def _number(x: float) -> float | None:
+    return x if math.isfinite(x) else None
+
+
+def _scale_row(scaled: Scaled | None) -> dict[str, float | int]:
+    """The scale of the step's loss, and how many steps were skipped so far."""
+    if scaled is None:
+        return {}
+    return {'loss_scale': scaled.scale, 'skipped_steps': int(scaled.skipped)}
 
 
 class Progress:
@@ -117,7 +132,8 @@ class Progress:
 
     def __call__(self, row: dict[str, Any]) -> None:
         """Shows the newest metrics."""
-        words = f'loss {row["loss"]:.4f}  {row["tokens_per_second"]:,.0f} tokens/s'
+        loss = 'overflow, skipped' if row['loss'] is None else f'{row["loss"]:.4f}'
+        words = f'loss {loss}  {row["tokens_per_second"]:,.0f} tokens/s'
         if row['mfu'] is not None:
             words += f'  MFU {row["mfu"]:.1%}'
         if self._bar is not None:

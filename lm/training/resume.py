@@ -113,7 +113,8 @@ def as_before(config: Config, before: Config) -> Config:
     if config.model.vocab_size is None:
         config = replace(config, model=replace(config.model, vocab_size=before.model.vocab_size))
     if config.precision.policy == 'auto':
-        config = replace(config, precision=before.precision)
+        policy = before.precision.policy
+        config = replace(config, precision=replace(config.precision, policy=policy))
     return config
 
 

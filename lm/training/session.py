@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any, Literal
 
 import jax
-import numpy as np
 
 from lm import processes
 from lm.data.mixture import Mixture
@@ -259,8 +258,8 @@ class Session:
         traced = self.profiler.close()
         if traced and processes.is_first():
             device = self.program.layout.mesh.local_devices[0]
-            dtype = np.dtype(self.program.policy.compute_dtype).name
-            found = shares(self.profiler.folder, step, traced, device, dtype)
+            peak = self.program.policy.peak
+            found = shares(self.profiler.folder, step, traced, device, peak)
             write(found, self.profiler.folder / 'operations.csv')
             processes.tell(f'profile    {self.profiler.folder}\n{table(found)}')
 
@@ -276,7 +275,7 @@ class Session:
     def _peak(self) -> float | None:
         """FLOP/s of all devices of the mesh together."""
         devices = self.program.layout.mesh.devices
-        peak = peak_flops(devices.flat[0].device_kind, self.program.policy.compute_dtype)
+        peak = peak_flops(devices.flat[0].device_kind, self.program.policy.peak)
         return None if peak is None else peak * devices.size
 
     def _boundaries(self, hear: Hear) -> list[Boundary]:

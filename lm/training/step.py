@@ -15,8 +15,9 @@ from lm.layout import Layout
 from lm.mesh.placement import Placement
 from lm.models.functional import Functional
 from lm.objectives._objective import Objective, Sums, most_asked, z_penalty
+from lm.precision.loss_scale import LossScale, Scaling
 from lm.shapes import Params, Scalar
-from lm.training.update import Update
+from lm.training.update import Taking, Update
 
 
 class State(NamedTuple):
@@ -25,12 +26,14 @@ class State(NamedTuple):
     Attributes:
       params: the model.
       opt_state: what optax keeps.
-      step: int32, optimizer steps taken.
+      step: int32, steps taken, those that were skipped for an overflow included.
+      loss_scale: what multiplies the loss; None: nothing does.
     """
 
     params: Params
     opt_state: Any
     step: jax.Array
+    loss_scale: LossScale | None = None
 
 
 class Spread(NamedTuple):
@@ -46,6 +49,20 @@ class Spread(NamedTuple):
     parts: float
 
 
+class Scaled(NamedTuple):
+    """Of a step whose loss was scaled.
+
+    Attributes:
+      scale: that it was scaled by.
+      skipped: steps so far, this one included, that changed nothing since gradients overflowed.
+      dynamic: whether the scale changes: 1 or 0.
+    """
+
+    scale: float
+    skipped: float
+    dynamic: float
+
+
 class Metrics(NamedTuple):
     """What a step tells, on the host.
 
@@ -55,6 +72,7 @@ class Metrics(NamedTuple):
       learning_rate: the rate of the update.
       targets: predictions that counted.
       spread: of the gradients of its microbatches, where it is measured.
+      scaled: of the scale of the loss, where there is one.
     """
 
     loss: float
@@ -62,20 +80,36 @@ class Metrics(NamedTuple):
     learning_rate: float
     targets: float
     spread: Spread | None = None
+    scaled: Scaled | None = None
 
     @classmethod
     def unpacked(cls, packed: jax.Array) -> 'Metrics':
         """The numbers of a step; waits for it."""
-        loss, grad_norm, rate, targets, *spread = np.asarray(packed).tolist()
-        return cls(loss, grad_norm, rate, targets, Spread(*spread) if spread else None)
+        loss, norm, rate, targets, *more = np.asarray(packed).tolist()
+        spread = Spread(*more[:2]) if len(more) in (2, 5) else None
+        scaled = Scaled(*more[-3:]) if len(more) in (3, 5) else None
+        return cls(loss, norm, rate, targets, spread, scaled)
+
+    @property
+    def finite(self) -> bool:
+        """Whether loss and gradients are numbers."""
+        return bool(np.isfinite(self.loss) and np.isfinite(self.grad_norm))
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the step changed nothing since its gradients overflowed."""
+        return self.scaled is not None and self.scaled.dynamic == 1 and not self.finite
 
 
 TakeStep = Callable[[State, Batch], tuple[State, jax.Array]]
-"""State and batch -> the state after the step, and its `Metrics` as one fp32 array: [4], or [6]
-with the spread.
+"""State and batch -> the state after the step, and its `Metrics` as one fp32 array: [4], with two
+numbers more of the spread and three more of the scale, where there are those.
 
 One array, since each that the host reads costs a transfer of its own.
 """
+
+ROUNDING = 2**31 - 1
+"""Folded into a run's key it gives the key of roundings, which no step's dropout has."""
 
 
 def build_step(
@@ -90,6 +124,8 @@ def build_step(
     seed: int,
     noise_scale: bool = False,
     z_loss: float = 0.0,
+    scaling: Scaling | None = None,
+    stochastic_rounding: bool = False,
 ) -> TakeStep:
     """The step to be jitted, with its first argument donated.
 
@@ -99,20 +135,25 @@ def build_step(
     moment they exist, and the optimizer updates each part of the state where that part lies.
     With `noise_scale` it tells the spread of the microbatches too, of which there are several.
     What is minimised is the loss plus `z_loss` times log² Z; the loss that is told is without it.
+    Where the loss is scaled dynamically, a step whose gradients overflow leaves parameters and
+    optimizer as they are.
     """
     layout = placement.layout
     run_key = jax.random.key(seed)
     gradient_of_sum = build_gradient_of_sum(functional, objective, z_loss)
+    taking = build_taking(scaling, run_key, stochastic_rounding)
 
-    def accumulated(params: Params, batch: Batch, key: jax.Array) -> tuple[Sums, Params, Any]:
+    def accumulated(
+        params: Params, batch: Batch, key: jax.Array, factor: Scalar | None
+    ) -> tuple[Sums, Params, Any]:
         if microbatches == 1:
-            sums, gradients = gradient_of_sum(params, batch, key)
+            sums, gradients = gradient_of_sum(params, batch, key, factor)
             return sums, laid(gradients, placement.gradients), None
         parts = split_rows(batch, microbatches, layout)
 
         def add(carry: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
             totals, gradients, spread_2 = carry
-            (loss, weight), more = gradient_of_sum(params, part[0], part[1])
+            (loss, weight), more = gradient_of_sum(params, part[0], part[1], factor)
             totals = Sums(totals.loss + loss, totals.weight + weight)
             more = laid(more, placement.gradients)
             added = laid(jax.tree.map(jnp.add, gradients, more), placement.gradients)
@@ -128,19 +169,75 @@ def build_step(
 
     def step(state: State, batch: Batch) -> tuple[State, jax.Array]:
         key = jax.random.fold_in(run_key, state.step)
-        totals, gradients, spread_2 = accumulated(state.params, batch, key)
+        factor = factor_of(scaling, state)
+        totals, gradients, spread_2 = accumulated(state.params, batch, key, factor)
         weight = jnp.maximum(totals.weight, 1)
-        gradients = averaged(gradients, weight)
-        norm = optax.tree.norm(gradients)
+        gradients = averaged(gradients, weight, factor)
+        norm = jnp.sqrt(sum(squares(g) for g in gradients.values()))
         gradients = laid(clipped(gradients, norm, clip_norm), placement.updated)
         params = laid(state.params, placement.updated)
-        params, opt_state = update(gradients, state.opt_state, params)
+        params, opt_state = update(gradients, state.opt_state, params, taking(state, norm))
         params = laid(laid(params, placement.updated), placement.params)
-        rate = jnp.float32(schedule(state.step))
-        metrics_4 = jnp.stack([totals.loss / weight, norm.astype(jnp.float32), rate, totals.weight])
-        return State(params, opt_state, state.step + 1), with_spread(metrics_4, spread_2, weight)
+        told_3 = jnp.stack([totals.loss / weight, norm, totals.weight])
+        told = with_spread(told_3, spread_2, weight, factor)
+        return advanced(state, params, opt_state, told, schedule, scaling)
 
     return step
+
+
+def factor_of(scaling: Scaling | None, state: State) -> Scalar | None:
+    """What multiplies the sum of the losses of a step's batch; None: nothing."""
+    if scaling is None:
+        return None
+    assert state.loss_scale is not None
+    return scaling.factor(state.loss_scale)
+
+
+def build_taking(
+    scaling: Scaling | None, run_key: jax.Array, stochastic_rounding: bool
+) -> Callable[[State, Scalar], Taking]:
+    """`(state, gradient norm) -> how the update is taken`."""
+    rounding_key = jax.random.fold_in(run_key, ROUNDING)
+
+    def taking(state: State, norm: Scalar) -> Taking:
+        skips = scaling is not None and scaling.dynamic
+        return Taking(
+            jnp.isfinite(norm) if skips else None,
+            jax.random.fold_in(rounding_key, state.step) if stochastic_rounding else None,
+        )
+
+    return taking
+
+
+def advanced(
+    state: State,
+    params: Params,
+    opt_state: Any,
+    told: Float[jax.Array, ' n'],
+    schedule: optax.Schedule,
+    scaling: Scaling | None,
+) -> tuple[State, jax.Array]:
+    """The state behind a step, and its metrics.
+
+    Args:
+      state: before it.
+      params, opt_state: after it.
+      told: loss, gradient norm, targets, and the spread where it is measured.
+      schedule: the rate by the number of updates.
+      scaling: how the loss is scaled.
+    """
+    loss, norm, targets, *spread = told
+    kept, updates = state.loss_scale, state.step
+    scaled: list[jax.Array] = []
+    after = kept
+    if scaling is not None and kept is not None:
+        updates = updates - kept.skipped
+        after = scaling.after(kept, jnp.isfinite(norm))
+        dynamic = jnp.float32(scaling.dynamic)
+        scaled = [kept.scale, after.skipped.astype(jnp.float32), dynamic]
+    rate = jnp.float32(schedule(updates))
+    metrics = jnp.stack([loss, norm, rate, targets, *spread, *scaled])
+    return State(params, opt_state, state.step + 1, after), metrics
 
 
 NO_SPREAD = np.zeros(2, np.float32)
@@ -157,23 +254,39 @@ def spread_of(square: Scalar, weight: Scalar) -> Float[jax.Array, '2']:
 
 
 def with_spread(
-    metrics: Float[jax.Array, ' n'], spread_2: Float[jax.Array, '2'] | None, weight: Scalar
+    told: Float[jax.Array, ' n'],
+    spread_2: Float[jax.Array, '2'] | None,
+    weight: Scalar,
+    factor: Scalar | None,
 ) -> jax.Array:
-    """The metrics with the spread behind them, where there is one; `weight` is of the batch."""
+    """What is told with the spread behind it, where there is one.
+
+    Args:
+      told: of the step.
+      spread_2: of gradients that are `factor` times as large.
+      weight: of the batch.
+      factor: None is 1.
+    """
     if spread_2 is None:
-        return metrics
+        return told
     # w |g / w|^2 summed, over the sum of all w: the mean weighted by w.
-    return jnp.concatenate([metrics, spread_2 / jnp.stack([weight, 1])])
+    of_square = weight if factor is None else weight * factor**2
+    return jnp.concatenate([told, spread_2 / jnp.stack([of_square, 1])])
 
 
 def build_gradient_of_sum(
     functional: Functional, objective: Objective, z_loss: float = 0.0
 ) -> Callable[..., tuple[Sums, Params]]:
-    """`(params, batch, dropout key) -> (sums, gradients)`, these of the loss and the z-loss."""
+    """`(params, batch, dropout key, factor) -> (sums, gradients)`.
+
+    The gradients are those of the loss and the z-loss, times `factor`; None is 1.
+    """
     use_dropout = functional.config.dropout > 0
     most = objective.target_len if functional.splits_rows else most_asked(objective)
 
-    def minimised(params: Params, batch: Batch, key: jax.Array) -> tuple[Scalar, Sums]:
+    def minimised(
+        params: Params, batch: Batch, key: jax.Array, factor: Scalar | None
+    ) -> tuple[Scalar, Sums]:
         asked_BA = None
         if most < objective.target_len:
             asked_BA = asked_places(jnp.asarray(batch.loss_weights), most)
@@ -189,12 +302,16 @@ def build_gradient_of_sum(
             dtype=functional.logits_dtype,
         )
         sums = objective.loss(logits_BTV, batch)
-        if not z_loss:
-            return sums.loss, sums
-        return sums.loss + z_loss * z_penalty(logits_BTV, batch), sums
+        total = sums.loss
+        if z_loss:
+            total = total + z_loss * z_penalty(logits_BTV, batch)
+        return total if factor is None else factor * total, sums
 
-    def gradient_of_sum(params: Params, batch: Batch, key: jax.Array) -> tuple[Sums, Params]:
-        (_, sums), gradients = jax.value_and_grad(minimised, has_aux=True)(params, batch, key)
+    def gradient_of_sum(
+        params: Params, batch: Batch, key: jax.Array, factor: Scalar | None
+    ) -> tuple[Sums, Params]:
+        of_loss = jax.value_and_grad(minimised, has_aux=True)
+        (_, sums), gradients = of_loss(params, batch, key, factor)
         return sums, gradients
 
     return gradient_of_sum
@@ -205,9 +322,18 @@ def asked_places(weights_BT: Float[jax.Array, 'B T'], most: int) -> Int[jax.Arra
     return jax.lax.top_k((weights_BT > 0).astype(jnp.float32), most)[1]
 
 
-def averaged(gradients: Params, weight: jax.Array) -> Params:
-    """Gradients of a sum over targets as those of their mean; `weight` is their number."""
-    return jax.tree.map(lambda g: g / weight.astype(g.dtype), gradients)
+def averaged(gradients: Params, weight: Scalar, factor: Scalar | None) -> Params:
+    """Gradients of `factor` times a sum over targets as those of their mean.
+
+    `weight` is the number of targets, and fp32 the arithmetic, whatever the gradients' dtype.
+    """
+    by = weight if factor is None else weight * factor
+    return jax.tree.map(lambda g: (g.astype(jnp.float32) / by).astype(g.dtype), gradients)
+
+
+def squares(gradient: jax.Array) -> Scalar:
+    """The squared norm of a gradient, fp32."""
+    return jnp.sum(jnp.square(gradient.astype(jnp.float32)))
 
 
 def clipped(gradients: Params, norm: jax.Array, clip_norm: float | None) -> Params:
@@ -215,7 +341,7 @@ def clipped(gradients: Params, norm: jax.Array, clip_norm: float | None) -> Para
     if clip_norm is None:
         return gradients
     shrink = jnp.minimum(1, clip_norm / norm)
-    return jax.tree.map(lambda g: g * shrink.astype(g.dtype), gradients)
+    return jax.tree.map(lambda g: (g.astype(jnp.float32) * shrink).astype(g.dtype), gradients)
 
 
 def laid(tree: Params, shardings: dict[str, NamedSharding]) -> Params:

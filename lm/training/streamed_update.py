@@ -19,7 +19,7 @@ from lm.mesh.host_offload import in_host_memory
 from lm.mesh.placement import Placement
 from lm.shapes import Dims, Params
 from lm.training.digest import by_path, path_words
-from lm.training.update import Update
+from lm.training.update import Taking, Update, taken
 
 Flat = dict[str, Any]
 """An optimizer's state by the paths of its leaves, `0/mu/embedding/tokens`."""
@@ -50,9 +50,11 @@ def streamed_update(
     count = next((placement.shapes[path].shape[0] for path in layers), 0)
     _require_parts(name, count, whole, one_layer, others)
 
-    def update(gradients: Params, opt_state: Any, params: Params) -> tuple[Params, Any]:
+    def update(
+        gradients: Params, opt_state: Any, params: Params, taking: Taking
+    ) -> tuple[Params, Any]:
         flat = by_path(opt_state)
-        params_rest, state_rest = others.update(gradients, flat, params)
+        params_rest, state_rest = others.update(gradients, flat, params, taking)
 
         stacked = tuple(one_layer.lies)
 
@@ -63,7 +65,8 @@ def streamed_update(
                 for path in stacked
             }
             # Every layer begins with the same counters and counts once.
-            params, new = one_layer.update(gradients, {**flat, **own}, params)
+            part = taking.part(layer)
+            params, new = one_layer.update(gradients, {**flat, **own}, params, part)
             # Written in place: as outputs of the loop the host would hold them a second time.
             for path in stacked:
                 new[path] = jax.lax.dynamic_update_index_in_dim(state[path], new[path], layer, 0)
@@ -125,21 +128,25 @@ class Part:
         """The state as the optimizer knows it."""
         return jax.tree_util.tree_map_with_path(lambda p, _: flat[path_words(p)], self.like)
 
-    def update(self, gradients: Params, flat: Flat, params: Params) -> tuple[Params, Flat]:
+    def update(
+        self, gradients: Params, flat: Flat, params: Params, taking: Taking
+    ) -> tuple[Params, Flat]:
         """These parameters and their state after the update; of what is given the rest is unread.
 
         Args:
           gradients, params: on the device.
           flat: the state, in the host's memory; it is there again when it is returned.
+          taking: how the update is taken.
         """
         fetched = {path: jax.device_put(flat[path], lie) for path, lie in self.lies.items()}
         state = self.tree({**flat, **fetched})
         params = _only(params, self.paths)
-        updates, state = self.optimizer.update(_only(gradients, self.paths), state, params)
+        gradients = _only(gradients, self.paths)
+        params, state = taken(self.optimizer, gradients, state, params, taking)
         new = by_path(state)
         for path, lie in self.lies.items():
             new[path] = jax.device_put(new[path], in_host_memory(lie))
-        return optax.apply_updates(params, updates), new
+        return params, new
 
 
 def _only(tree: Params, paths: Any) -> Params:

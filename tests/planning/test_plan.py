@@ -189,11 +189,11 @@ def test_devices() -> None:
     for name, device in DEVICES.items():
         assert find_device(name.upper()) is device
         assert device.peaks in PEAKS and device.source
-        assert device.peak(2) > device.peak(4) > 0
+        assert device.peak('bfloat16') > device.peak('float32') > 0
         assert device.network <= device.link < device.bandwidth
     assert find_device('TPU v5p') is DEVICES['v5p']
     assert find_device('NVIDIA H100') is DEVICES['h100']
-    assert DEVICES['h100'].peak(2) == peak_flops('NVIDIA H100 80GB HBM3', 'bfloat16')
+    assert DEVICES['h100'].peak('bfloat16') == peak_flops('NVIDIA H100 80GB HBM3', 'bfloat16')
     with pytest.raises(UserError, match='one of a100-40gb, a100-80gb'):
         find_device('A100')
 

@@ -33,7 +33,7 @@ TRUE_SQUARE, TRUE_VARIANCE = WIDTH * MEAN**2, WIDTH * DEVIATION**2  # 4 and 256:
 
 def report_of(metrics: Metrics) -> Report:
     nothing: Any = Batch(np.zeros(0), np.zeros(0), np.zeros(0))
-    loss, norm, rate, targets, spread = metrics
+    loss, norm, rate, targets, spread, _ = metrics
     return Report(1, loss, norm, rate, targets, nothing, 0.0, spread)
 
 

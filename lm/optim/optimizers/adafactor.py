@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import jax
     import optax
 
+KEEPS_FP32 = True
+"""Means of squares are fp32, whatever the parameters are."""
+
 
 @dataclass(frozen=True)
 class Options:
