@@ -1,0 +1,55 @@
+"""Numbers without rounding: read from a text, and written as decimals."""
+
+from decimal import Context, Decimal, Inexact, InvalidOperation
+from fractions import Fraction
+
+from lm.errors import UserError
+from lm.fields import require
+
+WORDS = {
+    'pi': '3.14159265358979323846264338327950288419716939937510',
+    'e': '2.71828182845904523536028747135266249775724709369995',
+}
+"""The first 50 decimals of numbers that have no last one."""
+MOST = 400
+"""Of characters, and of an exponent; fp64, the widest format, ends at 1e308 and 1e-324."""
+
+
+def exact_number(name: str, text: str) -> Fraction:
+    """The number that `text` writes: `pi`, `e`, `3.14`, `1e-8` or `1/3`.
+
+    Args:
+      name: what is given so, for the error.
+      text: as typed.
+
+    Raises:
+      UserError: it is no such number, it is too long, or its exponent is too large.
+    """
+    try:
+        # A Decimal holds 1e999999999 in a few bytes; a Fraction would write it out.
+        parts = [Decimal(part) for part in WORDS.get(text, text).split('/')]
+    except InvalidOperation:
+        parts = []
+    above, below = (*parts, Decimal(1))[:2]
+    if len(parts) not in (1, 2) or not above.is_finite() or not below.is_finite() or below == 0:
+        known = f'3.14, 1e-8 or 1/3, or one of {", ".join(WORDS)}'
+        raise UserError(f'{name}={text}: must be a number such as {known}')
+    require(len(text) <= MOST, f'{name}={text[:20]}...: give at most {MOST} characters')
+    for part in (above, below):
+        require(abs(part.adjusted()) <= MOST, f'{name}={text}: give exponents of at most {MOST}')
+    return Fraction(above) / Fraction(below)
+
+
+def decimal_text(x: Fraction) -> str:
+    """All digits of `x`, or `n/d` where they have no end."""
+    exactly = Context(prec=4 * MOST, traps=[Inexact])
+    try:
+        return f'{exactly.divide(Decimal(x.numerator), Decimal(x.denominator)):f}'
+    except Inexact:
+        return f'{x.numerator}/{x.denominator}'
+
+
+def short_text(x: Fraction, digits: int = 4) -> str:
+    """`x` rounded to so many digits; it may be larger or smaller than any float."""
+    rounded = Context(prec=digits).divide(Decimal(x.numerator), Decimal(x.denominator))
+    return f'{rounded:.{digits}g}'
