@@ -50,6 +50,9 @@ def decimal_text(x: Fraction) -> str:
 
 
 def short_text(x: Fraction, digits: int = 4) -> str:
-    """`x` rounded to so many digits; it may be larger or smaller than any float."""
-    rounded = Context(prec=digits).divide(Decimal(x.numerator), Decimal(x.denominator))
-    return f'{rounded:.{digits}g}'
+    """`x` to so many digits, whole numbers below a million to all; it may exceed any float."""
+    if x.denominator == 1 and abs(x) < 1_000_000:
+        return str(x)
+    rounding = Context(prec=digits)
+    rounded = rounding.divide(Decimal(x.numerator), Decimal(x.denominator)).normalize(rounding)
+    return f'{rounded:f}' if -4 <= rounded.adjusted() < 6 else f'{rounded:e}'
