@@ -25,19 +25,28 @@ def exact_number(name: str, text: str) -> Fraction:
     Raises:
       UserError: it is no such number, it is too long, or its exponent is too large.
     """
-    try:
-        # A Decimal holds 1e999999999 in a few bytes; a Fraction would write it out.
-        parts = [Decimal(part) for part in WORDS.get(text, text).split('/')]
-    except InvalidOperation:
-        parts = []
-    above, below = (*parts, Decimal(1))[:2]
-    if len(parts) not in (1, 2) or not above.is_finite() or not below.is_finite() or below == 0:
+    require(len(text) <= MOST, f'{name}={text[:20]}...: give at most {MOST} characters')
+    parts = _decimals(WORDS.get(text, text))
+    if not parts:
         known = f'3.14, 1e-8 or 1/3, or one of {", ".join(WORDS)}'
         raise UserError(f'{name}={text}: must be a number such as {known}')
-    require(len(text) <= MOST, f'{name}={text[:20]}...: give at most {MOST} characters')
-    for part in (above, below):
+    for part in parts:
         require(abs(part.adjusted()) <= MOST, f'{name}={text}: give exponents of at most {MOST}')
+    above, below = (*parts, Decimal(1))[:2]
     return Fraction(above) / Fraction(below)
+
+
+def _decimals(text: str) -> list[Decimal]:
+    """A number, or those above and below a stroke; none where the text is neither.
+
+    Decimals, for these hold 1e999999999 in a few bytes, where a fraction would write it out.
+    """
+    try:
+        parts = [Decimal(part) for part in text.split('/')]
+    except InvalidOperation:
+        return []
+    divides = len(parts) == 1 or (len(parts) == 2 and parts[1] != 0)
+    return parts if divides and all(part.is_finite() for part in parts) else []
 
 
 def decimal_text(x: Fraction) -> str:
