@@ -135,9 +135,10 @@ def test_the_picture_has_a_box_for_each_bit() -> None:
     assert ''.join(digits) == ''.join(''.join(each.fields) for each in found)
 
 
-def test_nothing_drawn_overlaps() -> None:
-    found = [stored(exact_number('x', 'pi'), each, Fraction(4)) for each in FORMATS.values()]
-    figure = drawn('pi', found, 1e9).figure
+@pytest.mark.parametrize('value', ['pi', '-1/3', '1e-320', '-2e38', '1' * 400])
+def test_nothing_drawn_overlaps(value: str) -> None:
+    found = [stored(exact_number('x', value), each, Fraction(13, 3)) for each in FORMATS.values()]
+    figure = drawn(value, found, 1.23e10).figure
     renderer = FigureCanvasAgg(figure).get_renderer()
     places = [text.get_window_extent(renderer) for text in figure.axes[0].texts if text.get_text()]
     inside = figure.bbox
@@ -159,6 +160,14 @@ def test_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = [node.text for node in tree.iter('{http://www.w3.org/2000/svg}text')]
     assert '1/3 in bits' in said and '0.333984375' in said
     assert '1 + 7 bits; 1 byte, 1 GB; largest 4 by its scale; step 0.0315 everywhere' in said
+
+
+def test_a_full_disk_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    full = tmp_path / 'x.png'
+    full.symlink_to('/dev/full')
+    assert main(['formats', f'--output={full}']) == 2
+    line = f'lm formats: --output={full}: cannot be written (No space left on device)\n'
+    assert capsys.readouterr() == ('', line)
 
 
 @pytest.mark.parametrize('words', [[], ['--json']])

@@ -176,6 +176,13 @@ def test_tf32_is_fp32_rounded_to_ten_bits() -> None:
     assert stored_as('tf32', 1 + 3 * power(-11)).value == 1 + power(-9)
 
 
+def test_a_pattern_in_hexadecimal_has_all_its_digits() -> None:
+    tiny = power(-126)
+    assert stored_as('fp32', tiny).hexadecimal == '0x00800000'
+    assert stored_as('tf32', tiny).hexadecimal == '0x00800000'
+    assert stored_as('fp4_e2m1', tiny).hexadecimal == '0x0'
+
+
 def test_a_number_is_rounded_once() -> None:
     # By way of a double it would be the tie, and go down.
     just_above_a_tie = 1 + power(-8) + power(-80)
@@ -201,6 +208,7 @@ def test_a_number_is_rounded_once() -> None:
         ('fp4_e2m1', '-1e6', '-6', 'too large: cut off'),
         ('fp4_e2m1', '6', '6', 'exact'),
         ('int8', '1e6', '4', 'too large: cut off'),
+        ('int8', '5', '4', 'too large: cut off'),
         ('int8', '-4', '-4', 'exact'),
         ('int8', '0.01', '0', 'too small: 0'),
         ('int8', '0.03', '4/127', 'rounded'),
