@@ -2,8 +2,11 @@
 
 A Hugging Face folder, or a llama2.c `.bin` with `--tokenizer`, becomes a workdir: --workdir of
 `generate` and `evaluate` accepts it, and so does checkpoint.init_from of `train`. A run becomes a
-Hugging Face folder, which transformers reads, and so does --hf.
+Hugging Face folder, which transformers reads, and so does --hf. With --quantize=int8 either becomes
+a workdir whose matrices are int8, a quarter of their fp32 bytes, for `generate` and `evaluate`.
 """
+
+from typing import Literal
 
 from lm.errors import UserError
 from lm.flags import Flags
@@ -14,6 +17,9 @@ def define_flags(flags: Flags) -> None:
     flags.define('from', str, '', "a Hugging Face folder, a llama2.c .bin, or a run's workdir")
     flags.define('to', str, '', 'the folder that is made')
     flags.define('tokenizer', str, '', "of a foreign model, where it is not in the model's folder")
+    flags.define(
+        'quantize', Literal['none', 'int8'], 'none', 'int8: round the matrices, by channel'
+    )
     flags.define('shard_gb', float, 5.0, 'a weights file that is written is at most this large')
 
 
@@ -24,4 +30,5 @@ def main(flags: Flags) -> None:
         raise UserError(f'--shard_gb={flags["shard_gb"]}: must be positive')
     from lm.training.convert import convert
 
-    print(convert(source, target, flags['tokenizer'] or None, int(flags['shard_gb'] * 1e9)))
+    shard_bytes, quantize = int(flags['shard_gb'] * 1e9), flags['quantize'] == 'int8'
+    print(convert(source, target, flags['tokenizer'] or None, shard_bytes, quantize))

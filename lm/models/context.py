@@ -93,7 +93,8 @@ class Context:
         how = self.quantization
         if how is None or how.tables is None or not quantization.rounds(dims):
             return weight
-        return quantization.rounded(weight, how.tables, quantization.shared_axes(dims))
+        shared = quantization.shared_axes(dims)
+        return quantization.rounded(weight, self.dtype, how.tables, shared)
 
     def part(self, index: int | jax.Array) -> 'Context':
         """The same pass with the dropout key of its part `index` (a stack, a layer)."""

@@ -49,7 +49,8 @@ def quantized(x: jax.Array, format: DTypeLike, shared: tuple[int, ...] | None) -
 
     Args:
       x: any float dtype.
-      format: `int8`, `float8_e4m3fn` or `float8_e5m2`.
+      format: `int8`, `float8_e4m3fn` or `float8_e5m2`. Of int8 the largest magnitude stands for
+        127.5 steps, which are cut to 127: its step is as wide as all others.
       shared: axes along which a scale is shared; None: one scale for all of it.
     """
     own = () if shared is None else tuple(a for a in range(x.ndim) if a not in shared)
@@ -64,18 +65,19 @@ def dequantized(x: QArray, dtype: DTypeLike) -> jax.Array:
     return qwix.dequantize(x).astype(dtype)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def rounded(x: jax.Array, format: str, shared: tuple[int, ...]) -> jax.Array:
-    """`x` as it would be once quantized, in its own dtype; its gradient is that of what it gives.
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def rounded(x: jax.Array, dtype: DTypeLike, format: str, shared: tuple[int, ...]) -> jax.Array:
+    """`x`, first rounded to `dtype`, as it would be once quantized; in its own dtype.
 
-    The straight-through estimator (Bengio et al. 2013, section 3.1).
+    Its gradient is that of what it gives: the straight-through estimator (Bengio et al. 2013,
+    section 3.1).
     """
-    return dequantized(quantized(x, format, shared), x.dtype)
+    return dequantized(quantized(x.astype(dtype), format, shared), x.dtype)
 
 
 rounded.defvjp(
-    lambda x, format, shared: (rounded(x, format, shared), None),
-    lambda format, shared, kept, gradient: (gradient,),
+    lambda x, dtype, format, shared: (rounded(x, dtype, format, shared), None),
+    lambda dtype, format, shared, kept, gradient: (gradient,),
 )
 
 

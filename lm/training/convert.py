@@ -10,7 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from lm.config import CheckpointConfig, ModelConfig
+from lm.config import CheckpointConfig, Config, ModelConfig
 from lm.data.sentencepiece_tokenizer import SentencePieceTokenizer
 from lm.data.tokenizer import Tokenizer, has_tokenizer, load_tokenizer
 from lm.errors import UserError
@@ -23,18 +23,26 @@ from lm.hub.tokenizer_files import tokenizer_files
 from lm.hub.trained_form import write_form
 from lm.models.functional import functional
 from lm.planning.counts import count_parameters
-from lm.precision.policy import POLICIES
+from lm.precision.policy import INT8, POLICIES, policy_of
 from lm.shapes import Params
 from lm.training.checkpoint import Checkpoints
 from lm.training.load import config_of, load_run
+from lm.training.program import resolve_policy
+from lm.training.quantized import is_quantized, rounded_params
 from lm.training.step import State
 from lm.training.workdir import Workdir, write_json
 
 
 def convert(
-    source: str | Path, target: str | Path, tokenizer: str | Path | None, shard_bytes: int
+    source: str | Path,
+    target: str | Path,
+    tokenizer: str | Path | None,
+    shard_bytes: int,
+    quantize: bool = False,
 ) -> str:
     """Makes of a Hugging Face folder or a llama2.c file a workdir, of a run a Hugging Face folder.
+
+    Quantized, of either a workdir.
 
     Args:
       source: what is converted.
@@ -42,6 +50,7 @@ def convert(
       tokenizer: of a foreign model, where its folder holds none or another is wanted: what
         `load_tokenizer` reads, or llama2.c's `.bin`.
       shard_bytes: a safetensors file that is written is at most this large.
+      quantize: matrices become int8.
 
     Returns:
       What was made, in a line.
@@ -58,18 +67,21 @@ def convert(
     if not there:
         raise UserError(f'--from={source}: does not exist')
     if source.is_file():
-        return _to_workdir(llama2c.open_file(source), source, target, tokenizer)
+        return _to_workdir(llama2c.open_file(source), source, target, tokenizer, quantize=quantize)
     if is_foreign(source):
         given = tokenizer or (source if has_tokenizer(source) else None)
         words = '--tokenizer' if tokenizer else '--from'
-        return _to_workdir(open_folder(source), source, target, given, words)
+        return _to_workdir(open_folder(source), source, target, given, words, quantize=quantize)
     if not (source / NAME).exists():
         raise UserError(
             f'--from={source}: holds no {NAME}: it is neither a Hugging Face folder nor a run'
         )
     if tokenizer is not None:
         raise UserError(f'--tokenizer={tokenizer}: a run has its own; leave it out')
-    return _to_folder(source, target, shard_bytes)
+    if is_quantized(Workdir(source)):
+        asked = '--quantize=int8' if quantize else f'--from={source}'
+        raise UserError(f'{asked}: the model there is int8 already; give the run it was made of')
+    return _to_small_run(source, target) if quantize else _to_folder(source, target, shard_bytes)
 
 
 def _to_workdir(
@@ -78,6 +90,8 @@ def _to_workdir(
     target: Path,
     tokenizer: str | Path | None,
     words: str = '--tokenizer',
+    *,
+    quantize: bool,
 ) -> str:
     config = config_of(weights, source)
     rows = weights.config.tokens
@@ -86,17 +100,44 @@ def _to_workdir(
         config = dataclasses.replace(
             config, data=dataclasses.replace(config.data, tokenizer=str(target))
         )
-    params = weights.params()
+    return _written(target, source, config, weights.params(), codec, quantize=quantize)
+
+
+def _to_small_run(source: Path, target: Path) -> str:
+    model = load_run(source)
+    codec: Any = model.text_codec
+    config = model.config
+    if codec is not None:
+        data = dataclasses.replace(config.data, tokenizer=str(target))
+        config = dataclasses.replace(config, data=data)
+    return _written(target, source, config, model.params, codec, quantize=True)
+
+
+def _written(
+    target: Path,
+    source: Path,
+    config: Config,
+    params: Params,
+    codec: Tokenizer | None,
+    *,
+    quantize: bool,
+) -> str:
+    """A workdir that holds a model, and no run."""
+    told = {'from': str(source)}
+    if quantize:
+        policy = policy_of(resolve_policy(config).precision)
+        params = rounded_params(params, functional(config.model, policy).dims, policy)
+        told |= {'quantize': INT8}
     with _appearing(target) as folder:
         workdir = Workdir(folder)
         checkpoints = Checkpoints(workdir.checkpoints, CheckpointConfig())
         checkpoints.save(State(params, (), jnp.int32(0)), {'converted': str(source)})
         checkpoints.close()
         workdir.write_config(config)
-        write_json(workdir.conversion_file, {'from': str(source)})
+        write_json(workdir.conversion_file, told)
         if codec is not None:
             workdir.write_tokenizer(codec.files)
-    return _words(target, weights.config, params, codec)
+    return _words(target, config.model, params, codec)
 
 
 def _to_folder(source: Path, target: Path, shard_bytes: int) -> str:
@@ -160,5 +201,9 @@ def _appearing(target: Path) -> Iterator[Path]:
 def _words(target: Path, config: ModelConfig, params: Params, codec: Tokenizer | None) -> str:
     dtypes = sorted({str(array.dtype) for array in params.values()})
     count = count_parameters(functional(config, POLICIES['fp32'])).total
+    size = sum(array.nbytes for array in params.values())
     tokenizer = 'no tokenizer' if codec is None else f'a tokenizer of {codec.vocabulary.size} ids'
-    return f'{target}: {config.name}, {count:,} parameters in {" and ".join(dtypes)}, {tokenizer}'
+    return (
+        f'{target}: {config.name}, {count:,} parameters in {" and ".join(dtypes)}, '
+        f'{size / 1e6:,.1f} MB, {tokenizer}'
+    )

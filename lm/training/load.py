@@ -15,9 +15,10 @@ from lm.hub.folder import Weights, open_folder
 from lm.hub.foreign_config import is_foreign
 from lm.hub.trained_form import with_form
 from lm.models.functional import functional
-from lm.precision.policy import POLICIES
+from lm.precision.policy import POLICIES, policy_of
 from lm.training.kept_programs import keep_programs
 from lm.training.program import resolve_policy
+from lm.training.quantized import held_shapes, is_quantized, joined, policy_of_quantized
 from lm.training.saved import Damaged, SavedStates
 from lm.training.workdir import Workdir
 
@@ -35,7 +36,8 @@ LONGEST_WINDOW = 1024
 def load(path: str | Path) -> LanguageModel:
     """The model in a workdir (its newest undamaged checkpoint) or in a Hugging Face folder.
 
-    It lies on the first device, its parameters in the dtypes that they were saved in.
+    It lies on the first device, its parameters in the dtypes that they were saved in: int8 where
+    `lm convert --quantize` made it.
 
     Raises:
       UserError: there is no run, no checkpoint yet, or none that is undamaged; or a Hugging Face
@@ -57,8 +59,10 @@ def load_run(path: str | Path) -> LanguageModel:
         raise UserError(f'workdir={path}: holds no run (no config.json)')
     keep_programs(config.data)
     config = resolve_policy(config)
-    model = functional(config.model, POLICIES[config.precision.policy])
-    params = read_newest_params(workdir, model.shapes, f'workdir={path}')
+    policy, small = policy_of(config.precision), is_quantized(workdir)
+    model = functional(config.model, policy_of_quantized(policy) if small else policy)
+    shapes = held_shapes(model.shapes, model.dims) if small else model.shapes
+    params = joined(read_newest_params(workdir, shapes, f'workdir={path}'))
     tokenizer = None
     if has_tokenizer(workdir.path):
         tokenizer = load_tokenizer(workdir.path, config.model.tokens, words='workdir')
@@ -78,7 +82,7 @@ def load_foreign(path: str | Path) -> LanguageModel:
         tokenizer = load_tokenizer(folder, weights.config.tokens, words='hf')
     config = resolve_policy(config_of(weights, folder))
     keep_programs(config.data)
-    model = functional(config.model, POLICIES[config.precision.policy])
+    model = functional(config.model, policy_of(config.precision))
     return LanguageModel(config, model, weights.params(), tokenizer)
 
 

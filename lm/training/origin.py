@@ -11,6 +11,7 @@ from lm.errors import UserError
 from lm.training.checkpoint import Checkpoints
 from lm.training.load import read_newest_params
 from lm.training.program import Program
+from lm.training.quantized import is_quantized
 from lm.training.resume import Start, fork_words
 from lm.training.saved import Damaged, SavedStates
 from lm.training.step import State
@@ -111,6 +112,10 @@ def fresh(program: Program, mixture: Mixture) -> Origin:
     if not init_from:
         return Origin(state)
     words, source = f'checkpoint.init_from={init_from}', Workdir(init_from)
+    if is_quantized(source):
+        raise UserError(
+            f'{words}: its matrices are int8, not to be trained; give what it was made of'
+        )
     _compare_tokenizers(words, source, mixture)
     params = read_newest_params(source, program.abstract_state.params, words)
     params = jax.tree.map(lambda x, own: x.astype(own.dtype), params, state.params)

@@ -70,6 +70,16 @@ def dots(text: str) -> list[tuple[str, set[str]]]:
     return found
 
 
+def operands(lowered: jax.stages.Lowered) -> list[tuple[str, str]]:
+    """Element types of both operands of every matrix product in a lowered program."""
+    found = []
+    for line in lowered.as_text().splitlines():
+        pair = re.search(r'dot_general.* : \(tensor<(\S+)>, tensor<(\S+)>\)', line)
+        if pair:
+            found.append((pair[1].split('x')[-1], pair[2].split('x')[-1]))
+    return found
+
+
 @every_architecture
 def test_fp32_multiplies_in_fp32_everywhere(name: str) -> None:
     step, state, batch = step_of(name, 'fp32')
