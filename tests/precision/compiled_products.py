@@ -1,4 +1,4 @@
-"""`python -m tests.precision.compiled_products TOPOLOGY POLICY...`: products of a step, by compilers.
+"""`python -m tests.precision.compiled_products TOPOLOGY POLICY...`: products of a compiled step.
 
 Prints as JSON, by policy, how many products the optimised program has of each kind: precision and
 dtypes, `highest,highest f32 x f32 -> f32`. To a TPU's compiler a product is a convolution; a call
