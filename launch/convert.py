@@ -31,4 +31,4 @@ def main(flags: Flags) -> None:
     from lm.training.convert import convert
 
     shard_bytes, quantize = int(flags['shard_gb'] * 1e9), flags['quantize'] == 'int8'
-    print(convert(source, target, flags['tokenizer'] or None, shard_bytes, quantize))
+    print(convert(source, target, flags['tokenizer'] or None, shard_bytes, quantize=quantize))

@@ -407,7 +407,7 @@ class PrecisionConfig:
         'int8_weight_only', 'fp8',
     ] = setting('auto', 'number formats; auto: fp32 on CPU, bf16_mixed elsewhere')  # fmt: skip
     stochastic_rounding: bool = setting(
-        False, 'bf16_pure: updated parameters are rounded up or down by chance, right in the mean'
+        False, 'bf16_pure: updates are rounded up or down by chance, right in the mean'
     )
     loss_scaling: Literal['auto', 'dynamic', 'fixed'] = setting(
         'auto',

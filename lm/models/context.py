@@ -54,13 +54,14 @@ class Context:
     def product(
         self, equation: str, x: jax.Array, weight: nnx.Param, dtype: DTypeLike | None = None
     ) -> jax.Array:
-        """`x` times a weight, computed as the policy says: every product with weights is one.
+        """`x` times a weight, computed as the policy says: every product with weights is one,
+        but that with a recurrent state.
 
         Args:
           equation: such as `BTD,DHK->BTHK`.
           x: activations.
           weight: of one layer.
-          dtype: of what it gives; None: that of the computation.
+          dtype: of what it gives, which the head's is asked for; None: that of the computation.
         """
         how = self.quantization
         if how is not None and 'V' not in weight.dims:
@@ -85,9 +86,14 @@ class Context:
             taken = jax.tree.map(lambda x: jnp.take(x, ids, axis=0), value)
             outside = (ids >= value.shape[0])[..., None]
             return jnp.where(outside, jnp.nan, quantization.dequantized(taken, self.dtype))
-        # In its own dtype, since the gradients of rows add up.
-        table = self.layout.weight(value, param.dims, looked_up=True)
-        return jnp.take(self._rounded(table, param.dims), ids, axis=0).astype(self.dtype)
+        # In fp32, in which the gradients of rows add up.
+        table = self.layout.weight(value, param.dims, looked_up=True).astype(jnp.float32)
+        taken = jnp.take(table, ids, axis=0)
+        if self.quantization is not None and self.quantization.tables is not None:
+            # A row has a scale of its own: what is not looked up need not be rounded.
+            rows = (taken.ndim - 1,)
+            taken = quantization.rounded(taken, self.dtype, self.quantization.tables, rows)
+        return taken.astype(self.dtype)
 
     def _rounded(self, weight: jax.Array, dims: str) -> jax.Array:
         how = self.quantization

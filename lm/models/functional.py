@@ -31,6 +31,7 @@ class Functional:
       dims: the dimension letters of each parameter; stacked ones begin with `L`.
       shapes: the shape and dtype of each parameter.
       keeps_state: a text is read token by token, by `start` and `advance`.
+      by_policy: a policy decides its products; of a user's own module it does not.
     """
 
     config: ModelConfig
@@ -38,6 +39,7 @@ class Functional:
     dims: Dims
     shapes: dict[str, jax.ShapeDtypeStruct]
     keeps_state: bool
+    by_policy: bool
     _graph: Any
     _member: Any
     _policy: Policy
@@ -165,7 +167,8 @@ def functional(config: ModelConfig, policy: Policy, layout: Layout = _ONE_DEVICE
     if type(config.options) is not member.Options:
         config = dataclasses.replace(config, options=member.Options())
     abstract = jax.eval_shape(lambda key: member.build(config, nnx.Rngs(key)), jax.random.key(0))
-    if policy.quantization is not None and not isinstance(abstract, Model):
+    by_policy = isinstance(abstract, Model)
+    if policy.quantization is not None and not by_policy:
         raise UserError(
             f'precision.policy={policy.name}: model.name={config.name} is a model of yours whose '
             'products are its own; take a policy of whole dtypes, such as bf16_mixed'
@@ -179,7 +182,7 @@ def functional(config: ModelConfig, policy: Policy, layout: Layout = _ONE_DEVICE
         shapes[path] = jax.ShapeDtypeStruct(shape, policy.param_dtype)
     keeps_state = hasattr(abstract, 'advance')
     return Functional(
-        config, member.FAMILY, dims, shapes, keeps_state, graph, member, policy, layout
+        config, member.FAMILY, dims, shapes, keeps_state, by_policy, graph, member, policy, layout
     )
 
 

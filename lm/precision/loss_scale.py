@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lm.config import PrecisionConfig
+from lm.config import PrecisionConfig, require
 from lm.precision.policy import Policy
 from lm.shapes import Scalar
 
@@ -87,8 +87,24 @@ def scaling_of(config: PrecisionConfig, policy: Policy, targets: int) -> Scaling
       config: asks for a scale, or leaves it to the policy.
       policy: of the run.
       targets: predictions of a batch, at most.
+
+    Raises:
+      UserError: a scale is given, or how it grows, where none is.
     """
-    if config.loss_scaling == 'auto' and not policy.scales_loss:
+    by_policy = 'dynamic' if policy.scales_loss else None
+    kind = by_policy if config.loss_scaling == 'auto' else config.loss_scaling
+    usual = PrecisionConfig()
+    require(
+        kind is not None or config.loss_scale == usual.loss_scale,
+        f'precision.loss_scale={config.loss_scale:g}: nothing scales the loss under '
+        f'precision.policy={policy.name}; leave it out, or set precision.loss_scaling',
+    )
+    growth = config.loss_scale_growth_steps
+    require(
+        kind == 'dynamic' or growth == usual.loss_scale_growth_steps,
+        f'precision.loss_scale_growth_steps={growth}: no scale grows here; leave it out, or set '
+        'precision.loss_scaling=dynamic',
+    )
+    if kind is None:
         return None
-    dynamic = config.loss_scaling != 'fixed'
-    return Scaling(config.loss_scale, config.loss_scale_growth_steps if dynamic else None, targets)
+    return Scaling(config.loss_scale, growth if kind == 'dynamic' else None, targets)

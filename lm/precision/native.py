@@ -49,7 +49,7 @@ def _is_native(dtype: str, chip: Chip, device_kind: str) -> bool:
     if chip.platform == 'cpu':
         # XLA multiplies int8 as int8 there; bf16 and fp16 it widens but in products of some CPUs.
         return dtype == INT8
-    if chip.capability is None:  # no NVIDIA: what it has is not known here
-        return True
+    if chip.capability is None:  # no NVIDIA; AMD's fp8 of the MI300 are other formats
+        return dtype not in (E4M3, E5M2)
     needed = {E4M3: ADA, E5M2: ADA, INT8: TURING, 'bfloat16': AMPERE, FP16: 0.0}
     return chip.capability >= needed[dtype]

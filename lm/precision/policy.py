@@ -13,24 +13,24 @@ class Quantization:
     """Formats of 8 bits in which products with weights are computed, each array with a scale.
 
     A scale is the largest magnitude over that of the format ("current scaling": of the array at
-    hand, never of an earlier step). Where nothing is said, the dtype is that of the computation.
+    hand, never of an earlier step). Forwards each token has one, so that none depends on another,
+    and each output of a weight. Where nothing is said, the dtype is that of the computation.
 
     Attributes:
       weights: of the layers' matrices, as their products read them.
       inputs: of what these are multiplied with.
-      gradients: of the gradient of what they give, in both products of the backward pass. Without
-        it the gradient passes the rounding as if there were none (the straight-through estimator;
-        Jacob et al. 2018, section 3), and the backward pass is of the computation's dtype.
+      gradients: of the gradient of what they give, in both products of the backward pass, whose
+        factors have one scale an array. Without it the gradient passes the rounding as if there
+        were none (the straight-through estimator; Jacob et al. 2018, section 3), and the backward
+        pass is of the computation's dtype.
       tables: of the matrices between tokens or positions and vectors, the head's too, and of what
         multiplies a recurrent state: rounded, and then computed with in the computation's dtype.
-      by_channel: a scale for each output of a weight and for each token; otherwise one an array.
     """
 
     weights: str
     inputs: str | None = None
     gradients: str | None = None
     tables: str | None = None
-    by_channel: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,11 @@ class Policy:
         and TF32 on recent GPUs.
       quantization: of products with weights; None: there is none.
       scales_loss: the loss is multiplied before the backward pass, since gradients would underflow.
-      stochastic_rounding: updated parameters are rounded up or down by chance, with the exact value
-        as their mean.
+      stochastic_rounding: what an update makes of parameters and moments is rounded up or down by
+        chance, with the exact value as the mean.
 
-    Softmax, norms and losses are fp32 under every policy; so are logits outside a training step.
+    Softmax, norms, losses and the arithmetic of updates are fp32 under every policy; so are logits
+    outside a training step.
     """
 
     name: str
@@ -103,7 +104,7 @@ POLICIES = {
             BF16,
             BF16,
             'default',
-            Quantization(E4M3, inputs=E4M3, gradients=E5M2, by_channel=False),
+            Quantization(E4M3, inputs=E4M3, gradients=E5M2),
         ),
     )
 }

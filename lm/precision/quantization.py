@@ -135,11 +135,15 @@ def _backward(
     gradient: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     x, weight = kept
-    x_8, weight_8 = _input(equation, x, how), _weight(weight, dims, how)
     letters = Letters.of(equation)
     to_x = f'{letters.given},{letters.weight}->{letters.x}'
     to_weight = f'{letters.x},{letters.given}->{letters.weight}'
-    back: Factor = gradient if how.gradients is None else quantized(gradient, how.gradients, None)
+    back: Factor = gradient
+    x_8, weight_8 = _input(equation, x, how), _weight(weight, dims, how)
+    if how.gradients is not None and how.inputs is not None:
+        # These sum over what has scales of its own forwards, tokens and outputs.
+        x_8, weight_8 = quantized(x, how.inputs, None), quantized(weight, how.weights, None)
+        back = quantized(gradient, how.gradients, None)
     return (
         _multiplied(to_x, back, weight_8, x.dtype),
         _multiplied(to_weight, x_8, back, weight.dtype),
@@ -154,11 +158,11 @@ def _input(equation: str, x: jax.Array, how: Quantization) -> Factor:
         return x
     letters = Letters.of(equation)
     summed = tuple(i for i, letter in enumerate(letters.x) if letter not in letters.given)
-    return quantized(x, how.inputs, summed if how.by_channel else None)
+    return quantized(x, how.inputs, summed)
 
 
 def _weight(weight: jax.Array, dims: str, how: Quantization) -> QArray:
-    return quantized(weight, how.weights, shared_axes(dims) if how.by_channel else None)
+    return quantized(weight, how.weights, shared_axes(dims))
 
 
 def _multiplied(equation: str, x: Factor, y: Factor, dtype: DTypeLike) -> jax.Array:

@@ -78,8 +78,8 @@ def _precision(program: Program) -> str:
         words += ', stochastic rounding of parameters'
     if program.scaling is None:
         return words
-    kind = 'dynamic' if program.scaling.dynamic else 'fixed'
-    return f'{words}, loss scale {program.scaling.first:g} ({kind})'
+    kind = 'dynamic, from' if program.scaling.dynamic else 'fixed,'
+    return f'{words}, loss scale {kind} {program.scaling.first:g}'
 
 
 def fallbacks(program: Program) -> list[str]:
@@ -104,7 +104,21 @@ def fallbacks(program: Program) -> list[str]:
         ]
     device = program.layout.mesh.devices.flat[0]
     found += emulations(program.policy, chip_of(device), device.device_kind)
+    found += _moments_that_stand_still(program)
     return [*found, *_undivided(program)]
+
+
+def _moments_that_stand_still(program: Program) -> list[str]:
+    """Decay rates nearer to 1 than half a step of bf16, where moments are kept in it."""
+    policy, options = program.policy, program.config.optim.options
+    if policy.param_dtype != 'bfloat16' or policy.stochastic_rounding:
+        return []
+    return [
+        f'optim.options.{name}={value}: a moment in bf16, rounded to nearest, does not decay by so '
+        'little; set precision.stochastic_rounding=True, or a lower rate'
+        for name, value in vars(options).items()
+        if isinstance(value, float) and 1 - 2**-8 < value < 1
+    ]
 
 
 def _undivided(program: Program) -> list[str]:

@@ -38,6 +38,7 @@ def convert(
     target: str | Path,
     tokenizer: str | Path | None,
     shard_bytes: int,
+    *,
     quantize: bool = False,
 ) -> str:
     """Makes of a Hugging Face folder or a llama2.c file a workdir, of a run a Hugging Face folder.
@@ -126,7 +127,13 @@ def _written(
     told = {'from': str(source)}
     if quantize:
         policy = policy_of(resolve_policy(config).precision)
-        params = rounded_params(params, functional(config.model, policy).dims, policy)
+        model = functional(config.model, policy)
+        if not model.by_policy:
+            raise UserError(
+                f'--quantize=int8: model.name={config.model.name} is a model of yours whose '
+                'products are its own; it would not read int8'
+            )
+        params = rounded_params(params, model.dims, policy)
         told |= {'quantize': INT8}
     with _appearing(target) as folder:
         workdir = Workdir(folder)

@@ -32,6 +32,7 @@ from lm.training.step import (
     build_taking,
     clipped,
     factor_of,
+    grown,
     laid,
     split_rows,
     spread_of,
@@ -57,6 +58,8 @@ def build_explicit_step(
     stochastic_rounding: bool = False,
 ) -> TakeStep:
     """The step to be jitted; the same numbers as `build_step`, but for dropout.
+
+    And under fp8, whose scales backwards are of a device's own rows.
 
     Args:
       functional: the model on an `ExplicitLayout`.
@@ -95,8 +98,8 @@ def build_explicit_step(
             (more_loss, more_weight), more = gradient_of_sum(params, part[0], part[1], factor)
             added = jax.tree.map(jnp.add, gradients, reduced(more))
             if noise_scale:
-                grown = jax.tree.map(jnp.subtract, added, gradients)  # as in `build_step`
-                spread_2 += spread_of(_squares(grown, splits), jax.lax.psum(more_weight, ROWS))
+                square = _squares(grown(added, gradients, factor), splits)
+                spread_2 += spread_of(square, jax.lax.psum(more_weight, ROWS))
             return (loss + more_loss, weight + more_weight, added, spread_2), None
 
         none = jax.tree.map(jnp.zeros_like, updated_part(params))
@@ -121,7 +124,7 @@ def build_explicit_step(
         gradients = averaged(gradients, weight, factor)
         norm = jnp.sqrt(_squares(gradients, splits))
         told_3 = jnp.stack([loss / weight, norm, targets])
-        return clipped(gradients, norm, clip_norm), with_spread(told_3, spread_2, weight, factor)
+        return clipped(gradients, norm, clip_norm), with_spread(told_3, spread_2, weight)
 
     def whole(params: Params) -> Params:
         return {path: gathered(x, splits[path]) for path, x in params.items()}
@@ -139,7 +142,7 @@ def build_explicit_step(
             state.params, batch, state.step, factor_of(scaling, state)
         )
         params = laid(state.params, placement.updated)
-        params, opt_state = update(gradients, state.opt_state, params, taking(state, told[1]))
+        params, opt_state = update(gradients, state.opt_state, params, taking(state, told))
         params = laid(params, placement.updated)
         if whole_params:
             params = mapped(whole, (splits,), lies)(params)

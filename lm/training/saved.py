@@ -1,6 +1,7 @@
 """Checkpoints as they lie on disk: read, and verified leaf by leaf.
 
-A checkpoint is the Orbax checkpointables `params`, `opt_state` and `step`, and metadata of ours:
+A checkpoint is the Orbax checkpointables `params`, `opt_state` and `step`, `loss_scale` where there
+is one, and metadata of ours:
 the format's version, shape and digest of every leaf, and a record of the run, all under one
 checksum.
 """

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import NamedSharding
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from lm.batch import Batch
 from lm.layout import Layout
@@ -159,8 +159,8 @@ def build_step(
             added = laid(jax.tree.map(jnp.add, gradients, more), placement.gradients)
             if noise_scale:
                 # Not of `more`, which would be compiled otherwise, and rounded so, for a reader.
-                grown = jax.tree.map(jnp.subtract, added, gradients)
-                spread_2 += spread_of(optax.tree.norm(grown, squared=True), weight)
+                square = sum_of_squares(grown(added, gradients, factor))
+                spread_2 += spread_of(square, weight)
             return (totals, added, spread_2), None
 
         none = laid(jax.tree.map(jnp.zeros_like, params), placement.gradients)
@@ -173,13 +173,13 @@ def build_step(
         totals, gradients, spread_2 = accumulated(state.params, batch, key, factor)
         weight = jnp.maximum(totals.weight, 1)
         gradients = averaged(gradients, weight, factor)
-        norm = jnp.sqrt(sum(squares(g) for g in gradients.values()))
+        norm = jnp.sqrt(sum_of_squares(gradients))
         gradients = laid(clipped(gradients, norm, clip_norm), placement.updated)
         params = laid(state.params, placement.updated)
-        params, opt_state = update(gradients, state.opt_state, params, taking(state, norm))
-        params = laid(laid(params, placement.updated), placement.params)
         told_3 = jnp.stack([totals.loss / weight, norm, totals.weight])
-        told = with_spread(told_3, spread_2, weight, factor)
+        told = with_spread(told_3, spread_2, weight)
+        params, opt_state = update(gradients, state.opt_state, params, taking(state, told))
+        params = laid(laid(params, placement.updated), placement.params)
         return advanced(state, params, opt_state, told, schedule, scaling)
 
     return step
@@ -195,18 +195,23 @@ def factor_of(scaling: Scaling | None, state: State) -> Scalar | None:
 
 def build_taking(
     scaling: Scaling | None, run_key: jax.Array, stochastic_rounding: bool
-) -> Callable[[State, Scalar], Taking]:
-    """`(state, gradient norm) -> how the update is taken`."""
+) -> Callable[[State, jax.Array], Taking]:
+    """`(state, what is told) -> how the update is taken`."""
     rounding_key = jax.random.fold_in(run_key, ROUNDING)
 
-    def taking(state: State, norm: Scalar) -> Taking:
+    def taking(state: State, told: Float[jax.Array, ' n']) -> Taking:
         skips = scaling is not None and scaling.dynamic
         return Taking(
-            jnp.isfinite(norm) if skips else None,
+            is_finite(told) if skips else None,
             jax.random.fold_in(rounding_key, state.step) if stochastic_rounding else None,
         )
 
     return taking
+
+
+def is_finite(told: Float[jax.Array, ' n']) -> Bool[jax.Array, '']:
+    """Whether loss and gradient norm, which are told first, are numbers: `Metrics.finite`."""
+    return jnp.isfinite(told[0]) & jnp.isfinite(told[1])
 
 
 def advanced(
@@ -232,7 +237,7 @@ def advanced(
     after = kept
     if scaling is not None and kept is not None:
         updates = updates - kept.skipped
-        after = scaling.after(kept, jnp.isfinite(norm))
+        after = scaling.after(kept, is_finite(told))
         dynamic = jnp.float32(scaling.dynamic)
         scaled = [kept.scale, after.skipped.astype(jnp.float32), dynamic]
     rate = jnp.float32(schedule(updates))
@@ -257,21 +262,18 @@ def with_spread(
     told: Float[jax.Array, ' n'],
     spread_2: Float[jax.Array, '2'] | None,
     weight: Scalar,
-    factor: Scalar | None,
 ) -> jax.Array:
-    """What is told with the spread behind it, where there is one.
-
-    Args:
-      told: of the step.
-      spread_2: of gradients that are `factor` times as large.
-      weight: of the batch.
-      factor: None is 1.
-    """
+    """What is told with the spread behind it, where there is one; `weight` is of the batch."""
     if spread_2 is None:
         return told
     # w |g / w|^2 summed, over the sum of all w: the mean weighted by w.
-    of_square = weight if factor is None else weight * factor**2
-    return jnp.concatenate([told, spread_2 / jnp.stack([of_square, 1])])
+    return jnp.concatenate([told, spread_2 / jnp.stack([weight, 1])])
+
+
+def grown(added: Params, gradients: Params, factor: Scalar | None) -> Params:
+    """What a microbatch added to gradients that are `factor` times as large."""
+    by = 1 if factor is None else factor
+    return {path: (x - gradients[path]) / by for path, x in added.items()}
 
 
 def build_gradient_of_sum(
@@ -334,6 +336,11 @@ def averaged(gradients: Params, weight: Scalar, factor: Scalar | None) -> Params
 def squares(gradient: jax.Array) -> Scalar:
     """The squared norm of a gradient, fp32."""
     return jnp.sum(jnp.square(gradient.astype(jnp.float32)))
+
+
+def sum_of_squares(gradients: Params) -> Scalar:
+    """The squared norm of all gradients together, fp32."""
+    return jnp.sum(jnp.stack([squares(g) for g in gradients.values()]))
 
 
 def clipped(gradients: Params, norm: jax.Array, clip_norm: float | None) -> Params:

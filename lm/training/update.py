@@ -50,9 +50,14 @@ def taken(
     params: Params,
     taking: Taking,
 ) -> tuple[Params, Any]:
-    """Parameters and state after an update, or as they were."""
-    updates, new_state = optimizer.update(gradients, opt_state, params)
-    new_params = {path: _updated(path, params[path], u, taking.key) for path, u in updates.items()}
+    """Parameters and state after an update, or as they were.
+
+    The arithmetic is fp32 whatever they are held in.
+    """
+    updates, state = optimizer.update(*(_wide(tree) for tree in (gradients, opt_state, params)))
+    moved = {path: params[path].astype(jnp.float32) + u for path, u in updates.items()}
+    new_params = _narrow(moved, params, taking.key)
+    new_state = _narrow(state, opt_state, taking.key)
     finite = taking.finite
     if finite is None:
         return new_params, new_state
@@ -62,11 +67,23 @@ def taken(
     return chosen
 
 
-def _updated(path: str, param: jax.Array, update: jax.Array, key: jax.Array | None) -> jax.Array:
-    if key is None:
-        moved: jax.Array = optax.apply_updates(param, update)
-        return moved
-    # A path has a key of its own, whatever other parameters there are.
-    own = jax.random.fold_in(key, zlib.crc32(path.encode()))
-    exact = param.astype(jnp.float32) + update.astype(jnp.float32)
-    return stochastically_rounded(exact, own)
+def _wide(tree: Any) -> Any:
+    """Numbers narrower than fp32 as fp32."""
+    return jax.tree.map(lambda x: x.astype(jnp.float32) if _is_narrow(x) else x, tree)
+
+
+def _narrow(tree: Any, like: Any, key: jax.Array | None) -> Any:
+    """`tree` in the dtypes of `like`, rounded to nearest or, with a key, by chance."""
+
+    def held(path: Any, x: jax.Array, like: jax.Array) -> jax.Array:
+        if key is None or not _is_narrow(like):
+            return x.astype(like.dtype)
+        # A path has a key of its own, whatever other arrays there are.
+        words = jax.tree_util.keystr(path).encode()
+        return stochastically_rounded(x, jax.random.fold_in(key, zlib.crc32(words)))
+
+    return jax.tree_util.tree_map_with_path(held, tree, like)
+
+
+def _is_narrow(x: jax.Array) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.floating) and jnp.dtype(x.dtype).itemsize < 4

@@ -9,10 +9,14 @@ import pytest
 
 import lm
 from lm import UserError, registry
+from lm.config import CheckpointConfig
 from lm.models.functional import functional
 from lm.precision.policy import POLICIES
+from lm.training.checkpoint import Checkpoints
+from lm.training.convert import convert
 from lm.training.program import build_program
 from lm.training.step import Metrics
+from lm.training.workdir import Workdir
 from tests.training.numerics import VOCABULARY, batches
 
 OWN = Path(__file__).parent.parent / 'launch' / 'own_members.py'
@@ -49,6 +53,19 @@ def test_some_logits_of_it_are_those_of_all(config: lm.config.Config) -> None:
     np.testing.assert_array_equal(
         some, np.asarray(logits_BTV)[:, [7, 2, 11]].astype(jax.numpy.bfloat16)
     )
+
+
+def test_it_is_not_made_int8(config: lm.config.Config, tmp_path: Path) -> None:
+    made = build_program(config, VOCABULARY)
+    workdir = Workdir(tmp_path / 'run')
+    workdir.create()
+    checkpoints = Checkpoints(workdir.checkpoints, CheckpointConfig())
+    checkpoints.save(made.init_state(), {})
+    checkpoints.close()
+    workdir.write_config(config)
+    with pytest.raises(UserError, match=r'^--quantize=int8: model.name=nplm is a model of yours'):
+        convert(workdir.path, tmp_path / 'small', None, 10**9, quantize=True)
+    assert not (tmp_path / 'small').exists()
 
 
 @pytest.mark.parametrize('policy', [name for name, p in POLICIES.items() if p.quantization])

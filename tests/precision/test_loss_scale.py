@@ -1,5 +1,7 @@
 """How a loss scale moves, and that it cancels."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import pytest
 
@@ -51,6 +53,27 @@ def test_which_policies_scale() -> None:
     assert found == Scaling(2.0**16, None, 8)
     found = scaling_of(PrecisionConfig(loss_scale=4.0), POLICIES['fp16_mixed'], 8)
     assert found == Scaling(4.0, 1000, 8)
+    found = scaling_of(PrecisionConfig(loss_scaling='dynamic'), POLICIES['bf16_mixed'], 8)
+    assert found == Scaling(2.0**16, 1000, 8)
+
+
+@pytest.mark.parametrize(
+    ('given', 'line'),
+    [
+        ({'loss_scale': 4.0}, 'precision.loss_scale=4: nothing scales the loss under'),
+        (
+            {'loss_scale_growth_steps': 5},
+            'precision.loss_scale_growth_steps=5: no scale grows here',
+        ),
+        (
+            {'loss_scale_growth_steps': 5, 'loss_scaling': 'fixed'},
+            'precision.loss_scale_growth_steps=5: no scale grows here',
+        ),
+    ],
+)
+def test_what_nothing_reads_is_refused(given: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError, match=f'^{line}'):
+        scaling_of(PrecisionConfig(**given), POLICIES['bf16_mixed'], 8)
 
 
 @pytest.mark.parametrize(

@@ -141,3 +141,22 @@ def test_the_default_on_cpu_is_fp32() -> None:
     if jax.default_backend() != 'cpu':
         pytest.skip('another device')
     assert default_policy_name() == 'fp32'
+
+
+@pytest.mark.parametrize('policy', POLICIES)
+def test_no_token_depends_on_later_ones_or_on_other_rows(policy: str) -> None:
+    """Scales of 8 bits are a token's own: a gradient could not tell, for none passes a scale."""
+    functional = tiny('llama', policy)
+    params = jax.jit(functional.init)(jax.random.key(0))
+    rng = np.random.default_rng(0)
+    tokens_BT = rng.integers(5, 37, (2, 12)).astype(np.int32)
+    others_BT = tokens_BT.copy()
+    others_BT[0, 8:] = others_BT[0, 8:] % 31 + 5
+    others_BT[1] = rng.integers(5, 37, 12)
+    places_BT = np.tile(np.arange(12, dtype=np.int32), (2, 1))
+    logits = [
+        np.asarray(functional.apply(params, Batch(t, np.ones_like(t), places_BT)))
+        for t in (tokens_BT, others_BT)
+    ]
+    np.testing.assert_array_equal(logits[0][0, :8], logits[1][0, :8])
+    assert not np.array_equal(logits[0][0, 8:], logits[1][0, 8:])

@@ -63,17 +63,20 @@ def test_a_product_and_its_gradients_are_those_of_rounded_factors(
     summed = tuple(i for i, letter in enumerate(left) if letter in right)
     own = tuple(i for i, letter in enumerate(right) if letter in left)
     x, weight = with_positive_extremes(x, summed), with_positive_extremes(weight, own)
-    x_8 = x if how.inputs is None else in_format(x, how.inputs, summed if how.by_channel else None)
-    weight_8 = in_format(weight, how.weights, own if how.by_channel else None)
-    back = gradient if how.gradients is None else in_format(gradient, how.gradients, None)
+    x_8 = x if how.inputs is None else in_format(x, how.inputs, summed)
+    weight_8, back = in_format(weight, how.weights, own), gradient
+    x_back, weight_back = x_8, weight_8
+    if how.gradients is not None:
+        x_back, weight_back = (in_format(a, how.weights, None) for a in (x, weight))
+        back = in_format(gradient, how.gradients, None)
     made, pull = jax.vjp(
         lambda x, w: product(equation, x, w, dims, how), jnp.asarray(x), jnp.asarray(weight)
     )
     wide = np.float64
     expected = (
         np.einsum(equation, x_8.astype(wide), weight_8),
-        np.einsum(f'{given},{right}->{left}', back.astype(wide), weight_8),
-        np.einsum(f'{left},{given}->{right}', x_8.astype(wide), back),
+        np.einsum(f'{given},{right}->{left}', back.astype(wide), weight_back),
+        np.einsum(f'{left},{given}->{right}', x_back.astype(wide), back),
     )
     for found, right_one in zip((made, *pull(jnp.asarray(gradient))), expected, strict=True):
         np.testing.assert_allclose(found, right_one, atol=2e-5 * np.abs(right_one).max())
@@ -165,5 +168,5 @@ def test_formats_of_policies() -> None:
     assert with_8 == {
         'int8_qat': Quantization('int8', 'int8', None, 'int8'),
         'int8_weight_only': Quantization('int8', None, None, 'int8'),
-        'fp8': Quantization('float8_e4m3fn', 'float8_e4m3fn', 'float8_e5m2', None, False),
+        'fp8': Quantization('float8_e4m3fn', 'float8_e4m3fn', 'float8_e5m2', None),
     }

@@ -3,7 +3,7 @@
 It turns the matrices of the layers, attention's as D x HK and HK x D; tables that are looked up,
 the output matrix and vectors are AdamW's. As optax's it corrects the bias of both terms of
 Nesterov's momentum; optax's own cannot be told where a mesh should turn a matrix. The iteration is
-in the dtype of the parameters.
+in the dtype that updates are computed in, fp32.
 """
 
 import math
