@@ -134,6 +134,12 @@ def test_one_ratio_of_tokens_to_parameters_is_not_called_converged() -> None:
     assert not fit_parametric(line, starts=32).converged
 
 
+def test_a_constant_that_nothing_determines_is_not_called_converged() -> None:
+    without_floor = Constants(1e-40, *TRUTH[1:])
+    fit = fit_parametric(scattered(without_floor), starts=[without_floor])
+    assert fit.gradient_norm < 1e-12 and not fit.converged  # flat, but flat along E everywhere
+
+
 @pytest.mark.parametrize('starts', [0, 4501, [], [Constants(1.0, -1.0, 1.0, 0.3, 0.3)]])
 def test_starts_that_are_none(starts: int | list[Constants]) -> None:
     with pytest.raises(UserError, match='starts'):
