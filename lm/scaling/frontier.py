@@ -16,7 +16,7 @@ class PowerLaw:
     log_constant: float
 
     def __call__(self, flops: float) -> float:
-        """The value at C; an integer of any size is a FLOP count too."""
+        """The value at C."""
         return math.exp(self.log_constant + self.exponent * math.log(flops))
 
 

@@ -8,6 +8,7 @@ References:
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +17,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from lm.errors import UserError
+from lm.scaling.frontier import PowerLaw
 from lm.scaling.huber import DELTA, Data, Rows, minimize, objective, terms
 from lm.scaling.runs import Points, Runs
 
@@ -84,6 +86,27 @@ class ParametricFit:
     def b(self) -> float:
         """The exponent of D*(C)."""
         return self.alpha / (self.alpha + self.beta)
+
+    @property
+    def params_law(self) -> PowerLaw:
+        """N*(C) where C = 6 N D (equation 4)."""
+        return PowerLaw(self.a, self._log_ratio - self.a * math.log(6))
+
+    @property
+    def tokens_law(self) -> PowerLaw:
+        """D*(C) where C = 6 N D (equation 4)."""
+        return PowerLaw(self.b, -self._log_ratio - self.b * math.log(6))
+
+    @property
+    def _log_ratio(self) -> float:
+        """ln G of equation 4."""
+        if not (min(self.alpha, self.beta) > 0 and np.isfinite([self.A, self.B]).all()):
+            raise UserError(
+                f'fit: alpha={self.alpha:.4g}, beta={self.beta:.4g} have no best size; '
+                'both must be positive: fit runs that vary params and tokens apart'
+            )
+        ratio = math.log(self.alpha * self.A) - math.log(self.beta * self.B)
+        return ratio / (self.alpha + self.beta)
 
     def loss(self, params: Points, tokens: Points) -> Points:
         """The loss that the law foretells."""
