@@ -74,8 +74,6 @@ def lower_hull(x: Points, y: Points) -> Int64[np.ndarray, ' hull']:
     """Indices of the lower convex hull's vertices, by x, up to the least y."""
     hull: list[int] = []
     for i in np.lexsort((y, x)).tolist():
-        if hull and x[i] == x[hull[-1]]:
-            continue  # the lower of two came first
         while len(hull) >= 2 and not _turns_up(x, y, hull[-2], hull[-1], i):
             hull.pop()
         hull.append(i)
