@@ -65,7 +65,7 @@ def cubic(points: Slice) -> Vertex | str:
 def polynomial(points: Slice, degree: int) -> Vertex | str:
     """The minimum of a least-squares polynomial in ln N, or why there is none."""
     if points.sizes <= degree:
-        return f'{points.sizes} sizes, fewer than {degree + 1}'
+        return _too_few(points, degree + 1)
     centre = points.x.mean()
     curve = np.polynomial.Polynomial.fit(points.x - centre, points.losses, degree)
     slope, bend = curve.deriv(), curve.deriv(2)
@@ -73,6 +73,10 @@ def polynomial(points: Slice, degree: int) -> Vertex | str:
     if not lowest:
         return 'losses that curve down, or not at all'
     return inside(points, Vertex(float(lowest[0] + centre), float(curve(lowest[0]))))
+
+
+def _too_few(points: Slice, needed: int) -> str:
+    return f'{points.sizes} size{"s" * (points.sizes != 1)}, fewer than {needed}'
 
 
 def inside(points: Slice, vertex: Vertex) -> Vertex | str:
@@ -109,9 +113,7 @@ def exponentials(slices: list[Slice]) -> list[Vertex | str]:
     ]
     alpha, beta = np.exp(min(ends, key=lambda end: end.cost).x)
     return [
-        _minimum(points, alpha, beta)
-        if points.sizes >= 3
-        else f'{points.sizes} sizes, fewer than 3'
+        _minimum(points, alpha, beta) if points.sizes >= 3 else _too_few(points, 3)
         for points in slices
     ]
 
