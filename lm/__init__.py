@@ -15,10 +15,15 @@ _EXPORTS = {
     'train': 'lm.training.run',
 }
 
+_PACKAGES = {'scaling'}
+"""Packages that are there without an import of their own: `lm.scaling.fit_parametric`."""
+
 __all__ = ['__version__', *_EXPORTS]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f'{__name__}.{name}')
     if name not in _EXPORTS:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     value = getattr(importlib.import_module(_EXPORTS[name]), name)
@@ -27,4 +32,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_EXPORTS])
+    return sorted({*globals(), *_EXPORTS, *_PACKAGES})

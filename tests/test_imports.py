@@ -179,6 +179,18 @@ def test_reading_a_config_costs_no_jax() -> None:
     assert done.stdout.strip() == '[]'
 
 
+def test_scaling_costs_no_jax_and_needs_no_import_of_its_own() -> None:
+    heavy = sorted(ACCELERATED | {'matplotlib'})
+    code = (
+        'import lm, sys; lm.scaling.fit_parametric; assert "scaling" in dir(lm)\n'
+        f'print([m for m in {heavy} if m in sys.modules])'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == '[]'
+
+
 def test_every_exported_name_is_there_and_no_package_bears_it() -> None:
     import lm
 

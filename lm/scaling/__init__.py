@@ -1,0 +1,19 @@
+"""Scaling laws fitted to training runs, in float64, by numpy and scipy: no jax.
+
+runs = lm.scaling.read_runs('runs.csv')
+fit = lm.scaling.fit_parametric(runs)
+lm.scaling.optimal_allocation(fit, flops=1e21)
+"""
+
+from lm.scaling.allocation import Allocation, optimal_allocation
+from lm.scaling.bootstrap import Bootstrap, bootstrap_parametric
+from lm.scaling.envelope import EnvelopeFit, fit_envelope
+from lm.scaling.isoflop import IsoflopFit, fit_isoflop
+from lm.scaling.parametric import Constants, ParametricFit, fit_parametric
+from lm.scaling.runs import Runs, read_runs
+
+__all__ = [
+    'Allocation', 'Bootstrap', 'Constants', 'EnvelopeFit', 'IsoflopFit', 'ParametricFit', 'Runs',
+    'bootstrap_parametric', 'fit_envelope', 'fit_isoflop', 'fit_parametric', 'optimal_allocation',
+    'read_runs',
+]  # fmt: skip

@@ -1,0 +1,119 @@
+"""`lm fit`: its JSON, its lines, and what it says of a mistake."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from launch.main import main
+from lm.scaling.runs import Runs
+from tests.scaling.surfaces import TRUTH, best_size, grid
+
+
+def write(path: Path, runs: Runs, unique_tokens: float | None = None) -> str:
+    assert runs.budget is not None
+    rows = [f'# made up\nparams,tokens,loss,budget{",unique_tokens" if unique_tokens else ""}']
+    for row in zip(runs.params, runs.tokens, runs.losses, runs.budget, strict=True):
+        rows.append(','.join(map(repr, map(float, (*row, *filter(None, [unique_tokens]))))))
+    path.write_text('\n'.join(rows) + '\n')
+    return f'--runs={path}'
+
+
+def fitted(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    assert main(['fit', *words, '--json']) == 0
+    captured = capsys.readouterr()
+    assert captured.err == '' and captured.out.count('\n') == 1
+    return json.loads(captured.out)
+
+
+def test_all_approaches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = write(tmp_path / 'runs.csv', grid(TRUTH, 8))
+    found = fitted(capsys, runs, '--flops=1e22,1e24', '--resamples=20')
+    law = found['parametric']
+    assert [law[name] for name in TRUTH._fields] == pytest.approx(TRUTH, rel=1e-6)
+    assert law['converged'] and law['objective'] < 1e-20 and law['starts_at_best'] > 10
+    assert set(law['intervals']) == {*TRUTH._fields, 'a'} and law['resamples_kept'] == 20
+    assert {'a', 'b', 'optima', 'dropped', 'alternatives'} <= set(found['isoflop'])
+    assert {'a', 'b'} <= set(found['envelope'])
+    assert len(found['isoflop']['optima']) == 5 and found['isoflop']['dropped'] == []
+    assert found['isoflop']['alternatives']['exponentials']['a'] == pytest.approx(law['a'])
+    assert [(best['method'], best['flops']) for best in found['optimal']] == [
+        (method, flops)
+        for method in ('parametric', 'isoflop', 'envelope')
+        for flops in (1e22, 1e24)
+    ]
+    first = found['optimal'][0]
+    assert first['params'] == pytest.approx(float(best_size(TRUTH, np.array(1e22))))
+    assert 6 * first['params'] * first['tokens'] == pytest.approx(1e22)
+    low, high = first['intervals']['params']
+    assert low <= first['params'] * (1 + 1e-6) and first['params'] <= high * (1 + 1e-6)
+    assert [best['far'] for best in found['optimal'][:2]] == [False, True]
+
+
+def test_one_approach_and_no_intervals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = write(tmp_path / 'runs.csv', grid(TRUTH, 8))
+    found = fitted(capsys, runs, '--method=isoflop')
+    assert 'parametric' not in found and 'envelope' not in found
+    assert [best['flops'] for best in found['optimal']] == pytest.approx([1e22])
+    found = fitted(capsys, runs, '--method=parametric', '--resamples=0')
+    assert found['parametric']['intervals'] is None and 'intervals' not in found['optimal'][0]
+
+
+def test_the_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = write(tmp_path / 'runs.csv', grid(TRUTH, 8), unique_tokens=1e9)
+    assert main(['fit', runs, '--resamples=10', '--flops=1e24']) == 0
+    out = capsys.readouterr().out
+    assert 'points saw their text more than 4 times' in out
+    assert 'parametric  E 1.8172  A 477.8  B 2143  alpha 0.3473  beta 0.3672  a 0.51393' in out
+    assert 'converged: sum of Huber' in out and 'exponentials  a 0.5139' in out
+    assert out.count('FAR beyond the data') == 3
+
+
+def test_what_the_runs_do_not_allow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid_runs = grid(TRUTH, 8)
+    one = grid_runs.where(grid_runs.budget == 1e20)
+    runs = write(tmp_path / 'one.csv', one)
+    found = fitted(capsys, runs, '--resamples=0')
+    assert 'all runs are of 1e+20 FLOPs' in found['unavailable']['isoflop']
+    assert 'isoflop' not in found and {best['method'] for best in found['optimal']} >= {
+        'parametric'
+    }
+    assert main(['fit', runs, '--method=isoflop']) == 2
+    error = capsys.readouterr().err
+    assert 'one.csv: budget: all runs are of 1e+20 FLOPs' in error and error.count('\n') == 1
+    few = write(tmp_path / 'few.csv', one.where(np.arange(4)))
+    assert main(['fit', few, '--method=parametric']) == 2
+    assert '4 points for the 5 constants' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('words', 'says'),
+    [
+        ([], '--runs'),
+        (['--runs=none.csv'], 'No such file'),
+        (['{runs}', '--method=isoflops'], 'isoflop'),
+        (['{runs}', '--level=90'], '--level=90'),
+        (['{runs}', '--resamples=1'], '--resamples=1'),
+        (['{runs}', '--seed=-1'], '--seed=-1'),
+        (['{runs}', '--flops=-1e21', '--resamples=0'], 'flops=-1e+21'),
+        (['{runs}', '--plot=a.png'], 'plot'),
+    ],
+)
+def test_a_mistake_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    runs = write(tmp_path / 'runs.csv', grid(TRUTH, 8))
+    assert main(['fit', *(word.format(runs=runs) for word in words)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == '' and captured.err.count('\n') == 1 and says in captured.err
+
+
+def test_the_row_of_a_bad_value_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / 'runs.csv'
+    path.write_text('params,tokens,loss\n1e8,2e9,3\n1e8,-2e9,3\n')
+    assert main(['fit', f'--runs={path}']) == 2
+    assert 'row 3, column tokens: -2e9' in capsys.readouterr().err
