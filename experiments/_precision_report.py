@@ -11,7 +11,7 @@ LINES = {
     'e5m2 subnormal 2^-16': (-16, 'C2', '--'),
     'fp16 subnormal, scaled by 2^16': (FP16_SMALLEST - SCALE, 'C4', '-.'),
 }
-"""log2 of formats' smallest numbers, and how they are drawn; bf16's, below 2^-126, are beyond."""
+"""log2 of formats' smallest numbers, and how they are drawn; bf16's, 2^-133, is far off."""
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -111,7 +111,7 @@ def plot_gaps(result: Mapping[str, Any], path: str) -> None:
         axes.set_title(model)
     panels[0][0].invert_yaxis()
     figure.suptitle(
-        'Loss over the reference, 95 % intervals; grey: not to be seen; orange: controls'
+        'Loss over the reference, 95 % intervals; grey: would not be seen; orange: controls'
     )
     _save(figure, path)
 
@@ -132,7 +132,7 @@ def plot_underflow(result: Mapping[str, Any], path: str) -> None:
         for name, (place, color, style) in LINES.items():
             axes.axvline(place, color=color, linestyle=style, linewidth=0.9, label=name)
         axes.set_xlim(-60, 2)
-        axes.set_xlabel('log2 of the magnitude')
+        axes.set_xlabel('log2 of the magnitude (bf16: to -133)')
         axes.set_title(model)
     panels[0][0].set_ylabel('share of the numbers that are not 0')
     handles, labels = panels[0][0].get_legend_handles_labels()
