@@ -75,6 +75,12 @@ def test_intervals_hold_the_truth_and_a_detectable_gap_is_detected() -> None:
             False,
             True,
         ),
+        (
+            Comparison(2, 0, (-0.1, 0.2)),
+            'no difference seen; one of 2.1 would have been',
+            False,
+            True,
+        ),
         (Comparison(2, 0, (0.0, 0.0), same_bits=True), 'the same bits', False, True),
         (Comparison(3, 3, ()), 'diverged in 3 of 3', True, False),
         (
