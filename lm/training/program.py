@@ -20,7 +20,7 @@ from lm.mesh.host_offload import require_host_memory
 from lm.mesh.mesh import MeshLayout
 from lm.mesh.placement import Placement, place
 from lm.models.functional import Functional, functional
-from lm.objectives._objective import Objective, build_objective
+from lm.objectives._objective import Objective, build_objective, most_asked
 from lm.planning.rows import attention_uses
 from lm.precision.loss_scale import Scaling, scaling_of
 from lm.precision.policy import Policy, default_policy_name, policy_of
@@ -177,7 +177,7 @@ def build_program(
             not offloads,
             'mesh.offload=optimizer: not with mesh.collectives=explicit; set that to auto',
         )
-    targets = config.train.batch_size * objective.target_len
+    targets = config.train.batch_size * most_asked(objective)
     scaling = scaling_of(config.precision, policy, targets)
     step = build(
         stepped,
