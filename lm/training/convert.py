@@ -211,6 +211,6 @@ def _words(target: Path, config: ModelConfig, params: Params, codec: Tokenizer |
     size = sum(array.nbytes for array in params.values())
     tokenizer = 'no tokenizer' if codec is None else f'a tokenizer of {codec.vocabulary.size} ids'
     return (
-        f'{target}: {config.name}, {count:,} parameters in {" and ".join(dtypes)}, '
-        f'{size / 1e6:,.1f} MB, {tokenizer}'
+        f'{target}: {config.name}, {count:,} parameters in {" and ".join(dtypes)}, {tokenizer}, '
+        f'{size / 1e6:,.1f} MB'
     )
