@@ -75,7 +75,7 @@ def _precision(program: Program) -> str:
     dtypes = ', '.join(f'{name} {dtype}' for name, dtype in state_dtypes(program).items())
     words = f'{program.policy.name}: {dtypes}'
     if program.policy.stochastic_rounding:
-        words += ', stochastic rounding of parameters'
+        words += ', stochastic rounding of parameters and moments'
     if program.scaling is None:
         return words
     kind = 'dynamic, from' if program.scaling.dynamic else 'fixed,'
