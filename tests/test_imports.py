@@ -38,7 +38,7 @@ MAY_IMPORT = {
 
 WITHOUT_JAX = {'lm/config.py', 'lm/errors.py', 'lm/fields.py', 'lm/flags.py', 'lm/registry.py'}
 ACCELERATED = {'jax', 'jaxlib', 'flax', 'optax', 'orbax'}
-MAY_SPLIT = {'lm/models/functional.py', 'lm/precision/quantization.py'}
+MAY_SPLIT = {'lm/models/functional.py'}
 MAY_READ_FLAGS = {'lm/flags.py'}
 SAYS_NOTHING = {'utils', 'util', 'common', 'misc', 'helpers'}
 NNX_TRANSFORMS = {'jit', 'grad', 'value_and_grad', 'scan', 'vmap', 'remat', 'Optimizer'}

@@ -139,8 +139,9 @@ def _backward(
     to_x = f'{letters.given},{letters.weight}->{letters.x}'
     to_weight = f'{letters.x},{letters.given}->{letters.weight}'
     back: Factor = gradient
-    x_8, weight_8 = _input(equation, x, how), _weight(weight, dims, how)
-    if how.gradients is not None and how.inputs is not None:
+    if how.inputs is None or how.gradients is None:
+        x_8, weight_8 = _input(equation, x, how), _weight(weight, dims, how)
+    else:
         # These sum over what has scales of its own forwards, tokens and outputs.
         x_8, weight_8 = quantized(x, how.inputs, None), quantized(weight, how.weights, None)
         back = quantized(gradient, how.gradients, None)

@@ -13,12 +13,12 @@ import numpy as np
 from jaxtyping import Int64
 
 from lm.errors import UserError
-from lm.scaling.frontier import Optimum, PowerLaw, laws
+from lm.scaling.frontier import Frontier, Optimum, laws
 from lm.scaling.runs import Points, Runs
 
 
 @dataclass(frozen=True)
-class EnvelopeFit:
+class EnvelopeFit(Frontier):
     """N*(C) and D*(C) through the hull's points.
 
     Args:
@@ -26,20 +26,7 @@ class EnvelopeFit:
       owners: the name of the run that each belongs to; None where runs have no names.
     """
 
-    params_law: PowerLaw
-    tokens_law: PowerLaw
-    optima: tuple[Optimum, ...]
     owners: tuple[str, ...] | None
-
-    @property
-    def a(self) -> float:
-        """The exponent of N*(C)."""
-        return self.params_law.exponent
-
-    @property
-    def b(self) -> float:
-        """The exponent of D*(C)."""
-        return self.tokens_law.exponent
 
 
 def fit_envelope(curves: Runs) -> EnvelopeFit:

@@ -30,6 +30,25 @@ class Optimum:
     loss: float
 
 
+@dataclass(frozen=True)
+class Frontier:
+    """N*(C) and D*(C), and the optima that they go through, by C."""
+
+    params_law: PowerLaw
+    tokens_law: PowerLaw
+    optima: tuple[Optimum, ...]
+
+    @property
+    def a(self) -> float:
+        """The exponent of N*(C)."""
+        return self.params_law.exponent
+
+    @property
+    def b(self) -> float:
+        """The exponent of D*(C)."""
+        return self.tokens_law.exponent
+
+
 def regress(flops: Points, values: Points) -> PowerLaw:
     """Least squares of ln values on ln C, of at least two C."""
     along = np.log(flops)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lm.errors import UserError
-from lm.scaling.frontier import Optimum, PowerLaw, laws
+from lm.scaling.frontier import Frontier, Optimum, laws
 from lm.scaling.runs import Runs
 from lm.scaling.vertices import Slice, Vertex, cubic, exponentials, parabola
 
@@ -30,7 +30,7 @@ class Dropped:
 
 
 @dataclass(frozen=True)
-class IsoflopFit:
+class IsoflopFit(Frontier):
     """N*(C) and D*(C) through the budgets' optima.
 
     Args:
@@ -38,22 +38,9 @@ class IsoflopFit:
       unavailable: alternatives that found fewer than two optima, and why.
     """
 
-    params_law: PowerLaw
-    tokens_law: PowerLaw
-    optima: tuple[Optimum, ...]
     dropped: tuple[Dropped, ...]
     alternatives: dict[str, 'IsoflopFit'] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def a(self) -> float:
-        """The exponent of N*(C)."""
-        return self.params_law.exponent
-
-    @property
-    def b(self) -> float:
-        """The exponent of D*(C)."""
-        return self.tokens_law.exponent
 
 
 def fit_isoflop(runs: Runs) -> IsoflopFit:
