@@ -23,18 +23,18 @@ def emulations(policy: Policy, chip: Chip, device_kind: str) -> list[str]:
     if policy.peak == TF32 and (chip.capability or 0) < AMPERE:
         how = 'several bf16 passes' if chip.platform == 'tpu' else 'fp32 multiplies'
         found.append(f'there is no TF32 on this {chip.platform}: products are {how}')
-    if not _is_native(policy.compute_dtype, chip, device_kind):
-        found.append(
-            f'{policy.compute_dtype} is emulated on this {chip.platform}; '
-            'precision.policy=fp32 is its native format'
-        )
     how_8 = policy.quantization
     formats = [how_8.inputs, how_8.gradients] if how_8 is not None else []
     foreign = [f for f in formats if f and not _is_native(f, chip, device_kind)]
     if foreign:
         found.append(
             f'{" and ".join(foreign)} products are emulated on this {chip.platform}: in the '
-            'program, but widened before they are multiplied'
+            'program, but widened before they are multiplied; precision.policy=bf16_mixed has none'
+        )
+    if not _is_native(policy.compute_dtype, chip, device_kind):
+        found.append(
+            f'{policy.compute_dtype} is emulated on this {chip.platform}; '
+            'precision.policy=fp32 is its native format'
         )
     return found
 

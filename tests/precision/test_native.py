@@ -29,8 +29,10 @@ def test_which_policies_are_native(name: str) -> None:
 def test_words() -> None:
     assert emulations(POLICIES['fp8'], A100, 'NVIDIA A100') == [
         'float8_e4m3fn and float8_e5m2 products are emulated on this gpu: in the program, but '
-        'widened before they are multiplied'
+        'widened before they are multiplied; precision.policy=bf16_mixed has none'
     ]
+    # What --strict tells is the first: that of the formats that the policy is named for.
+    assert 'float8_e4m3fn' in emulations(POLICIES['fp8'], CPU, 'cpu')[0]
     assert emulations(POLICIES['tf32'], CPU, 'cpu') == [
         'there is no TF32 on this cpu: products are fp32 multiplies'
     ]
