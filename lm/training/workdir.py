@@ -7,7 +7,7 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +183,16 @@ def cut_jsonl(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
       UserError: a line is not JSON, or the disk refuses.
     """
     if path.exists() and processes.is_first():
-        kept = [row for row in read_jsonl(path) if keep(row)]
-        _replace(path, ''.join(json.dumps(row) + '\n' for row in kept).encode())
+        write_jsonl(path, [row for row in read_jsonl(path) if keep(row)])
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes one line of JSON a row, all of them or none.
+
+    Raises:
+      UserError: the disk refuses.
+    """
+    _replace(path, ''.join(json.dumps(row) + '\n' for row in rows).encode())
 
 
 def _replace(path: Path, content: bytes) -> None:

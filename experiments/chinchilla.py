@@ -1,0 +1,224 @@
+"""What size for a compute budget? Iso-FLOP grids of CLM, MLM or span corruption, and their laws.
+
+Command: python -m experiments.chinchilla --source=FILE --workdir=DIR [--objective=mlm]
+    [--stop_before_top] [--plot=FILE.png]
+Hardware: 2 CPU cores.
+Time: 40 minutes for causal language modelling at the default budgets.
+Expected: losses of each budget lie on a bowl in ln N with its bottom inside the grid; the bottom
+    moves up with the budget, faster where embeddings are not counted than where they are.
+
+A run trains a model of a ladder of widths, for as many steps as its budget allows by the rule 6N
+(each matrix that multiplies, the tied output matrix too: 6 N D with N the total up to norms).
+Before the largest budget is run, what the smaller ones say of its best loss and size is written to
+`prediction.json`, with 90 % intervals, and never written again; afterwards what was found stands
+beside it. The same with `lm sweep --experiment=chinchilla`, without the prediction.
+
+Rules, so that no run is tuned by hand: D = C / 6N; rows a step are the power of two nearest to
+16 sqrt(D / 2e6), for the noise of a gradient matters the less the longer a run; the learning rate
+falls with the width (`learning_rate`). Of the smallest and the largest budget the size in the
+middle is run at other rates too; a best rate at the edge of these is told.
+"""
+
+import dataclasses
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lm
+from lm.config import Config, override, require, setting
+from lm.flags import Flags
+from lm.planning.budget import step_flops
+from lm.planning.counts import count_parameters
+from lm.planning.parameters import model_shape
+from lm.sweep import Sweep
+from lm.sweep.local import run_here
+
+from ._command import run_command
+from ._isoflop_study import analyze, plot, predict, table
+
+MODELS = {'clm': 'llama', 'mlm': 'bert', 'span_corruption': 't5'}
+"""The architecture that each objective trains; `NAME_tiny` is the config."""
+WIDTHS = (16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024)
+HEAD_DIM = 16
+FLOPS_PER_PARAM = {'clm': 6, 'mlm': 6, 'span_corruption': 3}
+"""By token of text: of an encoder-decoder each half sees its own tokens."""
+AT_WIDTH_64 = {'clm': 1e-2, 'mlm': 5e-3, 'span_corruption': 1e-2}
+"""Peak learning rate of a model 64 wide."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The grid; every field is a flag."""
+
+    source: str = setting('', 'the text, as data.source')
+    documents: str = setting('file', 'what one document of a plain text is, as data.documents')
+    validation_fraction: float = setting(0.005, 'documents held out')
+    objective: Literal['clm', 'mlm', 'span_corruption'] = setting('clm', 'what is trained')
+    budgets: tuple[float, ...] = setting(
+        (4e11, 8e11, 1.6e12, 3.2e12, 6.4e12), 'FLOPs of the runs, of at least 3 budgets'
+    )
+    sizes: int = setting(6, 'sizes of each budget')
+    tokens_per_param: float = setting(20.0, "of the middle of each budget's sizes")
+    lr_factors: tuple[float, ...] = setting(
+        (0.5, 2.0), 'other learning rates of the middle size, by the rule, at both ends'
+    )
+    vocab_size: int = setting(1024, 'tokens of the tokenizer')
+    seq_len: int = setting(128, 'tokens a row')
+    seed: int = setting(0, 'of every run')
+
+    def __post_init__(self) -> None:
+        require(
+            len(set(self.budgets)) >= 3 and min(self.budgets) > 0,
+            f'budgets={self.budgets}: give at least 3, all positive: two or more foretell the last',
+        )
+        require(3 <= self.sizes <= len(WIDTHS), f'sizes={self.sizes}: between 3 and {len(WIDTHS)}')
+
+
+def learning_rate(objective: str, width: int) -> float:
+    """The peak rate by the rule: as the width to the power -2/3."""
+    return float(f'{AT_WIDTH_64[objective] * (64 / width) ** (2 / 3):.3g}')
+
+
+def configs(study: Setting) -> dict[str, Config]:
+    """The runs by name, `8e+11-d64`, the smallest budget first.
+
+    Raises:
+      UserError: what a section refuses, or a budget less than a step of some size takes.
+    """
+    ladder = {width: _model(study, width) for width in WIDTHS}
+    params = {w: count_parameters(model_shape(one.model)).total for w, one in ladder.items()}
+    budgets, runs = sorted(set(study.budgets)), {}
+    for budget in budgets:
+        middle = math.sqrt(budget / (FLOPS_PER_PARAM[study.objective] * study.tokens_per_param))
+        away = {width: abs(math.log(params[width] / middle)) for width in WIDTHS}
+        nearest = sorted(WIDTHS, key=away.__getitem__)[: study.sizes]
+        for width in sorted(nearest):
+            factors: tuple[float, ...] = (1.0,)
+            if width == nearest[0] and budget in (budgets[0], budgets[-1]):
+                factors += study.lr_factors
+            for factor in dict.fromkeys(factors):
+                name = f'{budget:g}-d{width}' + ('' if factor == 1 else f'-lr{factor:g}')
+                runs[name] = _run(study, ladder[width], budget, factor)
+    return runs
+
+
+def _model(study: Setting, width: int) -> Config:
+    model = MODELS[study.objective]
+    layers = max(1, round(width / 32))
+    return lm.load_config(
+        f'{model}_tiny',
+        **{
+            'model.d_model': width,
+            # Each half of an encoder-decoder has as many layers as config says.
+            'model.num_layers': max(1, layers // 2) if model == 't5' else layers,
+            'model.num_heads': width // HEAD_DIM,
+            'model.num_kv_heads': None,
+            'model.vocab_size': study.vocab_size,
+            'model.max_positions': study.seq_len,
+            **({} if model == 'bert' else {'model.options.tie_embeddings': True}),
+            'data.source': study.source,
+            'data.documents': study.documents,
+            'data.validation_fraction': study.validation_fraction,
+            'optim.peak_lr': learning_rate(study.objective, width),
+            'optim.eps': 1e-8,
+            'optim.weight_decay': 0.1,
+            'train.seq_len': study.seq_len,
+            'train.seed': study.seed,
+            'eval.every_steps': 10**9,
+            'eval.sample_tokens': 0,
+            'mesh.devices': 1,
+        },
+    )
+
+
+def _run(study: Setting, model: Config, budget: float, factor: float) -> Config:
+    params = count_parameters(model_shape(model.model)).total
+    tokens = budget / (FLOPS_PER_PARAM[study.objective] * params)
+    rows = 2 ** max(2, round(math.log2(16 * math.sqrt(tokens / 2e6))))
+    config = override(
+        model,
+        {
+            'train.batch_size': rows,
+            'train.flops': budget,
+            'optim.peak_lr': model.optim.peak_lr * factor,
+        },
+    )
+    steps = int(budget // step_flops(config))
+    require(
+        steps >= 20,
+        f'budgets: {budget:g} FLOPs are {steps} steps of {params} parameters, and less than 20 '
+        'teach nothing; give more, or a shorter seq_len',
+    )
+    return override(
+        config,
+        {
+            'optim.warmup_steps': max(1, steps // 10),
+            'train.log_every_steps': max(1, steps // 20),
+            'checkpoint.every_steps': max(1, steps // 4),
+        },
+    )
+
+
+def main() -> int:
+    """Prints the table on stderr and the result as one JSON object."""
+    return run_command('chinchilla', __doc__, _define_flags, _run_study)
+
+
+def _define_flags(flags: Flags) -> None:
+    for one in dataclasses.fields(Setting):
+        flags.define(one.name, one.type, one.default, one.metadata['help'])
+    flags.define('workdir', str, '', 'the folder of the sweep')
+    flags.define('at_once', int, 2, 'runs that go at the same time')
+    flags.define('stop_before_top', bool, False, 'stop when the prediction is written')
+    flags.define('plot', str, '', 'FILE.png or .svg of bowls, laws and prediction; empty: none')
+
+
+def _run_study(flags: Flags) -> dict[str, Any]:
+    flags.required('source')
+    study = Setting(**{one.name: flags[one.name] for one in dataclasses.fields(Setting)})
+    folder = Path(flags.required('workdir')).expanduser()
+    runs = configs(study)
+    top = max(study.budgets)
+    lower = {name: config for name, config in runs.items() if config.train.flops != top}
+    rows = made(folder, lower, flags['at_once'])
+    prediction = predict(rows, top, folder / 'prediction.json')
+    if flags['stop_before_top']:
+        return prediction
+    rows = made(folder, runs, flags['at_once'])
+    result = analyze(rows, prediction) | {'setting': dataclasses.asdict(study)}
+    if flags['plot']:
+        plot(result, flags['plot'])
+    print(table(result), file=sys.stderr)
+    return result
+
+
+def made(folder: Path, runs: Mapping[str, Config], at_once: int) -> list[dict[str, Any]]:
+    """The rows of these runs, made as far as they are not there.
+
+    Raises:
+      UserError: a run failed, or was ended by a signal: a law of what is left would be of others.
+    """
+    sweep = Sweep(folder, runs)
+    with sweep.held():
+        jobs = sweep.pending()
+        sweep.begin(jobs)
+        run_here(jobs, at_once, lambda job, row: print(job.name, _words(row), file=sys.stderr))
+        rows = sweep.gather()
+    failed = [row for row in rows if row['error'] is not None]
+    require(not failed, f'{len(failed)} runs failed: {failed[0]["name"] if failed else ""}: '
+            f'{failed[0]["error"] if failed else ""}')  # fmt: skip
+    require(len(rows) == len(runs), f'{len(runs) - len(rows)} runs did not end; start again')
+    return rows
+
+
+def _words(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return 'was ended by a signal'
+    return str(row['error'] or f'loss {row["loss"]:.4f}, {row["seconds"]:.0f} s')
+
+
+if __name__ == '__main__':
+    sys.exit(main())

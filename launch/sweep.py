@@ -1,0 +1,176 @@
+"""Makes the runs of an experiment, resumably: one row of `runs.jsonl` each, failures too.
+
+`--experiment` is a FILE.py, or the name of one that ships (`chinchilla`, `objectives`), that
+defines `configs(setting) -> {name: Config}` and a dataclass `Setting`, each field of which is a
+flag here; without settings `configs()`. Every run has its own process and its own folder
+`runs/KEY`, a workdir like any other, KEY a hash of its config. Started again after whatever ended
+it, a sweep goes on: runs that ended are not made again, others go on from their checkpoints. A run
+that fails is a row with its `error`, and the others are made.
+"""
+
+import ast
+import dataclasses
+import importlib
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from lm.config import Config, run_file
+from lm.errors import UserError, did_you_mean
+from lm.flags import Flags
+
+EXPERIMENTS = 'experiments' if __package__ == 'launch' else 'lm_experiments'
+"""What the package of experiments is called beside this one."""
+
+
+def define_flags(flags: Flags) -> None:
+    """Which experiment, with its settings, and where its runs are made."""
+    flags.define('experiment', str, '', 'FILE.py, or the name of an experiment that ships')
+    flags.define('workdir', str, '', 'the folder of the sweep')
+    flags.define('at_once', int, 1, 'runs that go at the same time, each with its share of cores')
+    flags.define('retry_failed', bool, False, 'make runs that failed again')
+    flags.define('describe', bool, False, 'list the runs and what is left to do, and stop')
+    flags.define('launcher', Literal['local', 'slurm'], 'local', 'here, or an array of Slurm jobs')
+    flags.define(
+        'slurm', tuple[str, ...], (),
+        'NAME=VALUE of submitit, such as timeout_min=60,gpus_per_node=1,slurm_partition=gpu',
+    )  # fmt: skip
+    if named := flags.peek('experiment'):
+        for field in _setting_fields(_experiment(named)):
+            flags.define(field.name, field.type, field.default, field.metadata.get('help', ''))
+
+
+def main(flags: Flags) -> None:
+    """Makes the runs that are left, and says where their rows are."""
+    # Imported here, when the flags are known to be good.
+    from lm.sweep import Sweep
+
+    named = flags.required('experiment')
+    configs = _configs(_experiment(named), flags)
+    given = flags['import']
+    files = tuple(
+        str(Path(file).resolve()) for file in (given, named) if file and file.endswith('.py')
+    )
+    sweep = Sweep(Path(flags.required('workdir')).expanduser(), configs, files)
+    if flags['describe']:
+        print(_description(sweep))
+        return
+    with sweep.held():
+        _make(sweep, flags)
+        rows = sweep.gather()
+    if others := sweep.others():
+        _tell(f'{others} runs in {sweep.folder} are of other settings: not in runs.jsonl')
+    failed = [row for row in rows if row['error'] is not None]
+    if failed and len(failed) == len(configs):
+        raise UserError(f'all {len(failed)} runs failed; the first by: {failed[0]["error"]}')
+    print(f'{sweep.runs_file}  {len(rows) - len(failed)} runs, {len(failed)} failed')
+
+
+def _make(sweep: Any, flags: Flags) -> None:
+    from lm.sweep.local import run_here
+    from lm.sweep.slurm import run_on_slurm
+
+    jobs = sweep.pending(retry_failed=flags['retry_failed'])
+    done, count, began = len(sweep.configs) - len(jobs), len(sweep.configs), time.monotonic()
+    _tell(f'{count} runs, {done} of them have ended, {len(jobs)} to do')
+    sweep.begin(jobs, retry_failed=flags['retry_failed'])
+
+    def ended(job: Any, row: Mapping[str, Any] | None) -> None:
+        nonlocal done
+        sweep.gather()
+        if row is None:
+            _tell(f'{job.name}: ended by a signal; goes on when the sweep is started again')
+            return
+        done += 1
+        words = f'loss {row["loss"]:.4f}' if row['error'] is None else f'FAILED: {row["error"]}'
+        _tell(f'[{done}/{count}] {job.name}  {words}  ({time.monotonic() - began:.0f} s)')
+
+    if not jobs:
+        return
+    if flags['launcher'] == 'slurm':
+        parameters = _parameters(flags['slurm'])
+        run_on_slurm(jobs, sweep.folder / 'slurm', flags['at_once'], parameters, ended)
+    elif flags['slurm']:
+        raise UserError('--slurm: needs --launcher=slurm')
+    else:
+        run_here(jobs, flags['at_once'], ended)
+
+
+def _experiment(named: str) -> ModuleType:
+    """The module of an experiment: a user's file, or one that ships.
+
+    Raises:
+      UserError: there is none, or it yields no configs.
+    """
+    if named.endswith('.py'):
+        module = run_file(named, '--experiment')
+    else:
+        names = _shipped()
+        if named not in names:
+            raise UserError(
+                f'--experiment={named}: no such experiment{did_you_mean(named, names)}; '
+                f'there are {", ".join(names)}, and FILE.py'
+            )
+        module = importlib.import_module(f'{EXPERIMENTS}.{named}')
+    if not hasattr(module, 'configs'):
+        raise UserError(f'--experiment={named}: defines no configs(setting) -> {{name: Config}}')
+    return module
+
+
+def _shipped() -> list[str]:
+    """The experiments whose files define what a sweep needs, by reading them only."""
+    folder = Path(next(iter(importlib.import_module(EXPERIMENTS).__path__)))
+    return sorted(path.stem for path in folder.glob('[!_]*.py') if _yields_configs(path))
+
+
+def _yields_configs(path: Path) -> bool:
+    """Whether a file defines `configs` of one argument."""
+    return any(
+        isinstance(node, ast.FunctionDef) and node.name == 'configs' and len(node.args.args) <= 1
+        for node in ast.parse(path.read_text(encoding='utf-8')).body
+    )
+
+
+def _setting_fields(module: ModuleType) -> tuple[dataclasses.Field[Any], ...]:
+    setting = getattr(module, 'Setting', None)
+    return () if setting is None else dataclasses.fields(setting)
+
+
+def _configs(module: ModuleType, flags: Flags) -> Mapping[str, Config]:
+    fields = _setting_fields(module)
+    if not hasattr(module, 'Setting'):
+        configs = module.configs()
+    else:
+        configs = module.configs(module.Setting(**{one.name: flags[one.name] for one in fields}))
+    if not isinstance(configs, Mapping) or not all(
+        isinstance(one, Config) for one in configs.values()
+    ):
+        raise UserError(f'--experiment={flags["experiment"]}: configs is no {{name: Config}}')
+    return configs
+
+
+def _description(sweep: Any) -> str:
+    lines = []
+    for job in sweep.jobs():
+        row = job.row()
+        state = 'to do' if row is None else 'failed' if row['error'] is not None else 'ended'
+        lines.append(f'{job.folder.name}  {state:<6}  {job.name}')
+    return '\n'.join(lines)
+
+
+def _parameters(words: tuple[str, ...]) -> dict[str, Any]:
+    """`timeout_min=60` as submitit takes it: whole numbers as such, the rest as text."""
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition('=')
+        if not (name and equals and value):
+            raise UserError(f'--slurm={word}: must be NAME=VALUE, such as timeout_min=60')
+        found[name] = int(value) if value.isdigit() else value
+    return found
+
+
+def _tell(words: str) -> None:
+    print(f'lm sweep: {words}', file=sys.stderr, flush=True)
