@@ -49,17 +49,22 @@ class Bootstrap:
 
     def intervals(self, level: float = 0.9) -> dict[str, Interval]:
         """Percentile intervals, by constant."""
-        return {name: _interval(values, level) for name, values in self.columns().items()}
+        return {name: interval(values, level) for name, values in self.columns().items()}
 
-    def optimal_intervals(self, flops: float, level: float = 0.9) -> dict[str, Interval]:
-        """Percentile intervals of N*(C) and D*(C) themselves: `params` and `tokens`."""
+    def optimal(self, flops: float) -> dict[str, Drawn]:
+        """N*(C), D*(C) and the loss there of each resample: `params`, `tokens` and `loss`."""
         of = self.columns()
         ratio = of['alpha'] * of['A'] / (of['beta'] * of['B'])
         log_ratio = np.log(ratio) / (of['alpha'] + of['beta'])
         log_product = np.log(float(flops)) - np.log(6)
         params = np.exp(log_ratio + of['a'] * log_product)
         tokens = np.exp((1 - of['a']) * log_product - log_ratio)
-        return {'params': _interval(params, level), 'tokens': _interval(tokens, level)}
+        loss = of['E'] + of['A'] / params ** of['alpha'] + of['B'] / tokens ** of['beta']
+        return {'params': params, 'tokens': tokens, 'loss': loss}
+
+    def optimal_intervals(self, flops: float, level: float = 0.9) -> dict[str, Interval]:
+        """Percentile intervals of N*(C), D*(C) and the loss themselves."""
+        return {name: interval(values, level) for name, values in self.optimal(flops).items()}
 
 
 def bootstrap_parametric(
@@ -112,7 +117,12 @@ def _at_rest(
     return flat & (plain[:, 3:] > 0).all(1) & (plain[:, :3] < 700).all(1)
 
 
-def _interval(values: Drawn, level: float) -> Interval:
+def interval(values: Drawn, level: float) -> Interval:
+    """What the middle `level` of the values lies within.
+
+    Raises:
+      UserError: `level` is no fraction.
+    """
     if not 0 < level < 1:
         raise UserError(f'level={level}: between 0 and 1, such as 0.9')
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])

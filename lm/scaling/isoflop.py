@@ -12,8 +12,8 @@ import numpy as np
 
 from lm.errors import UserError
 from lm.scaling.frontier import Frontier, Optimum, laws
-from lm.scaling.runs import Runs
-from lm.scaling.vertices import Slice, Vertex, cubic, exponentials, parabola
+from lm.scaling.runs import Points, Runs
+from lm.scaling.vertices import Slice, Vertex, cubic, exponentials, parabola, parabolas
 
 SAME_BUDGET = 1.1
 """Without a column `budget`, runs whose C are within this factor of the least belong together."""
@@ -58,14 +58,14 @@ def fit_isoflop(runs: Runs) -> IsoflopFit:
             f'budget: all runs are of {slices[0].flops:.6g} FLOPs; '
             'give runs of at least two budgets'
         )
-    default = _fit(slices, [parabola(points) for points in slices])
+    default = through(slices, parabolas(slices))
     if isinstance(default, str):
         raise UserError(
             f'budget: {default}; give budgets whose sizes lie on both sides of the best'
         )
     alternatives, unavailable = {}, {}
     for name, vertices in _other_vertices(slices).items():
-        fit = _fit(slices, vertices)
+        fit = through(slices, vertices)
         if isinstance(fit, str):
             unavailable[name] = fit
         else:
@@ -76,17 +76,22 @@ def fit_isoflop(runs: Runs) -> IsoflopFit:
     )  # fmt: skip
 
 
+def budgets_of(runs: Runs) -> Points:
+    """The budget of each point: as told, or the least C of those within a tenth of each other."""
+    if runs.budget is not None:
+        return runs.budget
+    budgets = runs.compute.copy()
+    first = -math.inf
+    for i in np.argsort(runs.compute, kind='stable'):
+        if budgets[i] > SAME_BUDGET * first:
+            first = budgets[i]
+        budgets[i] = first
+    return budgets
+
+
 def slices_of(runs: Runs) -> list[Slice]:
     """The runs of each budget, least first."""
-    if runs.budget is not None:
-        budgets = runs.budget
-    else:
-        budgets = runs.compute.copy()
-        first = -math.inf
-        for i in np.argsort(runs.compute, kind='stable'):
-            if budgets[i] > SAME_BUDGET * first:
-                first = budgets[i]
-            budgets[i] = first
+    budgets = budgets_of(runs)
     found = []
     for budget in np.unique(budgets):
         mine = budgets == budget
@@ -103,7 +108,7 @@ def _other_vertices(slices: list[Slice]) -> dict[str, list[Vertex | str]]:
     return found
 
 
-def _fit(slices: list[Slice], vertices: list[Vertex | str]) -> IsoflopFit | str:
+def through(slices: list[Slice], vertices: list[Vertex | str]) -> IsoflopFit | str:
     """The laws through the vertices, or why there are none."""
     optima, dropped = [], []
     for points, vertex in zip(slices, vertices, strict=True):
