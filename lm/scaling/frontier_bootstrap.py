@@ -4,18 +4,19 @@ The hull of a draw never lies below the hull of all curves, so the envelope's in
 optima among runs such as these; they do not know of luckier runs that were not made.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from lm.errors import UserError
 from lm.scaling.bootstrap import RESAMPLES, Drawn, Interval, interval
 from lm.scaling.compute_law import ComputeLaw
+from lm.scaling.draws import Draws, draw
 from lm.scaling.envelope import fit_envelope
 from lm.scaling.frontier import Frontier
-from lm.scaling.isoflop import budgets_of, slices_of, through
+from lm.scaling.isoflop import slices_of, through
 from lm.scaling.runs import Runs
 from lm.scaling.vertices import Slice, Vertex, parabolas
 
@@ -30,12 +31,14 @@ class FrontierBootstrap:
       exponents: a and b of each resample that is `kept`.
       log_constants: the same of ln N*(1) and ln D*(1).
       loss_laws: L*(C) of the kept ones whose optima's losses bear the same form as the fit's.
+      draws: the number of each kept one's draw.
       resamples: how many were drawn; those kept have at least two optima.
     """
 
     exponents: Float64[np.ndarray, 'kept 2']
     log_constants: Float64[np.ndarray, 'kept 2']
     loss_laws: tuple[ComputeLaw, ...]
+    draws: Int64[np.ndarray, ' kept']
     resamples: int
 
     @property
@@ -76,9 +79,7 @@ def bootstrap_isoflop(
     seed: int = 0,
     vertices: Vertices = parabolas,
 ) -> FrontierBootstrap:
-    """Fits `resamples` draws of the runs, each budget's points drawn among themselves.
-
-    Where points of several budgets are of one run, whole runs are drawn instead.
+    """Fits `resamples` draws of the runs.
 
     Args:
       runs: what `fit` was fitted to.
@@ -88,21 +89,21 @@ def bootstrap_isoflop(
       vertices: how the fit finds each budget's best size.
 
     Raises:
-      UserError: too few resamples, or hardly any has optima at two budgets.
+      UserError: too few resamples or runs, or hardly any has optima at two budgets.
     """
 
-    def fits() -> Iterator[Frontier | None]:
-        for drawn in _draws_of_slices(runs, resamples, seed):
-            again = through(drawn, vertices(drawn))
-            yield None if isinstance(again, str) else again
+    def again(drawn: Runs) -> Frontier | None:
+        slices = slices_of(drawn)
+        found = through(slices, vertices(slices))
+        return None if isinstance(found, str) else found
 
-    return _collected(fit, fits(), resamples)
+    return _collected(fit, again, runs, draw(runs, resamples, seed))
 
 
 def bootstrap_envelope(
     runs: Runs, fit: Frontier, resamples: int = RESAMPLES, seed: int = 0
 ) -> FrontierBootstrap:
-    """Fits `resamples` draws of the curves: whole runs where they have names, else points.
+    """Fits `resamples` draws of the curves.
 
     Args:
       runs: what `fit` was fitted to.
@@ -111,60 +112,37 @@ def bootstrap_envelope(
       seed: of the draws.
 
     Raises:
-      UserError: too few resamples, or hardly any has a hull of two sizes.
+      UserError: too few resamples or runs, or hardly any has a hull of two sizes.
     """
 
-    def fits() -> Iterator[Frontier | None]:
-        for index in _draws_of_runs(runs, resamples, seed):
-            try:
-                yield fit_envelope(runs.where(index))
-            except UserError:
-                yield None
+    def again(drawn: Runs) -> Frontier | None:
+        try:
+            return fit_envelope(drawn)
+        except UserError:
+            return None
 
-    return _collected(fit, fits(), resamples)
-
-
-def _draws_of_runs(runs: Runs, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    owners, random = runs.owners(), np.random.default_rng(seed)
-    count = int(owners.max()) + 1
-    members = [np.flatnonzero(owners == owner) for owner in range(count)]
-    for _ in range(resamples):
-        yield np.concatenate([members[owner] for owner in random.integers(count, size=count)])
+    return _collected(fit, again, runs, draw(runs, resamples, seed))
 
 
-def _draws_of_slices(runs: Runs, resamples: int, seed: int) -> Iterator[list[Slice]]:
-    if _runs_span_budgets(runs):
-        for index in _draws_of_runs(runs, resamples, seed):
-            yield slices_of(runs.where(index))
-        return
-    slices, random = slices_of(runs), np.random.default_rng(seed)
-    for _ in range(resamples):
-        yield [one.where(random.integers(len(one.x), size=len(one.x))) for one in slices]
-
-
-def _runs_span_budgets(runs: Runs) -> bool:
-    owners = runs.owners()
-    pairs = np.unique(np.stack([owners, budgets_of(runs)]), axis=1)
-    return pairs.shape[1] > len(np.unique(owners))
-
-
-def _collected(fit: Frontier, fits: Iterator[Frontier | None], resamples: int) -> FrontierBootstrap:
-    if resamples < 2:
-        raise UserError(f'resamples={resamples}: give at least 2')
-    kept = [again for again in fits if again is not None]
+def _collected(
+    fit: Frontier, again: Callable[[Runs], Frontier | None], runs: Runs, draws: Draws
+) -> FrontierBootstrap:
+    """The fits of all draws, of which those that have none are left out."""
+    tried = ((i, again(runs.where(draws.index(i)))) for i in range(len(draws)))
+    kept = {i: found for i, found in tried if found is not None}
     if len(kept) < 2:
         raise UserError(
-            f'runs: {len(kept)} of {resamples} resamples have a fit; give more runs, '
+            f'runs: {len(kept)} of {len(draws)} resamples have a fit; give more runs, '
             'or no resamples and so no intervals'
         )
-    laws = [(again.params_law, again.tokens_law) for again in kept]
-    own = _loss_law(fit)
-    of_losses = [law for law in map(_loss_law, kept) if law and own and law.form == own.form]
+    laws = [(found.params_law, found.tokens_law) for found in kept.values()]
+    own, others = _loss_law(fit), map(_loss_law, kept.values())
     return FrontierBootstrap(
         np.array([[law.exponent for law in pair] for pair in laws]),
         np.array([[law.log_constant for law in pair] for pair in laws]),
-        tuple(of_losses),
-        resamples,
+        tuple(law for law in others if law and own and law.form == own.form),
+        np.array(list(kept)),
+        len(draws),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from lm.errors import UserError
 from lm.scaling.frontier import Frontier, Optimum, laws
-from lm.scaling.runs import Points, Runs
+from lm.scaling.runs import Runs
 from lm.scaling.vertices import Slice, Vertex, cubic, exponentials, parabola, parabolas
 
 SAME_BUDGET = 1.1
@@ -76,22 +76,17 @@ def fit_isoflop(runs: Runs) -> IsoflopFit:
     )  # fmt: skip
 
 
-def budgets_of(runs: Runs) -> Points:
-    """The budget of each point: as told, or the least C of those within a tenth of each other."""
-    if runs.budget is not None:
-        return runs.budget
-    budgets = runs.compute.copy()
-    first = -math.inf
-    for i in np.argsort(runs.compute, kind='stable'):
-        if budgets[i] > SAME_BUDGET * first:
-            first = budgets[i]
-        budgets[i] = first
-    return budgets
-
-
 def slices_of(runs: Runs) -> list[Slice]:
     """The runs of each budget, least first."""
-    budgets = budgets_of(runs)
+    if runs.budget is not None:
+        budgets = runs.budget
+    else:
+        budgets = runs.compute.copy()
+        first = -math.inf
+        for i in np.argsort(runs.compute, kind='stable'):
+            if budgets[i] > SAME_BUDGET * first:
+                first = budgets[i]
+            budgets[i] = first
     found = []
     for budget in np.unique(budgets):
         mine = budgets == budget

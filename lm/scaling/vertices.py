@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64
 from scipy.optimize import least_squares
 
 from lm.scaling.runs import Points
@@ -36,11 +35,7 @@ class Slice:
     def within(self, factor: float) -> 'Slice':
         """The points whose N is within a factor of the best point's."""
         keep = np.abs(self.x - self.x[self.losses.argmin()]) <= math.log(factor) * (1 + 1e-12)
-        return self.where(np.flatnonzero(keep))
-
-    def where(self, index: Int64[np.ndarray, ' kept']) -> 'Slice':
-        """The points of indices, twice where drawn twice."""
-        return Slice(self.flops, self.x[index], self.losses[index], self.log_tokens[index])
+        return Slice(self.flops, self.x[keep], self.losses[keep], self.log_tokens[keep])
 
     def tokens_at(self, x: float) -> float:
         """D at a size, by the line through ln D over ln N."""
