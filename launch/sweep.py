@@ -13,15 +13,21 @@ import dataclasses
 import importlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from lm.config import Config, run_file
 from lm.errors import UserError, did_you_mean
 from lm.flags import Flags
+from lm.sweep import Sweep
+from lm.sweep.job import Job, Row
+from lm.sweep.local import cores_here, gpus_here, places, run_here
+from lm.sweep.slurm import run_on_slurm
 
+Launcher: TypeAlias = Callable[[list[Job], Callable[[Job, Row | None], None]], None]
+"""Makes runs, and tells of each that ended."""
 EXPERIMENTS = 'experiments' if __package__ == 'launch' else 'lm_experiments'
 """What the package of experiments is called beside this one."""
 
@@ -45,21 +51,19 @@ def define_flags(flags: Flags) -> None:
 
 def main(flags: Flags) -> None:
     """Makes the runs that are left, and says where their rows are."""
-    # Imported here, when the flags are known to be good.
-    from lm.sweep import Sweep
-
-    named = flags.required('experiment')
+    named, workdir = flags.required('experiment'), flags.required('workdir')
+    make = _launcher(flags)
     configs = _configs(_experiment(named), flags)
     given = flags['import']
     files = tuple(
         str(Path(file).resolve()) for file in (given, named) if file and file.endswith('.py')
     )
-    sweep = Sweep(Path(flags.required('workdir')).expanduser(), configs, files)
+    sweep = Sweep(Path(workdir).expanduser(), configs, files)
     if flags['describe']:
         print(_description(sweep))
         return
     with sweep.held():
-        _make(sweep, flags)
+        _make(sweep, make, flags['retry_failed'])
         rows = sweep.gather()
     if others := sweep.others():
         _tell(f'{others} runs in {sweep.folder} are of other settings: not in runs.jsonl')
@@ -69,16 +73,31 @@ def main(flags: Flags) -> None:
     print(f'{sweep.runs_file}  {len(rows) - len(failed)} runs, {len(failed)} failed')
 
 
-def _make(sweep: Any, flags: Flags) -> None:
-    from lm.sweep.local import run_here
-    from lm.sweep.slurm import run_on_slurm
+def _launcher(flags: Flags) -> Launcher:
+    """What makes runs, by `--launcher`.
 
-    jobs = sweep.pending(retry_failed=flags['retry_failed'])
+    Raises:
+      UserError: its flags do not fit together, or this machine.
+    """
+    at_once, parameters = flags['at_once'], _parameters(flags['slurm'])
+    if flags['launcher'] == 'slurm':
+        folder = Path(flags['workdir']).expanduser() / 'slurm'
+        return lambda jobs, ended: run_on_slurm(jobs, folder, at_once, parameters, ended)
+    if flags['slurm']:
+        raise UserError('--slurm: needs --launcher=slurm')
+    try:
+        places(at_once, cores_here(), gpus_here())
+    except UserError as error:
+        raise UserError(f'--{error}') from None
+    return lambda jobs, ended: run_here(jobs, at_once, ended)
+
+
+def _make(sweep: Sweep, make: Launcher, retry_failed: bool) -> None:
+    jobs = sweep.pending(retry_failed=retry_failed)
     done, count, began = len(sweep.configs) - len(jobs), len(sweep.configs), time.monotonic()
     _tell(f'{count} runs, {done} of them have ended, {len(jobs)} to do')
-    sweep.begin(jobs, retry_failed=flags['retry_failed'])
 
-    def ended(job: Any, row: Mapping[str, Any] | None) -> None:
+    def ended(job: Job, row: Row | None) -> None:
         nonlocal done
         sweep.gather()
         if row is None:
@@ -88,15 +107,9 @@ def _make(sweep: Any, flags: Flags) -> None:
         words = f'loss {row["loss"]:.4f}' if row['error'] is None else f'FAILED: {row["error"]}'
         _tell(f'[{done}/{count}] {job.name}  {words}  ({time.monotonic() - began:.0f} s)')
 
-    if not jobs:
-        return
-    if flags['launcher'] == 'slurm':
-        parameters = _parameters(flags['slurm'])
-        run_on_slurm(jobs, sweep.folder / 'slurm', flags['at_once'], parameters, ended)
-    elif flags['slurm']:
-        raise UserError('--slurm: needs --launcher=slurm')
-    else:
-        run_here(jobs, flags['at_once'], ended)
+    if jobs:
+        sweep.begin(jobs, retry_failed=retry_failed)
+        make(jobs, ended)
 
 
 def _experiment(named: str) -> ModuleType:
@@ -152,7 +165,7 @@ def _configs(module: ModuleType, flags: Flags) -> Mapping[str, Config]:
     return configs
 
 
-def _description(sweep: Any) -> str:
+def _description(sweep: Sweep) -> str:
     lines = []
     for job in sweep.jobs():
         row = job.row()

@@ -9,11 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import lm
 from lm.errors import UserError
 from lm.sweep.job import Job, Row
 
 LOOK_SECONDS = 0.1
+COMMAND = (sys.executable, '-m', 'lm.sweep.job')
+"""What makes a run, before the run's folder."""
+FOUND_IN = str(Path(__file__).parents[2])
+"""Where this `lm` lies, for the processes that run it too."""
 LAST_WORDS = 200
 """Letters of the end of a log that tell why a process died."""
 
@@ -68,7 +71,8 @@ def run_here(jobs: list[Job], at_once: int, ended: Callable[[Job, Row | None], N
       UserError: more at once than the machine has cores, or GPUs.
     """
     free = places(at_once, cores_here(), gpus_here())
-    waiting, running = deque(jobs), list[tuple[Job, Place, subprocess.Popen[bytes]]]()
+    waiting = deque(jobs)
+    running: list[tuple[Job, Place, subprocess.Popen[bytes]]] = []
     try:
         while waiting or running:
             while waiting and free:
@@ -88,8 +92,7 @@ def run_here(jobs: list[Job], at_once: int, ended: Callable[[Job, Row | None], N
 
 
 def _start(job: Job, place: Place) -> subprocess.Popen[bytes]:
-    found = str(Path(next(iter(lm.__path__))).parent)
-    path = os.pathsep.join(filter(None, [found, os.environ.get('PYTHONPATH')]))
+    path = os.pathsep.join(filter(None, [FOUND_IN, os.environ.get('PYTHONPATH')]))
     environment = {**os.environ, 'PYTHONPATH': path}
     if place.gpus is not None:
         environment['CUDA_VISIBLE_DEVICES'] = ','.join(place.gpus)
@@ -100,7 +103,7 @@ def _start(job: Job, place: Place) -> subprocess.Popen[bytes]:
 
     with (job.folder / 'log.txt').open('ab') as log:
         return subprocess.Popen(
-            [sys.executable, '-m', 'lm.sweep.job', str(job.folder)],
+            [*COMMAND, str(job.folder)],
             stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, preexec_fn=confine,
         )  # fmt: skip
 
