@@ -228,7 +228,8 @@ def plot(result: Mapping[str, Any], path: str) -> None:
             sizes.plot(ends, [power(c) for c in ends], '-', color=line.get_color(), linewidth=1)
     sizes.set(xscale='log', yscale='log', xlabel='FLOPs (6 N D, N as counted)', ylabel='best size')
     sizes.set_title('Parameters counted ...')
-    sizes.legend(fontsize='small')
+    if sizes.lines:
+        sizes.legend(fontsize='small')
     _draw_prediction(losses, result)
     figure.tight_layout()
     figure.savefig(path, dpi=110)

@@ -121,6 +121,9 @@ def _made(job: Job) -> Row:
     summary = train(job.config, job.folder)
     data = summary['data']
     unique = sum(account['train']['tokens'] for account in data.values())
+    if batches := job.config.data.overfit_batches:
+        train = job.config.train
+        unique = min(unique, batches * train.batch_size * train.seq_len)
     return _begun(job) | {
         'error': None,
         **{name: summary[name] for name in ('params', 'params_non_embedding')},
