@@ -29,6 +29,7 @@ from typing import Any, Literal
 
 import lm
 from lm.config import Config, override, require, setting
+from lm.errors import UserError
 from lm.flags import Flags
 from lm.planning.budget import step_flops
 from lm.planning.counts import count_parameters
@@ -80,10 +81,10 @@ class Setting:
     validation_fraction: float = setting(0.005, 'documents held out')
     objective: Literal['clm', 'mlm', 'span_corruption'] = setting('clm', 'what is trained')
     budgets: tuple[float, ...] = setting(
-        (4e11, 8e11, 1.6e12, 3.2e12, 6.4e12), 'FLOPs of the runs, of at least 3 budgets'
+        (3e11, 6e11, 1.2e12, 2.4e12, 4.8e12), 'FLOPs of the runs, of at least 3 budgets'
     )
     sizes: int = setting(6, 'sizes of each budget')
-    tokens_per_param: float = setting(60.0, "of the middle of each budget's sizes")
+    tokens_per_param: float = setting(40.0, "of the middle of each budget's sizes")
     lr_factors: tuple[float, ...] = setting(
         (0.5, 2.0), 'other learning rates of the middle size, by the rule, at both ends'
     )
@@ -132,13 +133,15 @@ def configs(study: Setting) -> dict[str, Config]:
 
 def _model(study: Setting, width: int) -> Config:
     model = MODELS[study.objective]
-    layers = max(1, round(width / 32))
+    # Two at the least: a single layer cannot look up what followed a token before, and a ladder
+    # on which some models can and some cannot has a step in its bowls.
+    layers = max(2, math.ceil(width / 32))
     return lm.load_config(
         f'{model}_tiny',
         **{
             'model.d_model': width,
             # Each half of an encoder-decoder has as many layers as config says.
-            'model.num_layers': max(1, layers // 2) if model == 't5' else layers,
+            'model.num_layers': math.ceil(layers / 2) if model == 't5' else layers,
             'model.num_heads': width // HEAD_DIM,
             'model.num_kv_heads': None,
             'model.vocab_size': study.vocab_size,
@@ -226,23 +229,12 @@ def made(folder: Path, runs: Mapping[str, Config], at_once: int) -> list[dict[st
     Raises:
       UserError: a run failed, or was ended by a signal: a law of what is left would be of others.
     """
-    sweep = Sweep(folder, runs)
-    with sweep.held():
-        jobs = sweep.pending()
-        sweep.begin(jobs)
-        run_here(jobs, at_once, lambda job, row: print(job.name, _words(row), file=sys.stderr))
-        rows = sweep.gather()
+    rows = Sweep(folder, runs).make(lambda jobs, ended: run_here(jobs, at_once, ended))
     failed = [row for row in rows if row['error'] is not None]
-    require(not failed, f'{len(failed)} runs failed: {failed[0]["name"] if failed else ""}: '
-            f'{failed[0]["error"] if failed else ""}')  # fmt: skip
+    if failed:
+        raise UserError(f'{len(failed)} runs failed: {failed[0]["name"]}: {failed[0]["error"]}')
     require(len(rows) == len(runs), f'{len(runs) - len(rows)} runs did not end; start again')
     return rows
-
-
-def _words(row: Mapping[str, Any] | None) -> str:
-    if row is None:
-        return 'was ended by a signal'
-    return str(row['error'] or f'loss {row["loss"]:.4f}, {row["seconds"]:.0f} s')
 
 
 if __name__ == '__main__':

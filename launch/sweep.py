@@ -12,22 +12,19 @@ import ast
 import dataclasses
 import importlib
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from lm.config import Config, run_file
 from lm.errors import UserError, did_you_mean
 from lm.flags import Flags
 from lm.sweep import Sweep
-from lm.sweep.job import Job, Row
 from lm.sweep.local import cores_here, gpus_here, places, run_here
 from lm.sweep.slurm import run_on_slurm
+from lm.sweep.sweep import Launcher
 
-Launcher: TypeAlias = Callable[[list[Job], Callable[[Job, Row | None], None]], None]
-"""Makes runs, and tells of each that ended."""
 EXPERIMENTS = 'experiments' if __package__ == 'launch' else 'lm_experiments'
 """What the package of experiments is called beside this one."""
 
@@ -52,7 +49,7 @@ def define_flags(flags: Flags) -> None:
 def main(flags: Flags) -> None:
     """Makes the runs that are left, and says where their rows are."""
     named, workdir = flags.required('experiment'), flags.required('workdir')
-    make = _launcher(flags)
+    launch = _launcher(flags)
     configs = _configs(_experiment(named), flags)
     given = flags['import']
     files = tuple(
@@ -62,11 +59,10 @@ def main(flags: Flags) -> None:
     if flags['describe']:
         print(_description(sweep))
         return
-    with sweep.held():
-        _make(sweep, make, flags['retry_failed'])
-        rows = sweep.gather()
+    rows = sweep.make(launch, retry_failed=flags['retry_failed'])
     if others := sweep.others():
-        _tell(f'{others} runs in {sweep.folder} are of other settings: not in runs.jsonl')
+        words = f'{others} runs in {sweep.folder} are of other settings: not in runs.jsonl'
+        print(f'sweep: {words}', file=sys.stderr)
     failed = [row for row in rows if row['error'] is not None]
     if failed and len(failed) == len(configs):
         raise UserError(f'all {len(failed)} runs failed; the first by: {failed[0]["error"]}')
@@ -90,26 +86,6 @@ def _launcher(flags: Flags) -> Launcher:
     except UserError as error:
         raise UserError(f'--{error}') from None
     return lambda jobs, ended: run_here(jobs, at_once, ended)
-
-
-def _make(sweep: Sweep, make: Launcher, retry_failed: bool) -> None:
-    jobs = sweep.pending(retry_failed=retry_failed)
-    done, count, began = len(sweep.configs) - len(jobs), len(sweep.configs), time.monotonic()
-    _tell(f'{count} runs, {done} of them have ended, {len(jobs)} to do')
-
-    def ended(job: Job, row: Row | None) -> None:
-        nonlocal done
-        sweep.gather()
-        if row is None:
-            _tell(f'{job.name}: ended by a signal; goes on when the sweep is started again')
-            return
-        done += 1
-        words = f'loss {row["loss"]:.4f}' if row['error'] is None else f'FAILED: {row["error"]}'
-        _tell(f'[{done}/{count}] {job.name}  {words}  ({time.monotonic() - began:.0f} s)')
-
-    if jobs:
-        sweep.begin(jobs, retry_failed=retry_failed)
-        make(jobs, ended)
 
 
 def _experiment(named: str) -> ModuleType:
@@ -183,7 +159,3 @@ def _parameters(words: tuple[str, ...]) -> dict[str, Any]:
             raise UserError(f'--slurm={word}: must be NAME=VALUE, such as timeout_min=60')
         found[name] = int(value) if value.isdigit() else value
     return found
-
-
-def _tell(words: str) -> None:
-    print(f'lm sweep: {words}', file=sys.stderr, flush=True)

@@ -122,8 +122,8 @@ def _made(job: Job) -> Row:
     data = summary['data']
     unique = sum(account['train']['tokens'] for account in data.values())
     if batches := job.config.data.overfit_batches:
-        train = job.config.train
-        unique = min(unique, batches * train.batch_size * train.seq_len)
+        settings = job.config.train
+        unique = min(unique, batches * settings.batch_size * settings.seq_len)
     return _begun(job) | {
         'error': None,
         **{name: summary[name] for name in ('params', 'params_non_embedding')},

@@ -8,9 +8,12 @@ experiment; it is put together anew from the runs' own rows, so no kill can tear
 import contextlib
 import fcntl
 import json
-from collections.abc import Iterator, Mapping
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from lm.config import Config, resolve
 from lm.data.mixture import prepare_mixture
@@ -18,6 +21,9 @@ from lm.errors import UserError
 from lm.fields import flatten
 from lm.sweep.job import Job, Row, config_key
 from lm.training.workdir import Workdir, write_jsonl
+
+Launcher: TypeAlias = Callable[[list[Job], Callable[[Job, Row | None], None]], None]
+"""Makes runs, and calls for each that ended, with its row; None where a signal ended it."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,34 @@ class Sweep:
         write_jsonl(self.runs_file, rows)
         return rows
 
+    def make(self, launch: Launcher, *, retry_failed: bool = False) -> list[Row]:
+        """Makes the runs that are left, telling of each on stderr; returns all rows.
+
+        Args:
+          launch: makes jobs, and calls back for each that ended: `run_here`, or on Slurm.
+          retry_failed: those that failed too.
+
+        Raises:
+          UserError: another sweep is at work in the folder, or the text or the disk refuses.
+        """
+        with self.held():
+            jobs = self.pending(retry_failed=retry_failed)
+            count, begun = len(self.configs), time.monotonic()
+            done = count - len(jobs)
+            _tell(f'{count} runs, {done} of them have ended, {len(jobs)} to do')
+            self.begin(jobs, retry_failed=retry_failed)
+
+            def ended(job: Job, row: Row | None) -> None:
+                nonlocal done
+                done += row is not None
+                self.gather()
+                seconds = time.monotonic() - begun
+                _tell(f'[{done}/{count}] {job.name}  {_outcome(row)}  ({seconds:.0f} s)')
+
+            if jobs:
+                launch(jobs, ended)
+            return self.gather()
+
     def others(self) -> int:
         """How many runs lie in the folder that are none of these."""
         own = {job.folder.name for job in self.jobs()}
@@ -102,6 +136,16 @@ class Sweep:
                     f'workdir={self.folder}: another sweep is at work there; wait for it, or end it'
                 ) from None
             yield
+
+
+def _outcome(row: Row | None) -> str:
+    if row is None:
+        return 'ended by a signal; goes on when the sweep is started again'
+    return f'loss {row["loss"]:.4f}' if row['error'] is None else f'FAILED: {row["error"]}'
+
+
+def _tell(words: str) -> None:
+    print(f'sweep: {words}', file=sys.stderr, flush=True)
 
 
 def _to_do(row: Row | None, retry_failed: bool) -> bool:
