@@ -6,6 +6,7 @@ lm.scaling.optimal_allocation(fit, flops=1e21)
 """
 
 from lm.scaling.allocation import Allocation, optimal_allocation
+from lm.scaling.approaches import Approach, Prediction, fit_approach
 from lm.scaling.bootstrap import Bootstrap, bootstrap_parametric
 from lm.scaling.envelope import EnvelopeFit, fit_envelope
 from lm.scaling.isoflop import IsoflopFit, fit_isoflop
@@ -13,7 +14,7 @@ from lm.scaling.parametric import Constants, ParametricFit, fit_parametric
 from lm.scaling.runs import Runs, read_runs
 
 __all__ = [
-    'Allocation', 'Bootstrap', 'Constants', 'EnvelopeFit', 'IsoflopFit', 'ParametricFit', 'Runs',
-    'bootstrap_parametric', 'fit_envelope', 'fit_isoflop', 'fit_parametric', 'optimal_allocation',
-    'read_runs',
+    'Allocation', 'Approach', 'Bootstrap', 'Constants', 'EnvelopeFit', 'IsoflopFit',
+    'ParametricFit', 'Prediction', 'Runs', 'bootstrap_parametric', 'fit_approach', 'fit_envelope',
+    'fit_isoflop', 'fit_parametric', 'optimal_allocation', 'read_runs',
 ]  # fmt: skip

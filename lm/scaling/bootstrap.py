@@ -1,14 +1,12 @@
-"""How sure a parametric fit is: fits of runs drawn with replacement, all at once.
-
-Whole runs are drawn where they have names, for the points of one curve err together.
-"""
+"""How sure a parametric fit is: fits of runs drawn with replacement, all at once."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 
 from lm.errors import UserError
+from lm.scaling.draws import draw
 from lm.scaling.huber import DELTA, Data, minimize, terms
 from lm.scaling.parametric import FLAT, Constants, ParametricFit, rows_of
 from lm.scaling.runs import Runs
@@ -27,10 +25,12 @@ class Bootstrap:
 
     Args:
       constants: E, A, B, alpha, beta of each resample that is `kept`.
+      draws: the number of each one's draw.
       resamples: how many were drawn; those kept came to rest with both exponents positive.
     """
 
     constants: Float64[np.ndarray, 'kept 5']
+    draws: Int64[np.ndarray, ' kept']
     resamples: int
 
     @property
@@ -49,17 +49,22 @@ class Bootstrap:
 
     def intervals(self, level: float = 0.9) -> dict[str, Interval]:
         """Percentile intervals, by constant."""
-        return {name: _interval(values, level) for name, values in self.columns().items()}
+        return {name: interval(values, level) for name, values in self.columns().items()}
 
-    def optimal_intervals(self, flops: float, level: float = 0.9) -> dict[str, Interval]:
-        """Percentile intervals of N*(C) and D*(C) themselves: `params` and `tokens`."""
+    def optimal(self, flops: float) -> dict[str, Drawn]:
+        """N*(C), D*(C) and the loss there of each resample: `params`, `tokens` and `loss`."""
         of = self.columns()
         ratio = of['alpha'] * of['A'] / (of['beta'] * of['B'])
         log_ratio = np.log(ratio) / (of['alpha'] + of['beta'])
         log_product = np.log(float(flops)) - np.log(6)
         params = np.exp(log_ratio + of['a'] * log_product)
         tokens = np.exp((1 - of['a']) * log_product - log_ratio)
-        return {'params': _interval(params, level), 'tokens': _interval(tokens, level)}
+        loss = of['E'] + of['A'] / params ** of['alpha'] + of['B'] / tokens ** of['beta']
+        return {'params': params, 'tokens': tokens, 'loss': loss}
+
+    def optimal_intervals(self, flops: float, level: float = 0.9) -> dict[str, Interval]:
+        """Percentile intervals of N*(C), D*(C) and the loss themselves."""
+        return {name: interval(values, level) for name, values in self.optimal(flops).items()}
 
 
 def bootstrap_parametric(
@@ -68,7 +73,7 @@ def bootstrap_parametric(
     """Fits `resamples` draws of the runs, each from the constants of `fit`.
 
     Args:
-      runs: what `fit` was fitted to; by `run` where that is known, else point by point.
+      runs: what `fit` was fitted to.
       fit: where each resample starts.
       resamples: at least two.
       seed: of the draws.
@@ -76,30 +81,24 @@ def bootstrap_parametric(
     Raises:
       UserError: too few resamples or runs, or hardly any resample came to rest.
     """
-    owners = runs.owners()
-    count = int(owners.max()) + 1
-    if resamples < 2 or count < 3:
-        raise UserError(
-            f'resamples={resamples} of {count} runs: give at least 2, of at least 3 runs'
-        )
-    data, random = Data.of(runs), np.random.default_rng(seed)
+    draws = draw(runs, resamples, seed)
+    data = Data.of(runs)
     start = data.scaled(rows_of([fit.constants]))
-    step, found = max(1, AT_ONCE // len(runs)), []
+    step, found, kept = max(1, AT_ONCE // len(runs)), [], []
     for first in range(0, resamples, step):
-        rows = min(step, resamples - first)
-        drawn = random.multinomial(count, np.full(count, 1 / count), size=rows)
-        weights = drawn[:, owners].astype(np.float64)
-        ends = minimize(np.repeat(start, rows, 0), data, weights)
+        weights = draws.weights(first, first + step)
+        ends = minimize(np.repeat(start, len(weights), 0), data, weights)
         at_rest = _at_rest(ends, data, weights)
         a, b, e, alpha, beta = data.unscaled(ends[at_rest]).T
         found.append(np.stack([np.exp(e), np.exp(a), np.exp(b), alpha, beta], 1))
+        kept.append(first + np.flatnonzero(at_rest))
     constants = np.concatenate(found)
     if len(constants) < 2:
         raise UserError(
             f'runs: {len(constants)} of {resamples} resamples have a minimum; '
             'give runs that vary params and tokens apart'
         )
-    return Bootstrap(constants, resamples)
+    return Bootstrap(constants, np.concatenate(kept), resamples)
 
 
 def _at_rest(
@@ -112,7 +111,12 @@ def _at_rest(
     return flat & (plain[:, 3:] > 0).all(1) & (plain[:, :3] < 700).all(1)
 
 
-def _interval(values: Drawn, level: float) -> Interval:
+def interval(values: Drawn, level: float) -> Interval:
+    """What the middle `level` of the values lies within.
+
+    Raises:
+      UserError: `level` is no fraction.
+    """
     if not 0 < level < 1:
         raise UserError(f'level={level}: between 0 and 1, such as 0.9')
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lm.scaling.compute_law import ComputeLaw, fit_compute_law
 from lm.scaling.runs import Points
 
 
@@ -47,6 +48,18 @@ class Frontier:
     def b(self) -> float:
         """The exponent of D*(C)."""
         return self.tokens_law.exponent
+
+    @property
+    def loss_law(self) -> ComputeLaw:
+        """L*(C) through the optima's losses.
+
+        Raises:
+          UserError: they do not fall with compute.
+        """
+        return fit_compute_law(
+            np.array([optimum.flops for optimum in self.optima]),
+            np.array([optimum.loss for optimum in self.optima]),
+        )
 
 
 def regress(flops: Points, values: Points) -> PowerLaw:

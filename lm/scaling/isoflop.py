@@ -13,7 +13,7 @@ import numpy as np
 from lm.errors import UserError
 from lm.scaling.frontier import Frontier, Optimum, laws
 from lm.scaling.runs import Runs
-from lm.scaling.vertices import Slice, Vertex, cubic, exponentials, parabola
+from lm.scaling.vertices import Slice, Vertex, cubic, exponentials, parabola, parabolas
 
 SAME_BUDGET = 1.1
 """Without a column `budget`, runs whose C are within this factor of the least belong together."""
@@ -58,14 +58,14 @@ def fit_isoflop(runs: Runs) -> IsoflopFit:
             f'budget: all runs are of {slices[0].flops:.6g} FLOPs; '
             'give runs of at least two budgets'
         )
-    default = _fit(slices, [parabola(points) for points in slices])
+    default = through(slices, parabolas(slices))
     if isinstance(default, str):
         raise UserError(
             f'budget: {default}; give budgets whose sizes lie on both sides of the best'
         )
     alternatives, unavailable = {}, {}
     for name, vertices in _other_vertices(slices).items():
-        fit = _fit(slices, vertices)
+        fit = through(slices, vertices)
         if isinstance(fit, str):
             unavailable[name] = fit
         else:
@@ -103,7 +103,7 @@ def _other_vertices(slices: list[Slice]) -> dict[str, list[Vertex | str]]:
     return found
 
 
-def _fit(slices: list[Slice], vertices: list[Vertex | str]) -> IsoflopFit | str:
+def through(slices: list[Slice], vertices: list[Vertex | str]) -> IsoflopFit | str:
     """The laws through the vertices, or why there are none."""
     optima, dropped = [], []
     for points, vertex in zip(slices, vertices, strict=True):

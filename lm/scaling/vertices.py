@@ -57,6 +57,11 @@ def parabola(points: Slice) -> Vertex | str:
     return polynomial(points, 2)
 
 
+def parabolas(slices: list[Slice]) -> list[Vertex | str]:
+    """A parabola's vertex for each budget."""
+    return [parabola(points) for points in slices]
+
+
 def cubic(points: Slice) -> Vertex | str:
     """The minimum of a least-squares cubic: a first step against the parabola's bias."""
     return polynomial(points, 3)

@@ -29,6 +29,7 @@ def test_the_240_points() -> None:
     best = optimal_allocation(fit, 5.76e23)
     intervals = drawn.intervals() | drawn.optimal_intervals(5.76e23)
     centres = {**fit.constants._asdict(), 'a': fit.a, 'params': best.params, 'tokens': best.tokens}
+    centres['loss'] = float(fit.loss(np.array([best.params]), np.array([best.tokens]))[0])
     assert intervals.keys() == centres.keys()
     for name, centre in centres.items():
         low, high = intervals[name]

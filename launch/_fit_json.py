@@ -1,0 +1,66 @@
+"""What `lm fit --json` says of each approach."""
+
+from typing import Any
+
+from lm.errors import UserError
+from lm.scaling.approaches import Approach
+from lm.scaling.bootstrap import Bootstrap
+from lm.scaling.envelope import EnvelopeFit
+from lm.scaling.frontier_bootstrap import FrontierBootstrap
+from lm.scaling.isoflop import IsoflopFit
+from lm.scaling.parametric import ParametricFit
+
+
+def approach_json(approach: Approach, level: float) -> dict[str, Any]:
+    """The fit, with its intervals where resamples were drawn."""
+    fit = approach.fit
+    told = _parametric(fit) if isinstance(fit, ParametricFit) else _laws(fit)
+    if isinstance(fit, IsoflopFit):
+        told |= {
+            'dropped': [vars(drop) for drop in fit.dropped],
+            'alternatives': {
+                name: _laws(other) | {'dropped': [vars(drop) for drop in other.dropped]}
+                for name, other in fit.alternatives.items()
+            },
+            'unavailable': fit.unavailable,
+        }
+    if not isinstance(fit, ParametricFit):
+        told['loss_law'] = _loss_law(fit)
+    return told | _resampled(approach.resampled, level)
+
+
+def optimal_json(approach: Approach, flops: float, level: float) -> dict[str, Any]:
+    """What the approach foretells at a compute."""
+    told = {'method': approach.method, **vars(approach.predict(flops, level))}
+    if approach.resampled is None:
+        del told['intervals']
+    return told | {'far': approach.far(flops)}
+
+
+def _parametric(fit: ParametricFit) -> dict[str, Any]:
+    told: dict[str, Any] = fit.constants._asdict()
+    told |= {name: getattr(fit, name) for name in ('a', 'b', 'objective', 'gradient_norm')}
+    told |= {name: getattr(fit, name) for name in ('converged', 'starts', 'starts_at_best')}
+    return told | {'points': fit.points}
+
+
+def _laws(fit: IsoflopFit | EnvelopeFit) -> dict[str, Any]:
+    return {'a': fit.a, 'b': fit.b, 'optima': [vars(optimum) for optimum in fit.optima]}
+
+
+def _loss_law(fit: IsoflopFit | EnvelopeFit) -> dict[str, Any]:
+    try:
+        law = fit.loss_law
+    except UserError as error:
+        return {'unavailable': str(error)}
+    return {'form': law.form, 'E': law.E, 'c': law.exponent, 'C0': law.scale}
+
+
+def _resampled(drawn: Bootstrap | FrontierBootstrap | None, level: float) -> dict[str, Any]:
+    if drawn is None:
+        return {'intervals': None, 'standard_errors': None}
+    told = {'intervals': drawn.intervals(level), 'standard_errors': drawn.standard_errors()}
+    told |= {'level': level, 'resamples': drawn.resamples, 'resamples_kept': drawn.kept}
+    if isinstance(drawn, FrontierBootstrap):
+        told['resamples_with_loss_law'] = len(drawn.loss_laws)
+    return told

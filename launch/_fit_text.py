@@ -1,0 +1,73 @@
+"""What `lm fit` says of each approach, in lines."""
+
+from typing import Any
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """The fits in lines."""
+    lines = [f'warning: {warning}' for warning in found['warnings']]
+    if 'parametric' in found:
+        lines += _parametric(found['parametric'])
+    if 'isoflop' in found:
+        fit = found['isoflop']
+        lines.append(f'isoflop     a {fit["a"]:.4f}  b {fit["b"]:.4f}')
+        lines += [f'  dropped {drop["flops"]:.4g}: {drop["reason"]}' for drop in fit['dropped']]
+        lines += [
+            f'  {name:<13} a {other["a"]:.4f}  b {other["b"]:.4f}'
+            for name, other in fit['alternatives'].items()
+        ]
+        lines += [f'  {name}: {reason}' for name, reason in fit['unavailable'].items()]
+        lines += _loss_law(fit['loss_law']) + _intervals(fit)
+    if 'envelope' in found:
+        fit = found['envelope']
+        lines.append(f'envelope    a {fit["a"]:.4f}  b {fit["b"]:.4f}')
+        lines += _loss_law(fit['loss_law']) + _intervals(fit)
+    lines += [f'{method}: none, {reason}' for method, reason in found['unavailable'].items()]
+    for best in found['optimal']:
+        lines += _optimal(best)
+    return '\n'.join(lines)
+
+
+def _parametric(fit: dict[str, Any]) -> list[str]:
+    names = ('E', 'A', 'B', 'alpha', 'beta', 'a')
+    state = 'converged' if fit['converged'] else 'NOT CONVERGED'
+    return [
+        'parametric  ' + '  '.join(f'{name} {fit[name]:.5g}' for name in names),
+        f'  {state}: sum of Huber {fit["objective"]:.7g}, gradient {fit["gradient_norm"]:.1g}, '
+        f'{fit["starts_at_best"]} of {fit["starts"]} starts',
+        *_intervals(fit),
+    ]
+
+
+def _loss_law(law: dict[str, Any]) -> list[str]:
+    if 'unavailable' in law:
+        return [f'  no loss by compute: {law["unavailable"]}']
+    return [f'  loss {law["form"]}: E {law["E"]:.4g}  c {law["c"]:.4g}  C0 {law["C0"]:.4g}']
+
+
+def _intervals(fit: dict[str, Any]) -> list[str]:
+    if fit['intervals'] is None:
+        return []
+    lines = [
+        f'  {name:<6} {low:.5g} to {high:.5g}' for name, (low, high) in fit['intervals'].items()
+    ]
+    missing = fit['resamples'] - fit['resamples_kept']
+    if missing:
+        lines.append(f'  {missing} of {fit["resamples"]} resamples had no fit')
+    without = fit['resamples_kept'] - fit.get('resamples_with_loss_law', fit['resamples_kept'])
+    if without:
+        lines.append(f'  {without} of {fit["resamples"]} resamples had no law of the loss')
+    return lines
+
+
+def _optimal(best: dict[str, Any]) -> list[str]:
+    far = '  FAR beyond the data' if best['far'] else ''
+    loss = '' if best['loss'] is None else f'  loss {best["loss"]:.4f}'
+    lines = [
+        f'{best["method"]:<11} C {best["flops"]:.4g}: N* {best["params"]:.4g}  '
+        f'D* {best["tokens"]:.4g}  {best["tokens"] / best["params"]:.3g} tokens a '
+        f'parameter{loss}{far}'
+    ]
+    for name, (low, high) in best.get('intervals', {}).items():
+        lines.append(f'  {name:<7} {low:.4g} to {high:.4g}')
+    return lines
