@@ -7,32 +7,17 @@ from typing import Any, TypeAlias
 from lm.errors import UserError
 from lm.planning.concrete_shape import RULE as SHAPE_RULE
 from lm.planning.concrete_shape import ConcreteShape, concrete_shape
-from lm.scaling.allocation import Fit, optimal_allocation
-from lm.scaling.bootstrap import Bootstrap, bootstrap_parametric
+from lm.scaling.approaches import FAR, METHODS, Approach, fit_approach
 from lm.scaling.data_limited import data_limited_optimum
-from lm.scaling.envelope import fit_envelope
 from lm.scaling.inference import inference_optimum
-from lm.scaling.isoflop import fit_isoflop
 from lm.scaling.known_models import KNOWN_MODELS
 from lm.scaling.off_optimal import FACTORS, price
-from lm.scaling.parametric import ParametricFit, fit_parametric
+from lm.scaling.parametric import ParametricFit
 from lm.scaling.published import BESIROGLU, LAWS, LEVEL, TOKENS_PER_PARAM, PublishedLaw, rule_of_20
-from lm.scaling.runs import Runs, read_runs
+from lm.scaling.runs import read_runs
 from lm.scaling.surface import Surface
 
-FAR = 10.0
-"""So many times beyond the computes of its data, or below them, a law is called far."""
-
 Told: TypeAlias = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class OwnLaw:
-    """A fit of the user's runs."""
-
-    method: str
-    fit: Fit
-    resampled: Bootstrap | None
 
 
 @dataclass(frozen=True)
@@ -40,22 +25,22 @@ class Laws:
     """The laws to ask beside the published ones.
 
     Args:
-      own: of the user's runs, those that these allow.
-      computes: the least and the largest compute of the runs.
+      own: fits of the user's runs by the approaches that these allow.
+      least: the least compute of the runs.
       unavailable: why there is no other, by method.
       surface: the law of the loss that all else is computed from: the user's, or Besiroglu et al.'s
         where there is none.
       level: what intervals of own laws are to cover.
     """
 
-    own: tuple[OwnLaw, ...]
-    computes: tuple[float, float]
+    own: tuple[Approach, ...]
+    least: float
     unavailable: dict[str, str]
     surface: Surface
     level: float
 
 
-PUBLISHED_ALONE = Laws((), (0.0, math.inf), {}, BESIROGLU, LEVEL)
+PUBLISHED_ALONE = Laws((), 0.0, {}, BESIROGLU, LEVEL)
 
 
 def laws_of_runs(path: str, resamples: int, seed: int, level: float) -> Laws:
@@ -65,30 +50,21 @@ def laws_of_runs(path: str, resamples: int, seed: int, level: float) -> Laws:
       UserError: the file is wrong, or its runs allow no approach.
     """
     runs = read_runs(path)
-    own, unavailable = [], {}
-    for method in ('parametric', 'isoflop', 'envelope'):
+    own: list[Approach] = []
+    unavailable: dict[str, str] = {}
+    surface = BESIROGLU
+    for method in METHODS:
         try:
-            own.append(_fitted(method, runs, resamples, seed))
+            approach = fit_approach(method, runs, resamples, seed)
+            if isinstance(approach.fit, ParametricFit):
+                surface = approach.fit.surface
         except UserError as error:
             unavailable[method] = str(error)
+        else:
+            own.append(approach)
     if not own:
         raise UserError(f'{path}: {unavailable["parametric"]}')
-    fits = [law.fit for law in own if isinstance(law.fit, ParametricFit)]
-    surface = Surface('parametric', fits[0].constants) if fits else BESIROGLU
-    computes = float(runs.compute.min()), float(runs.compute.max())
-    return Laws(tuple(own), computes, unavailable, surface, level)
-
-
-def _fitted(method: str, runs: Runs, resamples: int, seed: int) -> OwnLaw:
-    if method == 'isoflop':
-        return OwnLaw(method, fit_isoflop(runs), None)
-    if method == 'envelope':
-        return OwnLaw(method, fit_envelope(runs), None)
-    fit = fit_parametric(runs)
-    # A fit without a best size is told as unavailable, not as an error of what is asked of it.
-    Surface(method, fit.constants)
-    drawn = bootstrap_parametric(runs, fit, resamples, seed) if resamples else None
-    return OwnLaw(method, fit, drawn)
+    return Laws(tuple(own), float(runs.compute.min()), unavailable, surface, level)
 
 
 def best_spent(
@@ -163,23 +139,25 @@ def _shape(params: float, vocab_size: int) -> Told:
         return {'unavailable': str(error)}
 
 
-def _own(law: OwnLaw, flops: float, laws: Laws) -> Told:
-    best = optimal_allocation(law.fit, flops)
-    told = _told(law.method, flops, best.params, 'your runs', laws.computes)
-    if isinstance(law.fit, ParametricFit):
-        told['loss'] = laws.surface.loss(best.params, best.tokens)
-    if law.resampled is not None:
+def _own(approach: Approach, flops: float, laws: Laws) -> Told:
+    best = approach.predict(flops, laws.level)
+    far = approach.far(flops) or flops < laws.least / FAR
+    told = _told(approach.method, flops, best.params, best.tokens, 'your runs', far)
+    told['loss'] = best.loss
+    if best.intervals:
         told |= {
-            'intervals': law.resampled.optimal_intervals(flops, laws.level),
+            'intervals': best.intervals,
             'level': laws.level,
-            'interval_source': f'bootstrap of {law.resampled.kept} resamples',
+            'interval_of': 'law',
+            'interval_source': 'bootstrap of your runs',
         }
     return told
 
 
 def _published(law: PublishedLaw, flops: float) -> Told:
-    params = law.params_law(flops)
-    told = _told(law.name, flops, params, law.source, law.computes)
+    params, (least, largest) = law.params_law(flops), law.computes
+    far = not least / FAR <= flops <= largest * FAR
+    told = _told(law.name, flops, params, flops / 6 / params, law.source, far)
     if law.surface is not None:
         told['loss'] = law.surface.loss(params, told['tokens'])
     if law.spread is not None:
@@ -187,17 +165,14 @@ def _published(law: PublishedLaw, flops: float) -> Told:
         told |= {
             'intervals': {'params': (low, high), 'tokens': (flops / 6 / high, flops / 6 / low)},
             'level': LEVEL,
+            'interval_of': 'exponent' if law.spread.of_exponent_alone else 'law',
             'interval_source': law.spread.source,
         }
     return told
 
 
-def _told(
-    method: str, flops: float, params: float, source: str, computes: tuple[float, float]
-) -> Told:
+def _told(method: str, flops: float, params: float, tokens: float, source: str, far: bool) -> Told:
     """What every law tells; some also a loss and intervals."""
-    tokens = flops / 6 / params
-    least, largest = computes
     return {
         'method': method,
         'flops': flops,
@@ -207,8 +182,9 @@ def _told(
         'loss': None,
         'intervals': None,
         'level': None,
+        'interval_of': None,
         'interval_source': None,
-        'far': not least / FAR <= flops <= largest * FAR,
+        'far': far,
         'source': source,
     }
 

@@ -1,8 +1,12 @@
 """What `lm budget` prints without `--json`."""
 
-from typing import Any
+import textwrap
+from typing import Any, TypeAlias
 
-Told = dict[str, Any]
+Told: TypeAlias = dict[str, Any]
+
+WIDTH = 120
+"""Columns of the terminal that lines are broken for, those of tables aside."""
 
 
 def as_text(told: Told) -> str:
@@ -12,7 +16,7 @@ def as_text(told: Told) -> str:
     if 'optimal' in told:
         blocks += [_optimal(told), _shape('the best size as ', told['shape']), _prices(told)]
         blocks += _asked_for(told)
-    return '\n\n'.join('\n'.join(block) for block in blocks)
+    return '\n\n'.join('\n'.join(map(_broken, block)) for block in blocks)
 
 
 def known_text(models: list[Told]) -> str:
@@ -68,19 +72,21 @@ def _devices(told: Told) -> list[str]:
 
 def _optimal(told: Told) -> list[str]:
     lines = [f'Best spent, at C = 6 N D = {told["optimal"][0]["flops"]:.6g}']
-    lines.append(f'  {"":<24}{"N*":>9}{"D*":>9}{"D*/N*":>8}{"loss":>8}  N* from to, D* from to')
+    lines.append(f'  {"":<24}{"N*":>9}{"D*":>9}{"D*/N*":>8}{"loss":>8}  intervals of N* and D*')
     for best in told['optimal']:
         loss = '' if best['loss'] is None else f'{best["loss"]:.4f}'
         lines.append(
             f'  {best["method"]:<24}{_size(best["params"]):>9}{_size(best["tokens"]):>9}'
             f'{best["tokens_per_param"]:>8.3g}{loss:>8}  {_interval(best)}'
-            + ('  FAR from its data' if best['far'] else '')
+            + ('  FAR' if best['far'] else '')
         )
     rule = told['rule_of_20']
     lines.append(
         f'  {"20 tokens a parameter":<24}{_size(rule["params"]):>9}{_size(rule["tokens"]):>9}'
         f'{20:>8}'
     )
+    if any(best['far'] for best in told['optimal']):
+        lines.append("  FAR: more than ten times beyond the computes of the law's own data")
     lines += [f'  {method}: none, {reason}' for method, reason in told['unavailable'].items()]
     for best in told['optimal']:
         about = f'; interval: {best["interval_source"]}' if best['intervals'] else ''
@@ -91,8 +97,13 @@ def _optimal(told: Told) -> list[str]:
 def _interval(best: Told) -> str:
     if best['intervals'] is None:
         return 'no interval'
-    sides = (f'{_size(low)} {_size(high)}' for low, high in best['intervals'].values())
-    return f'{", ".join(sides)} ({best["level"]:.0%})'
+    sides = (f'{_size(low)}-{_size(high)}' for low, high in _of_size(best['intervals']))
+    alone = ', of a alone' if best['interval_of'] == 'exponent' else ''
+    return f'{", ".join(sides)} ({best["level"]:.0%}{alone})'
+
+
+def _of_size(intervals: Told) -> list[tuple[float, float]]:
+    return [intervals[name] for name in ('params', 'tokens')]
 
 
 def _shape(before: str, shape: Told) -> list[str]:
@@ -153,6 +164,15 @@ def _asked_for(told: Told) -> list[list[str]]:
             ]
         )
     return blocks
+
+
+def _broken(line: str) -> str:
+    """The line as it is, or what is too long broken between words."""
+    if len(line) <= WIDTH:
+        return line
+    indent = line[: len(line) - len(line.lstrip())]
+    first, *rest = textwrap.wrap(line.strip(), WIDTH - len(indent) - 2, break_on_hyphens=False)
+    return '\n'.join([indent + first, *(f'{indent}  {part}' for part in rest)])
 
 
 def _size(value: float) -> str:

@@ -40,6 +40,10 @@ POSITIVE = {
 """Flags that must be positive, each with an example."""
 ASKS = ('known', 'params', 'config', 'flops', 'pf_days', 'hours')
 """What is asked; one of these."""
+NEEDS = {
+    'devices': 'device', 'hours': 'device', 'resamples': 'runs', 'level': 'runs', 'seed': 'runs',
+}  # fmt: skip
+"""Flags that mean nothing without another."""
 
 
 def define_flags(flags: Flags) -> None:
@@ -117,7 +121,7 @@ def _check(flags: Flags, asked: str) -> None:
         f'--resamples={flags["resamples"]}: 0, or at least 2',
     )
     require(flags['seed'] >= 0, f'--seed={flags["seed"]}: must not be negative')
-    for name, needed in {'devices': 'device', 'hours': 'device', 'resamples': 'runs'}.items():
+    for name, needed in NEEDS.items():
         if flags.given(name) and not flags[needed]:
             raise UserError(f'--{name}={flags[name]}: needs --{needed} too')
     if asked == 'params' and flags['tokens'] is None:

@@ -53,24 +53,29 @@ def inference_optimum(surface: Surface, flops: float, inference_tokens: float) -
             f'inference_tokens={inference_tokens:g}: must be positive and finite, such as 1e12'
         )
     best = surface.best(flops)
-    E, A, B, alpha, beta = surface.constants
+    _, A, B, alpha, beta = surface.constants
+    reducible = surface.reducible(best.params, best.tokens)
 
     def excess(log_params: float) -> float:
         params = math.exp(log_params)
-        tokens = surface.tokens_for(params, best.loss)
+        tokens = surface.tokens_for(params, reducible)
         elasticity = alpha * A * params**-alpha / (beta * B * tokens**-beta)
         return math.log(3 * tokens / inference_tokens * max(elasticity - 1, 1e-300))
 
     # At `least` and below no number of tokens reaches the loss.
-    least, most = math.log(A / (best.loss - E)) / alpha, math.log(best.params)
+    least, most = math.log(A / reducible) / alpha, math.log(best.params)
     lowest = least + (most - least) * 1e-12
     if excess(lowest) <= 0:
         raise UserError(
             f'inference_tokens={inference_tokens:g}: so many leave no size but that of endless '
             'training; give fewer'
         )
-    params = math.exp(float(brentq(excess, lowest, most, xtol=1e-14, rtol=1e-14)))
-    tokens = surface.tokens_for(params, best.loss)
+    # So little use may leave the root within rounding of the compute's best.
+    root = most
+    if excess(most) < 0:
+        root = float(brentq(excess, lowest, most, xtol=1e-14, rtol=1e-14))
+    params = math.exp(root)
+    tokens = surface.tokens_for(params, reducible)
     train, inference = 6 * params * tokens, 2 * params * inference_tokens
     plain = flops + 2 * best.params * inference_tokens
     return InferenceOptimum(

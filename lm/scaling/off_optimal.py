@@ -42,6 +42,6 @@ def price(surface: Surface, flops: float, factor: float) -> Price:
     params = factor * best.params
     tokens = flops / (6 * params)
     loss = surface.loss(params, tokens)
-    catch_up = surface.tokens_for(params, best.loss)
+    catch_up = surface.tokens_for(params, surface.reducible(best.params, best.tokens))
     extra = 6 * params * catch_up / flops - 1
     return Price(factor, params, tokens, loss, loss - best.loss, catch_up, extra)

@@ -15,8 +15,7 @@ from statistics import NormalDist
 import numpy as np
 
 from lm.scaling.frontier import PowerLaw, regress
-from lm.scaling.parametric import Constants
-from lm.scaling.surface import Surface
+from lm.scaling.surface import Constants, Surface
 
 LEVEL = 0.8
 """What published ranges cover: from the 10th to the 90th percentile, as in Hoffmann's table 2."""

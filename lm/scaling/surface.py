@@ -7,13 +7,23 @@ References:
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lm.errors import UserError
 from lm.scaling.frontier import Optimum, PowerLaw
-from lm.scaling.parametric import Constants
 
 MOST_LOG = 709.0
 """Beyond this exp overflows."""
+
+
+class Constants(NamedTuple):
+    """The five constants of the law."""
+
+    E: float
+    A: float
+    B: float
+    alpha: float
+    beta: float
 
 
 @dataclass(frozen=True)
@@ -23,23 +33,30 @@ class Surface:
     Args:
       name: whose, for a reader of what is computed from it.
       constants: E, A, B, alpha and beta, all but E positive.
+
+    Raises:
+      UserError: they are not, and so there is no best size.
     """
 
     name: str
     constants: Constants
 
     def __post_init__(self) -> None:
-        _, *positive = self.constants
-        if not all(math.isfinite(value) and value > 0 for value in positive):
+        _, A, B, alpha, beta = self.constants
+        if not all(math.isfinite(value) and value > 0 for value in (A, B, alpha, beta)):
             raise UserError(
-                f'fit: A, B, alpha and beta = {positive} must be positive; '
-                'fit runs that vary params and tokens apart'
+                f'fit: A={A:.4g}, B={B:.4g}, alpha={alpha:.4g}, beta={beta:.4g} have no best size; '
+                'all must be positive: fit runs that vary params and tokens apart'
             )
 
     def loss(self, params: float, tokens: float) -> float:
         """Nats a token."""
-        E, A, B, alpha, beta = self.constants
-        return E + A * params**-alpha + B * tokens**-beta
+        return self.constants.E + self.reducible(params, tokens)
+
+    def reducible(self, params: float, tokens: float) -> float:
+        """The loss above E, whose digits a sum with E would round off."""
+        _, A, B, alpha, beta = self.constants
+        return A * params**-alpha + B * tokens**-beta
 
     def best(self, flops: float) -> Optimum:
         """The least loss at a compute C = 6 N D."""
@@ -50,7 +67,7 @@ class Surface:
     def params_law(self) -> PowerLaw:
         """N*(C) = G (C/6)^(beta / (alpha + beta)), G^(alpha + beta) = alpha A / (beta B)."""
         _, A, B, alpha, beta = self.constants
-        log_ratio = math.log(alpha * A / (beta * B)) / (alpha + beta)
+        log_ratio = (math.log(alpha * A) - math.log(beta * B)) / (alpha + beta)
         a = beta / (alpha + beta)
         return PowerLaw(a, log_ratio - a * math.log(6))
 
@@ -65,10 +82,10 @@ class Surface:
         _, A, B, alpha, beta = self.constants
         return float((alpha * A / (beta * B)) ** (1 / alpha) * tokens ** (beta / alpha))
 
-    def tokens_for(self, params: float, loss: float) -> float:
-        """The D at which N parameters reach a loss; infinite where no number of tokens does."""
-        E, A, B, alpha, beta = self.constants
-        left = loss - E - A * params**-alpha
+    def tokens_for(self, params: float, reducible: float) -> float:
+        """The D at which N parameters come so near to E; infinite where none does."""
+        _, A, B, alpha, beta = self.constants
+        left = reducible - A * params**-alpha
         if left <= 0:
             return math.inf
         log_tokens = (math.log(B) - math.log(left)) / beta
