@@ -5,8 +5,10 @@ from typing import Any
 from lm.errors import UserError
 from lm.scaling.approaches import Approach
 from lm.scaling.bootstrap import Bootstrap
+from lm.scaling.disagreement import Comparison
 from lm.scaling.envelope import EnvelopeFit
 from lm.scaling.frontier_bootstrap import FrontierBootstrap
+from lm.scaling.hold_out import HoldOut
 from lm.scaling.isoflop import IsoflopFit
 from lm.scaling.parametric import ParametricFit
 
@@ -35,6 +37,23 @@ def optimal_json(approach: Approach, flops: float, level: float) -> dict[str, An
     if approach.resampled is None:
         del told['intervals']
     return told | {'far': approach.far(flops)}
+
+
+def hold_out_json(found: HoldOut) -> dict[str, Any]:
+    """The errors of what was held out, mean sizes and each."""
+    return {**vars(found), 'loss_error': found.loss_error, 'params_error': found.params_error}
+
+
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """Two approaches' values of one quantity, and whether they differ beyond their errors."""
+    return {
+        'methods': [comparison.first, comparison.second],
+        'quantity': 'a' if comparison.flops is None else 'params',
+        'flops': comparison.flops,
+        'values': comparison.values,
+        'ratio' if comparison.flops else 'difference': comparison.difference,
+        'beyond_errors': comparison.beyond_errors,
+    }
 
 
 def _parametric(fit: ParametricFit) -> dict[str, Any]:
