@@ -5,10 +5,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from lm.errors import UserError
+from lm.fields import require
 from lm.planning.concrete_shape import RULE as SHAPE_RULE
 from lm.planning.concrete_shape import ConcreteShape, concrete_shape
 from lm.scaling.approaches import FAR, METHODS, Approach, fit_approach
 from lm.scaling.data_limited import data_limited_optimum
+from lm.scaling.disagreement import compare
 from lm.scaling.inference import inference_optimum
 from lm.scaling.known_models import KNOWN_MODELS
 from lm.scaling.off_optimal import FACTORS, price
@@ -16,6 +18,8 @@ from lm.scaling.parametric import ParametricFit
 from lm.scaling.published import BESIROGLU, LAWS, LEVEL, TOKENS_PER_PARAM, PublishedLaw, rule_of_20
 from lm.scaling.runs import read_runs
 from lm.scaling.surface import Surface
+
+from ._fit_json import comparison_json
 
 Told: TypeAlias = dict[str, Any]
 
@@ -57,6 +61,7 @@ def laws_of_runs(path: str, resamples: int, seed: int, level: float) -> Laws:
         try:
             approach = fit_approach(method, runs, resamples, seed)
             if isinstance(approach.fit, ParametricFit):
+                require(approach.fit.converged, 'the fit did not converge; lm fit says more')
                 surface = approach.fit.surface
         except UserError as error:
             unavailable[method] = str(error)
@@ -77,12 +82,14 @@ def best_spent(
     """N* and D* by each law, and what follows from the law of the loss."""
     surface = laws.surface
     params, tokens = rule_of_20(flops)
+    own: dict[str, Approach] = {approach.method: approach for approach in laws.own}
     return {
         'optimal': [
             *(_own(law, flops, laws) for law in laws.own),
             *(_published(law, flops) for law in LAWS),
         ],
         'unavailable': laws.unavailable,
+        'disagreement': [comparison_json(one) for one in compare(own, (flops,), laws.level)],
         'rule_of_20': {'params': params, 'tokens': tokens},
         'law': {'name': surface.name, **surface.constants._asdict()},
         'shape': _shape(surface.best(flops).params, vocab_size),
@@ -122,6 +129,7 @@ def shape_told(shape: ConcreteShape) -> Told:
     return {
         'num_layers': config.num_layers,
         'd_model': config.d_model,
+        'd_ff': config.d_ff,
         'num_heads': config.num_heads,
         'head_dim': config.head_width,
         'vocab_size': config.tokens,

@@ -88,6 +88,15 @@ def _optimal(told: Told) -> list[str]:
     if any(best['far'] for best in told['optimal']):
         lines.append("  FAR: more than ten times beyond the computes of the law's own data")
     lines += [f'  {method}: none, {reason}' for method, reason in told['unavailable'].items()]
+    lines += [
+        f'  DISAGREE beyond their errors on {one["quantity"]}: '
+        + ', '.join(
+            f'{method} {value:.4g}'
+            for method, value in zip(one['methods'], one['values'], strict=True)
+        )
+        for one in told['disagreement']
+        if one['beyond_errors']
+    ]
     for best in told['optimal']:
         about = f'; interval: {best["interval_source"]}' if best['intervals'] else ''
         lines.append(f'  {best["method"]}: {best["source"]}{about}')
@@ -110,7 +119,8 @@ def _shape(before: str, shape: Told) -> list[str]:
     if 'unavailable' in shape:
         return [f'{before}a shape: {shape["unavailable"]}']
     return [
-        f'{before}{shape["num_layers"]} layers of width {shape["d_model"]}, {shape["num_heads"]} '
+        f'{before}{shape["num_layers"]} layers of width {shape["d_model"]} and {shape["d_ff"]}, '
+        f'{shape["num_heads"]} '
         f'heads of {shape["head_dim"]}, vocabulary {shape["vocab_size"]}: {shape["params"]:,} '
         f'parameters ({shape["off"]:+.1%}), {shape["params_non_embedding"]:,} without embeddings',
         f'  ({shape["rule"]})',

@@ -48,7 +48,7 @@ NEEDS = {
 
 def define_flags(flags: Flags) -> None:
     """What is counted, or what there is to spend."""
-    flags.define('params', float | None, None, 'parameters N, embeddings counted once')
+    flags.define('params', float | None, None, 'parameters N, embeddings counted')
     flags.define('tokens', float | None, None, "tokens D; of a config by default its run's")
     flags.define('family', Family, 'decoder', 'with --params: encdec counts 3 N D')
     flags.define('flops', float | None, None, 'compute to spend, FLOP')
@@ -127,10 +127,13 @@ def _check(flags: Flags, asked: str) -> None:
     if asked == 'params' and flags['tokens'] is None:
         raise UserError(f'--params={flags["params"]:g}: needs --tokens too, such as 1.4e12')
     unread = {
-        'known': ('tokens', 'device', 'runs', 'inference_tokens', 'unique_tokens'),
+        'known': (
+            'tokens', 'family', 'device', 'mfu', 'runs', 'inference_tokens', 'unique_tokens',
+            'vocab_size', 'seq_len',
+        ),
         'config': ('family', 'vocab_size', 'seq_len'),
         'params': (),
-    }.get(asked, ('tokens', 'family', 'seq_len'))
+    }.get(asked, ('tokens', 'family', 'seq_len'))  # fmt: skip
     for name in unread:
         if flags.given(name):
             raise UserError(f'--{name}={flags[name]}: means nothing with --{asked}; leave it out')
@@ -138,18 +141,21 @@ def _check(flags: Flags, asked: str) -> None:
 
 def _forward(flags: Flags, asked: str) -> dict[str, Any]:
     """FLOPs, and what the same compute is best spent on."""
+    vocab_size = flags['vocab_size']
     if asked == 'config':
-        counted = count_config(flags.config(), flags['tokens'])
+        config = flags.config()
+        counted = count_config(config, flags['tokens'])
+        vocab_size = config.model.tokens
     else:
         sizes = (flags['params'], flags['tokens'], flags['family'])
-        counted = count_size(*sizes, flags['seq_len'], flags['vocab_size'])
+        counted = count_size(*sizes, flags['seq_len'], vocab_size)
     told = _count_told(counted) | _devices_told(counted.flops, flags)
     if counted.family != 'decoder':
-        _refuse_laws(flags, counted.family)
+        _refuse(flags, counted.family)
         return told
     laws = _laws(flags)
     told['choice'] = price_of(laws, counted.params, counted.tokens)
-    return told | _spent(flags, laws, 6 * counted.params * counted.tokens)
+    return told | _spent(flags, laws, 6 * counted.params * counted.tokens, vocab_size)
 
 
 def _backward(flags: Flags, asked: str) -> dict[str, Any]:
@@ -159,7 +165,7 @@ def _backward(flags: Flags, asked: str) -> dict[str, Any]:
         flops = find_accelerator(flags['device']).flops(device_hours, flags['mfu'])
     else:
         flops = flags['flops'] if asked == 'flops' else flags['pf_days'] * PF_DAY
-    return _devices_told(flops, flags) | _spent(flags, _laws(flags), flops)
+    return _devices_told(flops, flags) | _spent(flags, _laws(flags), flops, flags['vocab_size'])
 
 
 def _laws(flags: Flags) -> Laws:
@@ -168,16 +174,18 @@ def _laws(flags: Flags) -> Laws:
     return laws_of_runs(flags['runs'], flags['resamples'], flags['seed'], flags['level'])
 
 
-def _spent(flags: Flags, laws: Laws, flops: float) -> dict[str, Any]:
-    return best_spent(
-        laws, flops, flags['vocab_size'], flags['inference_tokens'], flags['unique_tokens']
-    )
+def _spent(flags: Flags, laws: Laws, flops: float, vocab_size: int) -> dict[str, Any]:
+    return best_spent(laws, flops, vocab_size, flags['inference_tokens'], flags['unique_tokens'])
 
 
-def _refuse_laws(flags: Flags, family: str) -> None:
-    for name in ('runs', 'inference_tokens', 'unique_tokens'):
+def _refuse(flags: Flags, family: str) -> None:
+    """Refuses what only the laws and shapes of decoders read."""
+    for name in ('runs', 'inference_tokens', 'unique_tokens', 'vocab_size', 'seq_len'):
         if flags.given(name):
-            raise UserError(f'--{name}={flags[name]}: the laws are of decoders, this is {family}')
+            raise UserError(
+                f'--{name}={flags[name]}: read for decoders alone, and this is {family}; '
+                'leave it out'
+            )
 
 
 def _count_told(counted: Counted) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from lm.config import ModelConfig
 from lm.errors import UserError
+from lm.models.spec import gated_width
 from lm.planning.counts import ParameterCount, count_parameters
 from lm.planning.parameters import model_shape
 
@@ -105,5 +106,5 @@ def _config(layers: int, width: int, vocab_size: int) -> ModelConfig:
     head = 64 if width < 1024 else 128
     return ModelConfig(
         name='llama', num_layers=layers, d_model=width, num_heads=width // head,
-        vocab_size=vocab_size,
+        d_ff=gated_width(width), vocab_size=vocab_size,
     )  # fmt: skip

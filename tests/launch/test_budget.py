@@ -50,7 +50,7 @@ def test_compute_of_parameters_and_tokens(capsys: pytest.CaptureFixture[str]) ->
     assert found['device_days'] == found['device_days_by_kind']['a100'] == found['days']
     assert found['pf_day_in_device_days']['v100']['at_peak'] == pytest.approx(8)
     assert found['pf_day_in_device_days']['a100']['at_peak'] == pytest.approx(1000 / 312)
-    # Chinchilla is 70.2e9 with its shape, so near to the best that its own choice costs nothing.
+    # Chinchilla's own choice is so near to the best that it costs nothing.
     assert found['choice']['extra_compute'] < 0.01
     integers = told(capsys, '--params=70000000000', '--tokens=1400000000000')
     assert integers == found
@@ -88,6 +88,7 @@ def test_a_config_is_counted_exactly(capsys: pytest.CaptureFixture[str]) -> None
     assert found['rules']['kaplan2020']['flops'] == pytest.approx(1e10 * kaplan)
     assert found['rules']['appendix_f']['rule'].endswith('left out as in its table A4')
     assert all(rule['rule'] for rule in found['rules'].values())
+    assert found['shape']['vocab_size'] == 50_257
     own = told(capsys, '--config=gpt2_124m', '--config.train.steps=10')
     batch = own['tokens'] / 10
     assert batch == int(batch) and own['flops'] == pytest.approx(batch * 10 * exact)
@@ -155,6 +156,24 @@ def test_runs_that_allow_no_law_of_the_loss(
     assert 'isoflop: none, budget: all runs are of' in capsys.readouterr().out
 
 
+def test_approaches_that_disagree(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = f'--runs={published("isoflop_marin_comma.csv")}'
+    found = told(capsys, '--flops=1e21', runs, '--resamples=60')
+    assert any(one['beyond_errors'] for one in found['disagreement'])
+    assert main(['budget', '--flops=1e21', runs, '--resamples=60']) == 0
+    assert 'DISAGREE beyond their errors on a: parametric' in capsys.readouterr().out
+
+
+def test_a_fit_that_did_not_converge_is_no_law(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('lm.scaling.huber.MOST_STEPS', 1)
+    runs = write(tmp_path / 'runs.csv', grid(TRUTH, 8, noise=1e-3))
+    found = told(capsys, '--flops=1e22', runs, '--resamples=0')
+    assert 'did not converge' in found['unavailable']['parametric']
+    assert found['law']['name'] == 'besiroglu2024'
+
+
 def test_known_models(capsys: pytest.CaptureFixture[str]) -> None:
     models = {model['name']: model for model in told(capsys, '--known')['known']}
     assert set(models) >= {'Chinchilla', 'LLaMA-65B', 'GPT-3', 'OPT-175B', 'BLOOM'}
@@ -215,8 +234,13 @@ def test_huge_budgets(capsys: pytest.CaptureFixture[str]) -> None:
         (['--params=1e9', '--tokens=1e9', '--family=both'], '--family=both'),
         (
             ['--params=1e9', '--tokens=1e9', '--family=encdec', '--unique_tokens=1e8'],
-            '--unique_tokens=100000000.0: the laws are of decoders',
+            '--unique_tokens=100000000.0: read for decoders alone, and this is encdec',
         ),
+        (
+            ['--config=bert_base', '--tokens=1e9', '--inference_tokens=1e8'],
+            '--inference_tokens=100000000.0: read for decoders alone, and this is encoder',
+        ),
+        (['--config=gpt2_124m', '--config.train.hours=1'], 'hours'),
         (['--flops=1e21', '--unique_tokens=-1'], '--unique_tokens=-1.0: must be positive'),
         (['--flops=1e21', '--inference_tokens=0'], '--inference_tokens=0.0: must be positive'),
         (['--flops=1e21', '--inference_tokens=1e250'], '--inference_tokens=1e+250: so many'),

@@ -71,6 +71,8 @@ def test_what_the_text_can_feed() -> None:
     assert (params, tokens) == (1e6, 1e10)
     params, tokens = effective_size(LAW, 1e12, 1e12, 1e9)
     assert params < 1e12 and tokens < 1e12
+    # Of more text than is read only what is read feeds parameters.
+    assert effective_size(LAW, 1e12, 1e10, 1e13) == effective_size(LAW, 1e12, 1e10, 1e10)
 
 
 def test_the_papers_example() -> None:
