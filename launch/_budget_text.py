@@ -71,7 +71,7 @@ def _devices(told: Told) -> list[str]:
 
 
 def _optimal(told: Told) -> list[str]:
-    lines = [f'Best spent, at C = 6 N D = {told["optimal"][0]["flops"]:.6g}']
+    lines = [f'Best spent, at {told["optimal"][0]["flops"]:.6g} FLOPs']
     lines.append(f'  {"":<24}{"N*":>9}{"D*":>9}{"D*/N*":>8}{"loss":>8}  intervals of N* and D*')
     for best in told['optimal']:
         loss = '' if best['loss'] is None else f'{best["loss"]:.4f}'

@@ -10,13 +10,12 @@ Needs no jax.
 """
 
 import json
-import math
 from typing import Any
 
 from lm.errors import UserError
 from lm.fields import require
 from lm.flags import Flags
-from lm.planning.device_days import SOLD_AS, Accelerator, accelerator, find_accelerator, require_mfu
+from lm.planning.device_days import SOLD_AS, Accelerator, accelerator, find_accelerator
 from lm.planning.devices import PF_DAY
 
 from ._budget_counts import Counted, Family, count_config, count_size
@@ -32,12 +31,14 @@ from ._budget_laws import (
 from ._budget_text import as_text, known_text
 
 DEFAULT_DEVICE = 'a100'
-POSITIVE = {
-    'params': '70e9', 'tokens': '1.4e12', 'flops': '1e21', 'pf_days': '10', 'hours': '24',
-    'inference_tokens': '1e12', 'unique_tokens': '25e9', 'devices': '8', 'vocab_size': '32000',
-    'seq_len': '2048',
+RANGES = {
+    'params': (1, 1e30, '70e9'), 'tokens': (1, 1e30, '1.4e12'), 'flops': (1, 1e60, '1e21'),
+    'pf_days': (1e-15, 1e40, '10'), 'hours': (1e-6, 1e12, '24'), 'devices': (1, 1e9, '8'),
+    'mfu': (1e-6, 1, '0.4'), 'inference_tokens': (1, 1e30, '1e12'),
+    'unique_tokens': (1, 1e30, '25e9'), 'vocab_size': (1, 1e9, '32000'),
+    'seq_len': (1, 1e9, '2048'),
 }  # fmt: skip
-"""Flags that must be positive, each with an example."""
+"""The least and the most that flags may be, and an example; no product of them overflows."""
 ASKS = ('known', 'params', 'config', 'flops', 'pf_days', 'hours')
 """What is asked; one of these."""
 NEEDS = {
@@ -82,7 +83,7 @@ def main(flags: Flags) -> None:
         told = _forward(flags, asked) if asked in ('params', 'config') else _backward(flags, asked)
     except UserError as error:
         message = str(error)
-        own = message.startswith((*POSITIVE, 'device', 'mfu'))
+        own = message.startswith((*RANGES, 'device'))
         raise UserError(f'--{message}' if own else message) from None
     print(json.dumps(told) if flags['json'] else as_text(told))
 
@@ -106,15 +107,12 @@ def _asked(flags: Flags) -> str:
 
 def _check(flags: Flags, asked: str) -> None:
     """Refuses values out of range, and flags that would be left unread."""
-    for name, example in POSITIVE.items():
+    for name, (least, most, example) in RANGES.items():
         value = flags[name]
         require(
-            value is None or value > 0, f'--{name}={value}: must be positive, such as {example}'
+            value is None or least <= value <= most,
+            f'--{name}={value}: must be from {least:g} to {most:g}, such as {example}',
         )
-    try:
-        require_mfu(flags['mfu'])
-    except UserError as error:
-        raise UserError(f'--{error}') from None
     require(0 < flags['level'] < 1, f'--level={flags["level"]}: between 0 and 1, such as 0.9')
     require(
         flags['resamples'] == 0 or flags['resamples'] >= 2,
@@ -204,8 +202,6 @@ def _count_told(counted: Counted) -> dict[str, Any]:
 
 def _devices_told(flops: float, flags: Flags) -> dict[str, Any]:
     """The compute in FLOP, PF-days, and days of devices."""
-    if not math.isfinite(flops):
-        raise UserError('flops: beyond what a float64 holds; give less')
     mfu, count = flags['mfu'], flags['devices']
     device = find_accelerator(flags['device'] or DEFAULT_DEVICE)
     return {

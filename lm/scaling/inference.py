@@ -6,6 +6,7 @@ References:
 """
 
 import math
+import sys
 from dataclasses import dataclass
 
 from scipy.optimize import brentq
@@ -57,14 +58,16 @@ def inference_optimum(surface: Surface, flops: float, inference_tokens: float) -
     reducible = surface.reducible(best.params, best.tokens)
 
     def excess(log_params: float) -> float:
-        params = math.exp(log_params)
-        tokens = surface.tokens_for(params, reducible)
-        elasticity = alpha * A * params**-alpha / (beta * B * tokens**-beta)
-        return math.log(3 * tokens / inference_tokens * max(elasticity - 1, 1e-300))
+        """ln of 6 D (e - 1) over 2 D_inference."""
+        of_params = A * math.exp(-alpha * log_params)
+        of_tokens = reducible - of_params
+        log_tokens = (math.log(B) - math.log(of_tokens)) / beta
+        over_one = max(alpha * of_params / (beta * of_tokens) - 1, sys.float_info.min)
+        return math.log(3) + log_tokens - math.log(inference_tokens) + math.log(over_one)
 
     # At `least` and below no number of tokens reaches the loss.
     least, most = math.log(A / reducible) / alpha, math.log(best.params)
-    lowest = least + (most - least) * 1e-12
+    lowest = least + (most - least) * 1e-10
     if excess(lowest) <= 0:
         raise UserError(
             f'inference_tokens={inference_tokens:g}: so many leave no size but that of endless '

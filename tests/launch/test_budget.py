@@ -215,20 +215,20 @@ def test_huge_budgets(capsys: pytest.CaptureFixture[str]) -> None:
         (['--params=70e9', '--tokens=1e12', '--flops=1e21'], '--params: give it or --flops'),
         (['--flops=1e21', '--pf_days=3'], '--flops: give it or --pf_days'),
         (['--params=1e9', '--tokens=1e9', '--config=gpt2_124m'], '--params: give it or --config'),
-        (['--params=-1', '--tokens=1e12'], '--params=-1.0: must be positive, such as 70e9'),
-        (['--params=0', '--tokens=1e12'], '--params=0.0: must be positive'),
+        (['--params=-1', '--tokens=1e12'], '--params=-1.0: must be from 1 to 1e+30, such as 70e9'),
+        (['--params=0', '--tokens=1e12'], '--params=0.0: must be from 1'),
         (['--params=nan', '--tokens=1e12'], '--params=nan'),
         (['--params=1e9', '--tokens=inf'], '--tokens=inf'),
         (['--params=big', '--tokens=1e12'], '--params=big'),
-        (['--params=1e200', '--tokens=1e200'], '--flops: beyond what a float64 holds'),
+        (['--params=1e200', '--tokens=1e12'], '--params=1e+200: must be from 1'),
         (['--flops=1e21', '--tokens=1e9'], '--tokens=1000000000.0: means nothing with --flops'),
-        (['--flops=0'], '--flops=0.0: must be positive, such as 1e21'),
-        (['--pf_days=1e300'], '--flops: beyond what a float64 holds'),
+        (['--flops=0'], '--flops=0.0: must be from 1 to 1e+60, such as 1e21'),
+        (['--pf_days=1e300'], '--pf_days=1e+300: must be from'),
         (['--flops=1e21', '--device=h1000'], '--device=h1000: not in the table; did you mean h100'),
-        (['--flops=1e21', '--mfu=0'], '--mfu=0: must be above 0 and at most 1'),
-        (['--flops=1e21', '--device=h100', '--mfu=40'], '--mfu=40: must be above 0'),
+        (['--flops=1e21', '--mfu=0'], '--mfu=0.0: must be from 1e-06 to 1, such as 0.4'),
+        (['--flops=1e21', '--device=h100', '--mfu=40'], '--mfu=40.0: must be from'),
         (['--hours=24'], '--hours=24.0: needs --device too'),
-        (['--hours=24', '--device=h100', '--devices=0'], '--devices=0: must be positive'),
+        (['--hours=24', '--device=h100', '--devices=0'], '--devices=0: must be from 1'),
         (['--flops=1e21', '--devices=8'], '--devices=8: needs --device too'),
         (['--flops=1e21', '--family=encdec'], '--family=encdec: means nothing with --flops'),
         (['--params=1e9', '--tokens=1e9', '--family=both'], '--family=both'),
@@ -241,9 +241,8 @@ def test_huge_budgets(capsys: pytest.CaptureFixture[str]) -> None:
             '--inference_tokens=100000000.0: read for decoders alone, and this is encoder',
         ),
         (['--config=gpt2_124m', '--config.train.hours=1'], 'hours'),
-        (['--flops=1e21', '--unique_tokens=-1'], '--unique_tokens=-1.0: must be positive'),
-        (['--flops=1e21', '--inference_tokens=0'], '--inference_tokens=0.0: must be positive'),
-        (['--flops=1e21', '--inference_tokens=1e250'], '--inference_tokens=1e+250: so many'),
+        (['--flops=1e21', '--unique_tokens=-1'], '--unique_tokens=-1.0: must be from 1'),
+        (['--flops=1e21', '--inference_tokens=0'], '--inference_tokens=0.0: must be from 1'),
         (['--flops=1e21', '--level=0.5'], '--level=0.5: needs --runs too'),
         (['--flops=1e21', '--runs=none.csv'], 'none.csv: No such file'),
         (['--known', '--runs=none.csv'], '--runs=none.csv: means nothing with --known'),
@@ -259,9 +258,9 @@ def test_a_mistake_is_one_line(
     assert captured.out == '' and captured.err.count('\n') == 1 and says in captured.err
 
 
-@pytest.mark.parametrize('flops', [1e5, 1e12, 1e30, 1e100])
+@pytest.mark.parametrize('flops', [1e5, 1e12, 1e30, 1e60])
 def test_no_budget_breaks_it(capsys: pytest.CaptureFixture[str], flops: float) -> None:
-    found = told(capsys, f'--flops={flops!r}', '--inference_tokens=1e12', '--unique_tokens=1e10')
+    found = told(capsys, f'--flops={flops!r}', '--inference_tokens=1e5', '--unique_tokens=1e10')
     assert all(math.isfinite(best['params']) for best in found['optimal'])
 
 
