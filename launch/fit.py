@@ -10,6 +10,7 @@ errors. Needs no jax.
 """
 
 import json
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +32,7 @@ from ._fit_json import (
 )
 from ._fit_text import UNBIASED, as_text
 
+PICTURES = ('.png', '.svg')
 WORN = 4.0
 """Tokens seen more often than this are worth less than new ones (Muennighoff et al. 2023)."""
 
@@ -54,6 +56,7 @@ def define_flags(flags: Flags) -> None:
     flags.define('resamples', int, 1000, 'of the bootstrap; 0: no intervals')
     flags.define('level', float, 0.9, 'what the intervals are to cover')
     flags.define('seed', int, 0, 'of the bootstrap')
+    flags.define('plot', str, '', 'FILE.png or FILE.svg to draw the fits into')
     flags.define('json', bool, False, 'print one JSON object')
 
 
@@ -66,6 +69,7 @@ def main(flags: Flags) -> None:
         f'--resamples={flags["resamples"]}: 0, or at least 2',
     )
     require(flags['seed'] >= 0, f'--seed={flags["seed"]}: must not be negative')
+    picture = _picture(flags['plot'])
     runs = read_runs(path)
     least, most = float(runs.compute.min()), float(runs.compute.max())
     require(
@@ -97,7 +101,21 @@ def main(flags: Flags) -> None:
     if not approaches:
         raise UserError(f'{path}: {found["unavailable"]["parametric"]}')
     found['disagreement'] = _disagreement(approaches, runs, flops, flags)
+    if picture is not None:
+        from lm.scaling.plots import plot  # matplotlib takes longer than all else
+
+        plot(picture, runs, approaches)
     print(json.dumps(found) if flags['json'] else as_text(found))
+
+
+def _picture(name: str) -> Path | None:
+    """Where to draw, known to be fit for it before anything is fitted."""
+    if not name:
+        return None
+    path = Path(name)
+    require(path.suffix in PICTURES, f'--plot={name}: must end in {" or ".join(PICTURES)}')
+    require(path.parent.is_dir(), f'--plot={name}: {path.parent} is no folder; make it first')
+    return path
 
 
 def _hold_out(method: Method, runs: Runs, flags: Flags) -> dict[str, Any]:

@@ -107,6 +107,8 @@ def test_what_the_runs_do_not_allow(tmp_path: Path, capsys: pytest.CaptureFixtur
         (['{runs}', '--resamples=1'], '--resamples=1'),
         (['{runs}', '--seed=-1'], '--seed=-1'),
         (['{runs}', '--flops=-1e21', '--resamples=0'], 'flops=-1e+21'),
+        (['{runs}', '--plot=a.gif'], '--plot=a.gif: must end in .png or .svg'),
+        (['{runs}', '--plot=none/a.png'], '--plot=none/a.png: none is no folder'),
         (['{runs}', '--hold_out=1e30'], '--hold_out=1e+30: the runs are of 1e+18 to 1e+22 FLOPs'),
         (
             ['{runs}', '--method=isoflop', '--hold_out=2e18', '--resamples=0'],
@@ -171,3 +173,13 @@ def test_failed_runs_of_a_sweep_are_warned_of(
     found = fitted(capsys, f'--runs={path}', '--method=parametric', '--resamples=0')
     assert found['warnings'] == ['1 runs failed (column error) and are left out']
     assert found['parametric']['points'] == 45
+
+
+def test_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = write(tmp_path / 'runs.csv', grid(TRUTH, 8))
+    picture = tmp_path / 'fit.svg'
+    assert main(['fit', runs, '--resamples=0', f'--plot={picture}']) == 0
+    assert 'parametric' in capsys.readouterr().out
+    text = picture.read_text()
+    for words in ('Iso-FLOP curves', 'efficient frontier', 'Envelope', 'Residuals', 'nats a token'):
+        assert words in text
