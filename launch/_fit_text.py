@@ -41,6 +41,20 @@ def _parametric(fit: dict[str, Any]) -> list[str]:
         f'  {state}: sum of Huber {fit["objective"]:.7g}, gradient {fit["gradient_norm"]:.1g}, '
         f'{fit["starts_at_best"]} of {fit["starts"]} starts',
         *_intervals(fit),
+        *_profile(fit['profile']),
+    ]
+
+
+def _profile(profile: dict[str, Any]) -> list[str]:
+    if 'unavailable' in profile:
+        return [f'  {profile["unavailable"]}']
+    return ['  by profile likelihood', *_ranges(profile['intervals'])]
+
+
+def _ranges(intervals: dict[str, Any]) -> list[str]:
+    return [
+        f'  {name:<7} ' + ' to '.join('open' if end is None else f'{end:.5g}' for end in ends)
+        for name, ends in intervals.items()
     ]
 
 
@@ -53,9 +67,7 @@ def _loss_law(law: dict[str, Any]) -> list[str]:
 def _intervals(fit: dict[str, Any]) -> list[str]:
     if fit['intervals'] is None:
         return []
-    lines = [
-        f'  {name:<6} {low:.5g} to {high:.5g}' for name, (low, high) in fit['intervals'].items()
-    ]
+    lines = _ranges(fit['intervals'])
     missing = fit['resamples'] - fit['resamples_kept']
     if missing:
         lines.append(f'  {missing} of {fit["resamples"]} resamples had no fit')
@@ -73,8 +85,9 @@ def _optimal(best: dict[str, Any]) -> list[str]:
         f'D* {best["tokens"]:.4g}  {best["tokens"] / best["params"]:.3g} tokens a '
         f'parameter{loss}{far}'
     ]
-    for name, (low, high) in best.get('intervals', {}).items():
-        lines.append(f'  {name:<7} {low:.4g} to {high:.4g}')
+    lines += _ranges(best.get('intervals', {}))
+    if 'profile_intervals' in best:
+        lines += ['  by profile likelihood', *_ranges(best['profile_intervals'])]
     return lines
 
 

@@ -51,6 +51,8 @@ def test_all_approaches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     low, high = first['intervals']['params']
     assert low <= first['params'] * (1 + 1e-6) and first['params'] <= high * (1 + 1e-6)
     assert [best['far'] for best in found['optimal'][:2]] == [False, True]
+    assert law['profile']['intervals'].keys() == {'alpha', 'beta', 'a'}
+    assert first['profile_intervals'].keys() == {'params', 'tokens'}
     assert found['hold_out']['parametric']['loss_error'] < 1e-6
     assert found['hold_out']['isoflop']['left_out'] == 9
     pairs = {
@@ -105,6 +107,8 @@ def test_what_the_runs_do_not_allow(tmp_path: Path, capsys: pytest.CaptureFixtur
         (['{runs}', '--resamples=1'], '--resamples=1'),
         (['{runs}', '--seed=-1'], '--seed=-1'),
         (['{runs}', '--flops=-1e21', '--resamples=0'], 'flops=-1e+21'),
+        (['{runs}', '--plot=a.gif'], '--plot=a.gif: must end in .png or .svg'),
+        (['{runs}', '--plot=none/a.png'], '--plot=none/a.png: none is no folder'),
         (['{runs}', '--hold_out=1e30'], '--hold_out=1e+30: the runs are of 1e+18 to 1e+22 FLOPs'),
         (
             ['{runs}', '--method=isoflop', '--hold_out=2e18', '--resamples=0'],
@@ -151,3 +155,31 @@ def test_what_was_held_out_is_said(capsys: pytest.CaptureFixture[str], tmp_path:
     assert main(['fit', *words]) == 0
     said = 'held out: fitted to 217 points of C <= 1e+21, loss off by 1.05% on average of the runs'
     assert said in capsys.readouterr().out
+
+
+def test_failed_runs_of_a_sweep_are_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = grid(TRUTH, 8)
+    rows: list[dict[str, Any]] = [
+        {'params': n, 'tokens': d, 'loss': loss, 'budget': 6 * n * d, 'error': ''}
+        for n, d, loss in zip(
+            runs.params.tolist(), runs.tokens.tolist(), runs.losses.tolist(), strict=True
+        )
+    ]
+    rows.insert(3, {'params': 1e8, 'tokens': 1e9, 'loss': None, 'error': 'FloatingPointError: nan'})
+    path = tmp_path / 'runs.jsonl'
+    path.write_text('\n'.join(map(json.dumps, rows)))
+    found = fitted(capsys, f'--runs={path}', '--method=parametric', '--resamples=0')
+    assert found['warnings'] == ['1 runs failed (column error) and are left out']
+    assert found['parametric']['points'] == 45
+
+
+def test_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = write(tmp_path / 'runs.csv', grid(TRUTH, 8))
+    picture = tmp_path / 'fit.svg'
+    assert main(['fit', runs, '--resamples=0', f'--plot={picture}']) == 0
+    assert 'parametric' in capsys.readouterr().out
+    text = picture.read_text()
+    for words in ('Iso-FLOP curves', 'efficient frontier', 'Envelope', 'Residuals', 'nats a token'):
+        assert words in text
