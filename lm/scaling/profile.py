@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 from scipy.optimize import brentq, minimize
-from scipy.stats import f as f_distribution
+from scipy.special import fdtri
 
 from lm.errors import UserError
 from lm.scaling.huber import DELTA, Data, residuals, terms
@@ -141,7 +141,7 @@ class Profile:
     def _interval(self, held: _Held, level: float) -> Open:
         if not 0 < level < 1:
             raise UserError(f'level={level}: between 0 and 1, such as 0.9')
-        centre, limit = held.of(self._best), math.sqrt(f_distribution.ppf(level, 1, self._left))
+        centre, limit = held.of(self._best), math.sqrt(fdtri(1, self._left, level))
         if self.scale * limit**2 <= 1e-12 * DELTA**2:
             return centre, centre  # losses without any error
         step = limit * self._standard_error(held)
