@@ -1,14 +1,26 @@
 """What `lm fit --json` says of each approach."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from lm.errors import UserError
 from lm.scaling.approaches import Approach
 from lm.scaling.bootstrap import Bootstrap
+from lm.scaling.disagreement import Comparison
 from lm.scaling.envelope import EnvelopeFit
 from lm.scaling.frontier_bootstrap import FrontierBootstrap
+from lm.scaling.hold_out import HoldOut
 from lm.scaling.isoflop import IsoflopFit
 from lm.scaling.parametric import ParametricFit
+from lm.scaling.profile import Profile
+from lm.scaling.runs import Runs
+
+
+class Profiled(NamedTuple):
+    """What the profile adds to the fit, and to each compute."""
+
+    fit: dict[str, Any]
+    optimal: list[dict[str, Any]]
 
 
 def approach_json(approach: Approach, level: float) -> dict[str, Any]:
@@ -35,6 +47,36 @@ def optimal_json(approach: Approach, flops: float, level: float) -> dict[str, An
     if approach.resampled is None:
         del told['intervals']
     return told | {'far': approach.far(flops)}
+
+
+def profile_json(runs: Runs, approach: Approach, flops: Sequence[float], level: float) -> Profiled:
+    """Intervals by profile likelihood beside those of the resamples: the fit's, each compute's."""
+    if not isinstance(approach.fit, ParametricFit):
+        return Profiled({}, [{} for _ in flops])
+    try:
+        profile = Profile(runs, approach.fit)
+    except UserError as error:
+        return Profiled({'profile': {'unavailable': str(error)}}, [{} for _ in flops])
+    told = {'scale': profile.scale, 'intervals': profile.intervals(level)}
+    at = [{'profile_intervals': profile.optimal_intervals(compute, level)} for compute in flops]
+    return Profiled({'profile': told}, at)
+
+
+def hold_out_json(found: HoldOut) -> dict[str, Any]:
+    """The errors of what was held out, mean sizes and each."""
+    return {**vars(found), 'loss_error': found.loss_error, 'params_error': found.params_error}
+
+
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """Two approaches' values of one quantity, and whether they differ beyond their errors."""
+    return {
+        'methods': [comparison.first, comparison.second],
+        'quantity': 'a' if comparison.flops is None else 'params',
+        'flops': comparison.flops,
+        'values': comparison.values,
+        'ratio' if comparison.flops else 'difference': comparison.difference,
+        'beyond_errors': comparison.beyond_errors,
+    }
 
 
 def _parametric(fit: ParametricFit) -> dict[str, Any]:

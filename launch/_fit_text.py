@@ -2,6 +2,9 @@
 
 from typing import Any
 
+UNBIASED = 'isoflop exponentials'
+"""The name of the iso-FLOP approach by exponentials among those compared."""
+
 
 def as_text(found: dict[str, Any]) -> str:
     """The fits in lines."""
@@ -25,7 +28,9 @@ def as_text(found: dict[str, Any]) -> str:
     lines += [f'{method}: none, {reason}' for method, reason in found['unavailable'].items()]
     for best in found['optimal']:
         lines += _optimal(best)
-    return '\n'.join(lines)
+    for method, held in found['hold_out'].items():
+        lines.append(_hold_out(method, held))
+    return '\n'.join(lines + _disagreement(found['disagreement']))
 
 
 def _parametric(fit: dict[str, Any]) -> list[str]:
@@ -36,6 +41,20 @@ def _parametric(fit: dict[str, Any]) -> list[str]:
         f'  {state}: sum of Huber {fit["objective"]:.7g}, gradient {fit["gradient_norm"]:.1g}, '
         f'{fit["starts_at_best"]} of {fit["starts"]} starts',
         *_intervals(fit),
+        *_profile(fit['profile']),
+    ]
+
+
+def _profile(profile: dict[str, Any]) -> list[str]:
+    if 'unavailable' in profile:
+        return [f'  {profile["unavailable"]}']
+    return ['  by profile likelihood', *_ranges(profile['intervals'])]
+
+
+def _ranges(intervals: dict[str, Any]) -> list[str]:
+    return [
+        f'  {name:<7} ' + ' to '.join('open' if end is None else f'{end:.5g}' for end in ends)
+        for name, ends in intervals.items()
     ]
 
 
@@ -48,9 +67,7 @@ def _loss_law(law: dict[str, Any]) -> list[str]:
 def _intervals(fit: dict[str, Any]) -> list[str]:
     if fit['intervals'] is None:
         return []
-    lines = [
-        f'  {name:<6} {low:.5g} to {high:.5g}' for name, (low, high) in fit['intervals'].items()
-    ]
+    lines = _ranges(fit['intervals'])
     missing = fit['resamples'] - fit['resamples_kept']
     if missing:
         lines.append(f'  {missing} of {fit["resamples"]} resamples had no fit')
@@ -68,6 +85,49 @@ def _optimal(best: dict[str, Any]) -> list[str]:
         f'D* {best["tokens"]:.4g}  {best["tokens"] / best["params"]:.3g} tokens a '
         f'parameter{loss}{far}'
     ]
-    for name, (low, high) in best.get('intervals', {}).items():
-        lines.append(f'  {name:<7} {low:.4g} to {high:.4g}')
+    lines += _ranges(best.get('intervals', {}))
+    if 'profile_intervals' in best:
+        lines += ['  by profile likelihood', *_ranges(best['profile_intervals'])]
     return lines
+
+
+def _hold_out(method: str, held: dict[str, Any]) -> str:
+    if 'unavailable' in held:
+        return f'{method:<11} held out: none, {held["unavailable"]}'
+    errors = [
+        f'{name} off by {held[key]:.2%}'
+        for name, key in (('loss', 'loss_error'), ('N*', 'params_error'))
+        if held[key] is not None
+    ]
+    what = 'runs' if method == 'parametric' else 'optima'
+    return (
+        f'{method:<11} held out: fitted to {held["fitted"]} points of C <= {held["above"]:.4g}, '
+        f'{" and ".join(errors)} on average of the {what} beyond'
+    )
+
+
+def _disagreement(compared: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        f'DISAGREE beyond their errors: {_compared(one)}'
+        for one in compared
+        if one['beyond_errors']
+    ]
+    if compared and not lines:
+        lines = ['the approaches agree within their errors']
+    return lines + [
+        f'without the bias of the parabola they agree: {_compared(one)}'
+        for one in compared
+        if UNBIASED in one['methods'] and not one['beyond_errors']
+    ]
+
+
+def _compared(one: dict[str, Any]) -> str:
+    (first, second), (left, right) = one['methods'], one['values']
+    if one['quantity'] == 'a':
+        low, high = one['difference']
+        return f'a {left:.4f} {first}, {right:.4f} {second}; difference {low:.4f} to {high:.4f}'
+    low, high = one['ratio']
+    return (
+        f'N* at C {one["flops"]:.4g} {left:.4g} {first}, {right:.4g} {second}; '
+        f'ratio {low:.3f} to {high:.3f}'
+    )

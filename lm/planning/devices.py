@@ -40,7 +40,12 @@ PEAKS: dict[str, dict[str, float]] = {
     'H200': {**tensor_cores(989e12), 'float32': 67e12},
     # NVIDIA HGX B200 datasheet: an eighth of the board's, without sparsity.
     'B200': {**tensor_cores(2250e12), 'float32': 75e12},
-    # Google Cloud TPU system pages; a JAX device of v2 and v3 is one of the chip's two cores.
+    # NVIDIA GB200 NVL72 datasheet: a 72nd of the rack's 180 PFLOP/s dense; HGX B300 datasheet: an
+    # eighth of the board's 18.
+    'GB200': {**tensor_cores(2500e12), 'float32': 80e12},
+    'B300': {**tensor_cores(2250e12), 'float32': 75e12},
+    # Google Cloud TPU system pages; a JAX device of v2, v3 and TPU7x (Ironwood) is one of the
+    # chip's two cores.
     # No fp32 entry: the matrix unit multiplies bf16, and fp32 is several passes.
     'TPU v2': {'bfloat16': 45e12 / 2},
     'TPU v3': {'bfloat16': 123e12 / 2},
@@ -51,6 +56,7 @@ PEAKS: dict[str, dict[str, float]] = {
     'TPU v5': {'bfloat16': 459e12},
     'TPU v6 lite': {'bfloat16': 918e12},
     'TPU v6e': {'bfloat16': 918e12},
+    'TPU7x': {'bfloat16': 2307e12 / 2},
 }
 """FLOP/s by device and dtype of the operands; of two names that fit the earlier holds."""
 

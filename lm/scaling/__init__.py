@@ -8,13 +8,17 @@ lm.scaling.optimal_allocation(fit, flops=1e21)
 from lm.scaling.allocation import Allocation, optimal_allocation
 from lm.scaling.approaches import Approach, Prediction, fit_approach
 from lm.scaling.bootstrap import Bootstrap, bootstrap_parametric
+from lm.scaling.data_limited import data_limited_optimum
 from lm.scaling.envelope import EnvelopeFit, fit_envelope
+from lm.scaling.inference import inference_optimum
 from lm.scaling.isoflop import IsoflopFit, fit_isoflop
 from lm.scaling.parametric import Constants, ParametricFit, fit_parametric
 from lm.scaling.runs import Runs, read_runs
+from lm.scaling.surface import Surface
 
 __all__ = [
     'Allocation', 'Approach', 'Bootstrap', 'Constants', 'EnvelopeFit', 'IsoflopFit',
-    'ParametricFit', 'Prediction', 'Runs', 'bootstrap_parametric', 'fit_approach', 'fit_envelope',
-    'fit_isoflop', 'fit_parametric', 'optimal_allocation', 'read_runs',
+    'ParametricFit', 'Prediction', 'Runs', 'Surface', 'bootstrap_parametric',
+    'data_limited_optimum', 'fit_approach', 'fit_envelope', 'fit_isoflop', 'fit_parametric',
+    'inference_optimum', 'optimal_allocation', 'read_runs',
 ]  # fmt: skip

@@ -59,9 +59,11 @@ def draw(runs: Runs, resamples: int, seed: int) -> Draws:
         )
     random = np.random.default_rng(seed)
     counts = np.zeros((resamples, count), np.int64)
-    for members in _strata(runs, owners):
-        size = len(members)
-        counts[:, members] = random.multinomial(size, np.full(size, 1 / size), size=resamples)
+    strata = _strata(runs, owners)
+    for resample in counts:  # one after the other: fewer resamples are the first of more
+        for members in strata:
+            size = len(members)
+            resample[members] = random.multinomial(size, np.full(size, 1 / size))
     return Draws(counts, owners)
 
 

@@ -45,7 +45,8 @@ def fit_envelope(curves: Runs) -> EnvelopeFit:
             f'params: all points are of N = {curves.params[0]:.6g}; '
             'give learning curves of at least two sizes'
         )
-    hull = lower_hull(np.log(curves.compute), np.log(curves.losses))
+    # 6 N D of one budget differ in their last digits, which would be a cliff in the hull.
+    hull = lower_hull(np.round(np.log(curves.compute), 6), np.log(curves.losses))
     if len(hull) < 2:
         raise UserError(
             'loss: the least is at the least compute, which leaves one point on the envelope; '

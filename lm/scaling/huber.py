@@ -74,22 +74,27 @@ def _shares(rows: Rows, data: Data) -> tuple[np.ndarray, np.ndarray, np.ndarray,
     return top + np.log(total) - data.log_losses, of_n / total, of_d / total, of_e / total
 
 
+def residuals(rows: Rows, data: Data) -> Float64[np.ndarray, 'rows points']:
+    """Fitted less observed ln L."""
+    return _shares(rows, data)[0]
+
+
 def objective(
     rows: Rows, data: Data, weights: Float64[np.ndarray, 'weights points']
 ) -> Float64[np.ndarray, ' rows']:
     """The sum of Huber's function of the residuals of ln L; one row of weights, or each its own."""
-    size = np.abs(_shares(rows, data)[0])
+    size = np.abs(residuals(rows, data))
     huber = np.where(size <= DELTA, 0.5 * size**2, DELTA * (size - 0.5 * DELTA))
     return (weights * huber).sum(1)
 
 
 def terms(rows: Rows, data: Data, weights: Float64[np.ndarray, 'weights points']) -> Terms:
     """Objective, gradient and the exact second derivatives."""
-    residuals, of_n, of_d, of_e = _shares(rows, data)
-    size = np.abs(residuals)
+    off, of_n, of_d, of_e = _shares(rows, data)
+    size = np.abs(off)
     inside = size <= DELTA
     huber = np.where(inside, 0.5 * size**2, DELTA * (size - 0.5 * DELTA))
-    pull = weights * np.clip(residuals, -DELTA, DELTA)
+    pull = weights * np.clip(off, -DELTA, DELTA)
     slopes = np.stack([of_n, of_d, of_e, -of_n * data.x, -of_d * data.y], 1)
     curved = (weights * inside - pull)[:, None] * slopes
     hessians = curved @ slopes.transpose(0, 2, 1)

@@ -103,8 +103,10 @@ def _other_vertices(slices: list[Slice]) -> dict[str, list[Vertex | str]]:
     return found
 
 
-def through(slices: list[Slice], vertices: list[Vertex | str]) -> IsoflopFit | str:
-    """The laws through the vertices, or why there are none."""
+def optima_of(
+    slices: list[Slice], vertices: list[Vertex | str]
+) -> tuple[tuple[Optimum, ...], tuple[Dropped, ...]]:
+    """The optimum of each budget that has one, and the others."""
     optima, dropped = [], []
     for points, vertex in zip(slices, vertices, strict=True):
         if isinstance(vertex, str):
@@ -112,7 +114,13 @@ def through(slices: list[Slice], vertices: list[Vertex | str]) -> IsoflopFit | s
         else:
             tokens = points.tokens_at(vertex.x)
             optima.append(Optimum(points.flops, math.exp(vertex.x), tokens, vertex.loss))
+    return tuple(optima), tuple(dropped)
+
+
+def through(slices: list[Slice], vertices: list[Vertex | str]) -> IsoflopFit | str:
+    """The laws through the vertices, or why there are none."""
+    optima, dropped = optima_of(slices, vertices)
     if len(optima) < 2:
         reasons = ', '.join(f'{drop.flops:.6g} has {drop.reason}' for drop in dropped)
         return f'{len(optima)} of {len(slices)} have a minimum within their sizes: {reasons}'
-    return IsoflopFit(*laws(tuple(optima)), tuple(optima), tuple(dropped))
+    return IsoflopFit(*laws(optima), optima, dropped)

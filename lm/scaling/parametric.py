@@ -8,10 +8,8 @@ References:
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
@@ -20,6 +18,7 @@ from lm.errors import UserError
 from lm.scaling.frontier import PowerLaw
 from lm.scaling.huber import DELTA, Data, Rows, minimize, objective, terms
 from lm.scaling.runs import Points, Runs
+from lm.scaling.surface import Constants, Surface
 
 STARTS = 256
 """Starts of the paper's 4500 that are followed, unless asked otherwise."""
@@ -35,16 +34,6 @@ SAME = 1e-6
 """Starts whose objectives agree this closely, relatively, ended at one minimum."""
 FLAT = 1e-7
 """The most that a converged fit's gradient may be, of what every point pulling at once could be."""
-
-
-class Constants(NamedTuple):
-    """The five constants of the law."""
-
-    E: float
-    A: float
-    B: float
-    alpha: float
-    beta: float
 
 
 @dataclass(frozen=True)
@@ -90,23 +79,21 @@ class ParametricFit:
     @property
     def params_law(self) -> PowerLaw:
         """N*(C) where C = 6 N D (equation 4)."""
-        return PowerLaw(self.a, self._log_ratio - self.a * math.log(6))
+        return self.surface.params_law
 
     @property
     def tokens_law(self) -> PowerLaw:
         """D*(C) where C = 6 N D (equation 4)."""
-        return PowerLaw(self.b, -self._log_ratio - self.b * math.log(6))
+        return self.surface.tokens_law
 
     @property
-    def _log_ratio(self) -> float:
-        """ln G of equation 4."""
-        if not (min(self.alpha, self.beta) > 0 and np.isfinite([self.A, self.B]).all()):
-            raise UserError(
-                f'fit: alpha={self.alpha:.4g}, beta={self.beta:.4g} have no best size; '
-                'both must be positive: fit runs that vary params and tokens apart'
-            )
-        ratio = math.log(self.alpha * self.A) - math.log(self.beta * self.B)
-        return ratio / (self.alpha + self.beta)
+    def surface(self) -> Surface:
+        """The law by itself.
+
+        Raises:
+          UserError: it has no best size.
+        """
+        return Surface('parametric', self.constants)
 
     def loss(self, params: Points, tokens: Points) -> Points:
         """The loss that the law foretells."""

@@ -35,6 +35,7 @@ class Runs:
       budget: the C that the point of an iso-FLOP grid was meant to have.
       run: which run a point belongs to; runs are what a bootstrap draws.
       unique_tokens: tokens of the data set, fewer than `tokens` where text was repeated.
+      failed: how many runs beside these have no loss.
     """
 
     params: Points
@@ -44,6 +45,7 @@ class Runs:
     budget: Points | None = None
     run: tuple[str, ...] | None = None
     unique_tokens: Points | None = None
+    failed: int = 0
 
     def __post_init__(self) -> None:
         count = len(self.params)
@@ -51,7 +53,7 @@ class Runs:
             raise UserError('runs: no rows; give at least one')
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is None:
+            if value is None or field.name == 'failed':
                 continue
             if len(value) != count:
                 raise UserError(f'{field.name}: {len(value)} values for {count} params')
@@ -77,7 +79,9 @@ class Runs:
         chosen: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, tuple):
+            if isinstance(value, int):
+                chosen[field.name] = value
+            elif isinstance(value, tuple):
                 chosen[field.name] = tuple(value[i] for i in index)
             else:
                 chosen[field.name] = None if value is None else value[index]
@@ -93,7 +97,8 @@ class Runs:
 def read_runs(path: str | Path) -> Runs:
     """Reads `.csv` or `.jsonl`: columns `params, tokens, loss`, and those of `Runs` if there.
 
-    Lines that begin with `#` are comments, other columns are ignored.
+    Lines that begin with `#` are comments, other columns are ignored. A row whose column `error` is
+    not empty is a run that failed, as `lm sweep` writes it: it is counted and left out.
 
     Raises:
       UserError: the file, its header or a value is wrong; names the line and the column.
@@ -108,8 +113,12 @@ def read_runs(path: str | Path) -> Runs:
         reason = getattr(error, 'strerror', None) or 'not UTF-8 text'
         raise UserError(f'{path}: {reason}; give a .csv or .jsonl file of runs') from None
     columns: dict[str, list[Any]] | None = None
+    failed = 0
     seen: dict[tuple[Any, ...], int] = {}
     for line, row in readers[path.suffix](path, text):
+        if row.get('error') not in (None, ''):
+            failed += 1
+            continue
         if columns is None:
             columns = {name: [] for name in _known(path, line, row)}
         values = {name: _value(path, line, name, row.get(name)) for name in columns}
@@ -117,10 +126,11 @@ def read_runs(path: str | Path) -> Runs:
         for name, value in values.items():
             columns[name].append(value)
     if columns is None:
-        raise UserError(f'{path}: no rows; it needs the columns {", ".join(NEEDED)}')
+        rows = f'{failed} rows, all of runs that failed' if failed else 'no rows'
+        raise UserError(f'{path}: {rows}; it needs the columns {", ".join(NEEDED)}')
     arrays = {name: np.array(columns[name]) for name in NUMBERS if name in columns}
     names = tuple(columns['run']) if 'run' in columns else None
-    return Runs(losses=arrays.pop('loss'), run=names, **arrays)
+    return Runs(losses=arrays.pop('loss'), run=names, failed=failed, **arrays)
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:

@@ -6,6 +6,7 @@ vertex lies off its minimum by an amount that grows with the range of N.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,15 +97,33 @@ def inside(points: Slice, vertex: Vertex) -> Vertex | str:
     )
 
 
-def exponentials(slices: list[Slice]) -> list[Vertex | str]:
+def exponentials(
+    slices: list[Slice], starts: Sequence[tuple[float, float]] = FIRST_EXPONENTS
+) -> list[Vertex | str]:
     """Minima of E' + A' exp(-alpha x) + B' exp(beta x), alpha and beta shared by all budgets.
 
     E', A' and B' are each budget's own and linear, so only alpha and beta are searched for. On
     losses of the law itself the minima are exact, whatever the range of N.
+
+    Args:
+      slices: the points of each budget.
+      starts: alpha and beta where the searches begin.
     """
+    shared = shared_exponents(slices, starts)
+    if shared is None:
+        return ['too few points for two shared exponents'] * len(slices)
+    return [
+        _minimum(points, *shared) if points.sizes >= 3 else _too_few(points, 3) for points in slices
+    ]
+
+
+def shared_exponents(
+    slices: list[Slice], starts: Sequence[tuple[float, float]] = FIRST_EXPONENTS
+) -> tuple[float, float] | None:
+    """alpha and beta of `exponentials`; None of too few points."""
     used = [points for points in slices if points.sizes >= 3]
     if sum(points.sizes - 3 for points in used) < 2:
-        return ['too few points for two shared exponents'] * len(slices)
+        return None
 
     def residuals(log_exponents: np.ndarray) -> np.ndarray:
         alpha, beta = np.exp(log_exponents)
@@ -114,13 +133,10 @@ def exponentials(slices: list[Slice]) -> list[Vertex | str]:
         least_squares(
             residuals, np.log(first), bounds=np.log(EXPONENTS), xtol=1e-15, ftol=1e-15, gtol=1e-15
         )
-        for first in FIRST_EXPONENTS
+        for first in starts
     ]
     alpha, beta = np.exp(min(ends, key=lambda end: end.cost).x)
-    return [
-        _minimum(points, alpha, beta) if points.sizes >= 3 else _too_few(points, 3)
-        for points in slices
-    ]
+    return float(alpha), float(beta)
 
 
 def _projected(points: Slice, alpha: float, beta: float) -> tuple[np.ndarray, np.ndarray]:

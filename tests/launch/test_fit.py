@@ -9,6 +9,7 @@ import pytest
 
 from launch.main import main
 from lm.scaling.runs import Runs
+from tests.scaling.published import chinchilla, published
 from tests.scaling.surfaces import TRUTH, best_size, grid
 
 
@@ -50,11 +51,19 @@ def test_all_approaches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     low, high = first['intervals']['params']
     assert low <= first['params'] * (1 + 1e-6) and first['params'] <= high * (1 + 1e-6)
     assert [best['far'] for best in found['optimal'][:2]] == [False, True]
+    assert law['profile']['intervals'].keys() == {'alpha', 'beta', 'a'}
+    assert first['profile_intervals'].keys() == {'params', 'tokens'}
+    assert found['hold_out']['parametric']['loss_error'] < 1e-6
+    assert found['hold_out']['isoflop']['left_out'] == 9
+    pairs = {
+        (tuple(one['methods']), one['quantity'], one['flops']) for one in found['disagreement']
+    }
+    assert (('parametric', 'isoflop'), 'params', 1e24) in pairs
 
 
 def test_one_approach_and_no_intervals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = write(tmp_path / 'runs.csv', grid(TRUTH, 8))
-    found = fitted(capsys, runs, '--method=isoflop')
+    found = fitted(capsys, runs, '--method=isoflop', '--resamples=50')
     assert 'parametric' not in found and 'envelope' not in found
     assert [best['flops'] for best in found['optimal']] == pytest.approx([1e22])
     found = fitted(capsys, runs, '--method=parametric', '--resamples=0')
@@ -98,7 +107,13 @@ def test_what_the_runs_do_not_allow(tmp_path: Path, capsys: pytest.CaptureFixtur
         (['{runs}', '--resamples=1'], '--resamples=1'),
         (['{runs}', '--seed=-1'], '--seed=-1'),
         (['{runs}', '--flops=-1e21', '--resamples=0'], 'flops=-1e+21'),
-        (['{runs}', '--plot=a.png'], 'plot'),
+        (['{runs}', '--plot=a.gif'], '--plot=a.gif: must end in .png or .svg'),
+        (['{runs}', '--plot=none/a.png'], '--plot=none/a.png: none is no folder'),
+        (['{runs}', '--hold_out=1e30'], '--hold_out=1e+30: the runs are of 1e+18 to 1e+22 FLOPs'),
+        (
+            ['{runs}', '--method=isoflop', '--hold_out=2e18', '--resamples=0'],
+            '--hold_out=2e+18: budget: all runs',
+        ),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -117,3 +132,54 @@ def test_the_row_of_a_bad_value_is_named(
     path.write_text('params,tokens,loss\n1e8,2e9,3\n1e8,-2e9,3\n')
     assert main(['fit', f'--runs={path}']) == 2
     assert 'row 3, column tokens: -2e9' in capsys.readouterr().err
+
+
+def test_marin_is_said_to_disagree_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    path = published('isoflop_marin_comma.csv')
+    assert main(['fit', f'--runs={path}', '--resamples=150']) == 0
+    out = capsys.readouterr().out
+    assert 'DISAGREE beyond their errors: a 0.3445 parametric, 0.4049 isoflop; difference' in out
+    assert 'without the bias of the parabola they agree: a 0.3445 parametric, 0.3272' in out
+
+
+def test_what_was_held_out_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    runs = chinchilla(240)
+    path = tmp_path / 'runs.csv'
+    rows = zip(runs.params, runs.tokens, runs.losses, runs.compute, strict=True)
+    lines = [','.join(map(repr, map(float, row))) for row in rows]
+    path.write_text('\n'.join(['params,tokens,loss,flops', *lines]))
+    words = [f'--runs={path}', '--method=parametric', '--hold_out=1e21', '--resamples=0']
+    held = fitted(capsys, *words)['hold_out']['parametric']
+    assert held['loss_error'] == pytest.approx(0.0105, abs=5e-5)
+    assert (held['fitted'], held['left_out'], len(held['loss_errors'])) == (217, 23, 23)
+    assert main(['fit', *words]) == 0
+    said = 'held out: fitted to 217 points of C <= 1e+21, loss off by 1.05% on average of the runs'
+    assert said in capsys.readouterr().out
+
+
+def test_failed_runs_of_a_sweep_are_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = grid(TRUTH, 8)
+    rows: list[dict[str, Any]] = [
+        {'params': n, 'tokens': d, 'loss': loss, 'budget': 6 * n * d, 'error': ''}
+        for n, d, loss in zip(
+            runs.params.tolist(), runs.tokens.tolist(), runs.losses.tolist(), strict=True
+        )
+    ]
+    rows.insert(3, {'params': 1e8, 'tokens': 1e9, 'loss': None, 'error': 'FloatingPointError: nan'})
+    path = tmp_path / 'runs.jsonl'
+    path.write_text('\n'.join(map(json.dumps, rows)))
+    found = fitted(capsys, f'--runs={path}', '--method=parametric', '--resamples=0')
+    assert found['warnings'] == ['1 runs failed (column error) and are left out']
+    assert found['parametric']['points'] == 45
+
+
+def test_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = write(tmp_path / 'runs.csv', grid(TRUTH, 8))
+    picture = tmp_path / 'fit.svg'
+    assert main(['fit', runs, '--resamples=0', f'--plot={picture}']) == 0
+    assert 'parametric' in capsys.readouterr().out
+    text = picture.read_text()
+    for words in ('Iso-FLOP curves', 'efficient frontier', 'Envelope', 'Residuals', 'nats a token'):
+        assert words in text

@@ -13,6 +13,7 @@ def test_points_of_a_grid_are_drawn_in_each_budget() -> None:
     draws = draw(runs, 50, seed=3)
     assert (draws.counts.reshape(50, 5, 9).sum(2) == 9).all()
     assert draws.counts.std(axis=0).min() > 0  # every point is left out of some, twice in others
+    assert (draw(runs, 20, seed=3).counts == draws.counts[:20]).all()
     named = replace(runs, run=tuple(f'{i:02d}' for i in range(45)))
     assert (draw(named, 50, seed=3).counts == draws.counts).all()
 

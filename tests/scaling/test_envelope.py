@@ -7,7 +7,7 @@ from lm.errors import UserError
 from lm.scaling.envelope import fit_envelope, lower_hull
 from lm.scaling.runs import Runs, read_runs
 from tests.scaling.published import published
-from tests.scaling.surfaces import TRUTH, best_size
+from tests.scaling.surfaces import TRUTH, best_size, grid
 
 
 def curves(sizes: int = 400) -> Runs:
@@ -42,6 +42,13 @@ def test_the_hull_by_hand() -> None:
     y = np.array([0.0, 4.0, 2.0, 1.5, 1.0, 0.5, 9.0, 2.5])
     # By x: (0, 4), then (0.5, 2.5) on the line to (1, 1), and on to the least; (4, 0.5) is worse.
     assert lower_hull(x, y).tolist() == [1, 4, 0]
+
+
+def test_a_budget_whose_computes_differ_by_rounding_has_one_point_on_the_hull() -> None:
+    runs = grid(TRUTH, 4)
+    rounded = Runs(np.round(runs.params), np.round(runs.tokens), runs.losses, budget=runs.budget)
+    assert len(np.unique(rounded.compute)) > 5
+    assert len(fit_envelope(rounded).optima) == 5
 
 
 def test_curves_that_have_no_envelope() -> None:

@@ -53,16 +53,6 @@ def test_a_search_cut_short_is_not_called_converged(monkeypatch: pytest.MonkeyPa
     assert not fit_parametric(chinchilla(240), starts=[PAPER]).converged
 
 
-def test_fitted_on_small_budgets_it_foretells_the_large() -> None:
-    runs = chinchilla(240)
-    assert runs.flops is not None
-    small = runs.flops <= 1e21
-    fit = fit_parametric(runs.where(small))
-    rest = runs.where(~small)
-    error = np.abs(fit.loss(rest.params, rest.tokens) / rest.losses - 1).mean()
-    assert error == pytest.approx(0.0105, abs=5e-5)
-
-
 def test_marin_without_and_with_the_points_called_outliers() -> None:
     path = published('isoflop_marin_comma.csv')
     runs, outlier = read_runs(path), column(path, 'outlier')

@@ -88,6 +88,24 @@ def test_a_bad_jsonl_is_one_line(tmp_path: Path, text: str, words: str) -> None:
     assert words in str(raised.value)
 
 
+def test_failed_runs_are_counted_and_left_out(tmp_path: Path) -> None:
+    rows = [
+        {'run': 'a', 'params': 1, 'tokens': 2, 'loss': None, 'error': 'MemoryError'},
+        {'run': 'b', 'params': 1, 'tokens': 2, 'loss': 3.5, 'error': ''},
+        {'run': 'c', 'error': 'killed'},
+        {'run': 'd', 'params': 2, 'tokens': 2, 'loss': 3.25, 'error': None},
+        {'run': 'e', 'params': 4, 'tokens': 2, 'loss': 3.0},
+    ]
+    text = '\n'.join(map(json.dumps, rows))
+    runs = read_runs(write(tmp_path, text, 'runs.jsonl'))
+    assert runs.run == ('b', 'd', 'e') and runs.failed == 2
+    assert runs.where(np.array([True, False, True])).failed == 2
+    text = f'{HEADER},error\n1,2,,out of memory\n1,2,3,\n'
+    assert read_runs(write(tmp_path, text)).failed == 1
+    with pytest.raises(UserError, match='1 rows, all of runs that failed'):
+        read_runs(write(tmp_path, f'{HEADER},error\n1,2,,out of memory\n'))
+
+
 def test_what_is_no_file_of_runs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='ends in .csv or .jsonl'):
         read_runs(tmp_path / 'runs.txt')
