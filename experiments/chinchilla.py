@@ -15,7 +15,7 @@ beside it. The same with `lm sweep --experiment=chinchilla`, without the predict
 
 Rules, so that no run is tuned by hand: D = C / 6N; rows a step are the power of two nearest to
 16 sqrt(D / 2e6), for the noise of a gradient matters the less the longer a run; the learning rate
-falls with the width (`learning_rate`). Of the smallest and the largest budget the size in the
+falls with width and depth (`learning_rate`). Of the smallest and the largest budget the size in the
 middle is run at other rates too; a best rate at the edge of these is told.
 """
 
@@ -68,8 +68,8 @@ WIDTHS = (
 HEAD_DIM = 8
 FLOPS_PER_PARAM = {'clm': 6, 'mlm': 6, 'span_corruption': 3}
 """By token of text: of an encoder-decoder each half sees its own tokens."""
-AT_WIDTH_64 = {'clm': 3e-3, 'mlm': 3e-3, 'span_corruption': 3e-3}
-"""Peak learning rate of a model 64 wide."""
+RATE = {'clm': 0.3, 'mlm': 0.3, 'span_corruption': 0.3}
+"""Peak learning rate times width times the root of depth."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,23 @@ class Setting:
         require(3 <= self.sizes <= len(WIDTHS), f'sizes={self.sizes}: between 3 and {len(WIDTHS)}')
 
 
-def learning_rate(objective: str, width: int) -> float:
-    """The peak rate by the rule: as the width, and with it the depth, to the power -1.5.
+def layers(width: int) -> int:
+    """How deep a model of the ladder is.
 
-    Of causal models of 32, 64 and 128 1e-2, 4e-3 and 1.25e-3 were best of a search by factors of 2.
+    Two layers at the least: a single one cannot look up what followed a token before, and a ladder
+    on which some models can and some cannot has a step in its bowls.
     """
-    return float(f'{AT_WIDTH_64[objective] * (64 / width) ** 1.5:.3g}')
+    return max(2, math.ceil(width / 32))
+
+
+def learning_rate(objective: str, width: int, depth: int) -> float:
+    """The peak rate by the rule, c / (width sqrt(depth)).
+
+    As for Adam in the infinite limits of both (Yang et al. 2022, arXiv 2203.03466; 2023, arXiv
+    2310.02244). Of causal models of 32 x 1, 64 x 2 and 128 x 4 the best rates of a search by
+    factors of 2 were 1e-2, 4e-3 and 1.25e-3: c of 0.32, 0.36 and 0.32.
+    """
+    return float(f'{RATE[objective] / (width * math.sqrt(depth)):.3g}')
 
 
 def configs(study: Setting) -> dict[str, Config]:
@@ -133,15 +144,13 @@ def configs(study: Setting) -> dict[str, Config]:
 
 def _model(study: Setting, width: int) -> Config:
     model = MODELS[study.objective]
-    # Two at the least: a single layer cannot look up what followed a token before, and a ladder
-    # on which some models can and some cannot has a step in its bowls.
-    layers = max(2, math.ceil(width / 32))
+    depth = layers(width)
     return lm.load_config(
         f'{model}_tiny',
         **{
             'model.d_model': width,
             # Each half of an encoder-decoder has as many layers as config says.
-            'model.num_layers': math.ceil(layers / 2) if model == 't5' else layers,
+            'model.num_layers': math.ceil(depth / 2) if model == 't5' else depth,
             'model.num_heads': width // HEAD_DIM,
             'model.num_kv_heads': None,
             'model.vocab_size': study.vocab_size,
@@ -150,7 +159,7 @@ def _model(study: Setting, width: int) -> Config:
             'data.source': study.source,
             'data.documents': study.documents,
             'data.validation_fraction': study.validation_fraction,
-            'optim.peak_lr': learning_rate(study.objective, width),
+            'optim.peak_lr': learning_rate(study.objective, width, depth),
             'optim.eps': 1e-8,
             'optim.weight_decay': 0.1,
             'train.seq_len': study.seq_len,

@@ -32,7 +32,7 @@ from lm.scaling.frontier import PowerLaw, regress
 from lm.training.workdir import Workdir, read_jsonl
 
 from ._command import run_command
-from .chinchilla import HEAD_DIM, learning_rate, made
+from .chinchilla import HEAD_DIM, layers, learning_rate, made
 
 LINES = {'N': 'parameters without embeddings', 'D': 'tokens of text', 'C': 'FLOPs, 6 N D'}
 
@@ -94,7 +94,7 @@ def _run(study: Setting, width: int, steps: int) -> Config:
         'llama_tiny',
         **{
             'model.d_model': width,
-            'model.num_layers': max(1, round(width / 32)),
+            'model.num_layers': layers(width),
             'model.num_heads': width // HEAD_DIM,
             'model.num_kv_heads': None,
             'model.vocab_size': study.vocab_size,
@@ -103,7 +103,7 @@ def _run(study: Setting, width: int, steps: int) -> Config:
             'data.source': study.source,
             'data.documents': study.documents,
             'data.validation_fraction': study.validation_fraction,
-            'optim.peak_lr': learning_rate('clm', width),
+            'optim.peak_lr': learning_rate('clm', width, layers(width)),
             'optim.warmup_steps': max(1, steps // 10),
             'train.steps': steps,
             'train.batch_size': study.batch_size,

@@ -10,7 +10,7 @@ import pytest
 
 from experiments import chinchilla
 from experiments._isoflop_study import analyze, by_the_rule, plot, predict, table
-from experiments.chinchilla import FLOPS_PER_PARAM, Setting, configs, learning_rate
+from experiments.chinchilla import FLOPS_PER_PARAM, Setting, configs, layers, learning_rate
 from lm.errors import UserError
 from lm.planning.budget import step_flops
 from lm.planning.counts import count_parameters
@@ -45,13 +45,14 @@ def test_runs_of_a_budget_cost_the_same(objective: Any) -> None:
 
 
 def test_the_rules() -> None:
-    assert learning_rate('clm', 64) == 3e-3
-    assert learning_rate('clm', 256) == pytest.approx(3e-3 / 8, rel=1e-3)
+    assert [layers(width) for width in (8, 64, 80, 256)] == [2, 2, 3, 8]
+    assert learning_rate('clm', 75, 4) == 2e-3
+    assert learning_rate('clm', 150, 4) == learning_rate('clm', 75, 16) == 1e-3
     rows = {
         name: config.train.batch_size
         for name, config in configs(Setting(source='x.txt', sizes=3, lr_factors=())).items()
     }
-    assert rows['4e+11-d24'] == 16 and rows['6.4e+12-d56'] == 32
+    assert rows['3e+11-d24'] == 16 and rows['4.8e+12-d56'] == 32
 
 
 @pytest.mark.parametrize(
