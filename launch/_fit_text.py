@@ -29,7 +29,8 @@ def as_text(found: dict[str, Any]) -> str:
     for best in found['optimal']:
         lines += _optimal(best)
     for method, held in found['hold_out'].items():
-        lines.append(_hold_out(method, held))
+        what = 'runs' if method == 'parametric' else 'optima'
+        lines.append(_hold_out(method, held, what))
     return '\n'.join(lines + _disagreement(found['disagreement']))
 
 
@@ -91,7 +92,27 @@ def _optimal(best: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _hold_out(method: str, held: dict[str, Any]) -> str:
+def form_text(found: dict[str, Any]) -> str:
+    """Another form than Chinchilla's in lines."""
+    form = found['form']
+    fit = found[form]
+    constants = '  '.join(f'{name} {value:.5g}' for name, value in fit['constants'].items())
+    state = '' if fit['converged'] else 'NOT CONVERGED: '
+    lines = [f'warning: {warning}' for warning in found['warnings']]
+    lines += [
+        f'{form:<11} {fit["formula"]}: {constants}',
+        f'  {state}{fit["rule"]} {fit["objective"]:.7g}, {fit["points"]} points',
+    ]
+    for best in found['optimal']:
+        if best['params'] is not None:
+            lines += _optimal({'method': form, **best})
+        else:
+            far = '  FAR beyond the data' if best['far'] else ''
+            lines.append(f'{form:<11} C {best["flops"]:.4g}: loss {best["loss"]:.4f}{far}')
+    return '\n'.join([*lines, _hold_out(form, found['hold_out'], 'runs')])
+
+
+def _hold_out(method: str, held: dict[str, Any], what: str) -> str:
     if 'unavailable' in held:
         return f'{method:<11} held out: none, {held["unavailable"]}'
     errors = [
@@ -99,7 +120,6 @@ def _hold_out(method: str, held: dict[str, Any]) -> str:
         for name, key in (('loss', 'loss_error'), ('N*', 'params_error'))
         if held[key] is not None
     ]
-    what = 'runs' if method == 'parametric' else 'optima'
     return (
         f'{method:<11} held out: fitted to {held["fitted"]} points of C <= {held["above"]:.4g}, '
         f'{" and ".join(errors)} on average of the {what} beyond'

@@ -8,13 +8,18 @@ lm.scaling.optimal_allocation(fit, flops=1e21)
 from lm.scaling.allocation import Allocation, optimal_allocation
 from lm.scaling.approaches import Approach, Prediction, fit_approach
 from lm.scaling.bootstrap import Bootstrap, bootstrap_parametric
+from lm.scaling.compute_law import ComputeLaw, fit_compute_law
+from lm.scaling.disagreement import Comparison, compare
 from lm.scaling.envelope import EnvelopeFit, fit_envelope
+from lm.scaling.forms import FormFit, fit_form
 from lm.scaling.isoflop import IsoflopFit, fit_isoflop
 from lm.scaling.parametric import Constants, ParametricFit, fit_parametric
+from lm.scaling.profile import Profile
 from lm.scaling.runs import Runs, read_runs
 
 __all__ = [
-    'Allocation', 'Approach', 'Bootstrap', 'Constants', 'EnvelopeFit', 'IsoflopFit',
-    'ParametricFit', 'Prediction', 'Runs', 'bootstrap_parametric', 'fit_approach', 'fit_envelope',
-    'fit_isoflop', 'fit_parametric', 'optimal_allocation', 'read_runs',
+    'Allocation', 'Approach', 'Bootstrap', 'Comparison', 'ComputeLaw', 'Constants', 'EnvelopeFit',
+    'FormFit', 'IsoflopFit', 'ParametricFit', 'Prediction', 'Profile', 'Runs',
+    'bootstrap_parametric', 'compare', 'fit_approach', 'fit_compute_law', 'fit_envelope',
+    'fit_form', 'fit_isoflop', 'fit_parametric', 'optimal_allocation', 'read_runs',
 ]  # fmt: skip
