@@ -1,5 +1,6 @@
 """What `lm fit` says of each approach, in lines."""
 
+import math
 from typing import Any
 
 UNBIASED = 'isoflop exponentials'
@@ -134,11 +135,28 @@ def _disagreement(compared: list[dict[str, Any]]) -> list[str]:
     ]
     if compared and not lines:
         lines = ['the approaches agree within their errors']
-    return lines + [
-        f'without the bias of the parabola they agree: {_compared(one)}'
-        for one in compared
-        if UNBIASED in one['methods'] and not one['beyond_errors']
-    ]
+    by_parabola = {
+        one['flops']: one for one in compared if one['methods'] == ['parametric', 'isoflop']
+    }
+    for one in compared:
+        if UNBIASED in one['methods'] and not one['beyond_errors']:
+            # Wider errors alone would make any two agree: the values must have come together.
+            nearer = _apart(one) < _apart(by_parabola[one['flops']]) / 2
+            what = (
+                'without the bias of the parabola they agree'
+                if nearer
+                else (
+                    'no bias of the parabola, though exponentials are too unsure to tell them apart'
+                )
+            )
+            lines.append(f'{what}: {_compared(one)}')
+    return lines
+
+
+def _apart(one: dict[str, Any]) -> float:
+    """How far apart the values are: exponents by difference, sizes by the log of their ratio."""
+    left, right = one['values']
+    return abs(left - right) if one['quantity'] == 'a' else abs(math.log(left / right))
 
 
 def _compared(one: dict[str, Any]) -> str:

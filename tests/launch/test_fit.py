@@ -221,6 +221,14 @@ def test_marin_is_said_to_disagree_and_why(capsys: pytest.CaptureFixture[str]) -
     assert 'without the bias of the parabola they agree: a 0.3445 parametric, 0.3272' in out
 
 
+def test_wider_errors_are_not_called_agreement(capsys: pytest.CaptureFixture[str]) -> None:
+    path = published('isoflop_chinchilla_epoch.csv')
+    assert main(['fit', f'--runs={path}', '--resamples=100']) == 0
+    out = capsys.readouterr().out
+    assert 'DISAGREE beyond their errors: a 0.5616 parametric, 0.4920 isoflop' in out
+    assert 'they agree: a' not in out and 'no bias of the parabola, though' in out
+
+
 def test_what_was_held_out_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     runs = plain(tmp_path / 'runs.csv', chinchilla(240))
     words = [runs, '--method=parametric', '--hold_out=1e21', '--resamples=0']
