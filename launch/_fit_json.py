@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from lm.errors import UserError
-from lm.scaling.approaches import Approach
+from lm.scaling.approaches import FAR, Approach
 from lm.scaling.bootstrap import Bootstrap
 from lm.scaling.disagreement import Comparison
 from lm.scaling.envelope import EnvelopeFit
+from lm.scaling.forms import FormFit
 from lm.scaling.frontier_bootstrap import FrontierBootstrap
 from lm.scaling.hold_out import HoldOut
 from lm.scaling.isoflop import IsoflopFit
@@ -76,6 +77,23 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
         'values': comparison.values,
         'ratio' if comparison.flops else 'difference': comparison.difference,
         'beyond_errors': comparison.beyond_errors,
+    }
+
+
+def form_json(form: str, fit: FormFit, flops: Sequence[float], largest: float) -> dict[str, Any]:
+    """Another form's constants, and what it foretells of each compute.
+
+    Raises:
+      UserError: a compute is not positive and finite, or the form says nothing of it.
+    """
+    names = ('formula', 'constants', 'objective', 'rule', 'converged', 'points')
+    optimal = [
+        {**fit.predict(compute)._asdict(), 'far': compute > FAR * largest} for compute in flops
+    ]
+    return {
+        'form': form,
+        form: {name: getattr(fit, name) for name in names},
+        'optimal': optimal,
     }
 
 

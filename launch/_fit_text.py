@@ -1,5 +1,6 @@
 """What `lm fit` says of each approach, in lines."""
 
+import math
 from typing import Any
 
 UNBIASED = 'isoflop exponentials'
@@ -29,7 +30,8 @@ def as_text(found: dict[str, Any]) -> str:
     for best in found['optimal']:
         lines += _optimal(best)
     for method, held in found['hold_out'].items():
-        lines.append(_hold_out(method, held))
+        what = 'runs' if method == 'parametric' else 'optima'
+        lines.append(_hold_out(method, held, what))
     return '\n'.join(lines + _disagreement(found['disagreement']))
 
 
@@ -91,7 +93,27 @@ def _optimal(best: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _hold_out(method: str, held: dict[str, Any]) -> str:
+def form_text(found: dict[str, Any]) -> str:
+    """Another form than Chinchilla's in lines."""
+    form = found['form']
+    fit = found[form]
+    constants = '  '.join(f'{name} {value:.5g}' for name, value in fit['constants'].items())
+    state = '' if fit['converged'] else 'NOT CONVERGED: '
+    lines = [f'warning: {warning}' for warning in found['warnings']]
+    lines += [
+        f'{form:<11} {fit["formula"]}: {constants}',
+        f'  {state}{fit["rule"]} {fit["objective"]:.7g}, {fit["points"]} points',
+    ]
+    for best in found['optimal']:
+        if best['params'] is not None:
+            lines += _optimal({'method': form, **best})
+        else:
+            far = '  FAR beyond the data' if best['far'] else ''
+            lines.append(f'{form:<11} C {best["flops"]:.4g}: loss {best["loss"]:.4f}{far}')
+    return '\n'.join([*lines, _hold_out(form, found['hold_out'], 'runs')])
+
+
+def _hold_out(method: str, held: dict[str, Any], what: str) -> str:
     if 'unavailable' in held:
         return f'{method:<11} held out: none, {held["unavailable"]}'
     errors = [
@@ -99,7 +121,6 @@ def _hold_out(method: str, held: dict[str, Any]) -> str:
         for name, key in (('loss', 'loss_error'), ('N*', 'params_error'))
         if held[key] is not None
     ]
-    what = 'runs' if method == 'parametric' else 'optima'
     return (
         f'{method:<11} held out: fitted to {held["fitted"]} points of C <= {held["above"]:.4g}, '
         f'{" and ".join(errors)} on average of the {what} beyond'
@@ -114,11 +135,28 @@ def _disagreement(compared: list[dict[str, Any]]) -> list[str]:
     ]
     if compared and not lines:
         lines = ['the approaches agree within their errors']
-    return lines + [
-        f'without the bias of the parabola they agree: {_compared(one)}'
-        for one in compared
-        if UNBIASED in one['methods'] and not one['beyond_errors']
-    ]
+    by_parabola = {
+        one['flops']: one for one in compared if one['methods'] == ['parametric', 'isoflop']
+    }
+    for one in compared:
+        if UNBIASED in one['methods'] and not one['beyond_errors']:
+            # Wider errors alone would make any two agree: the values must have come together.
+            nearer = _apart(one) < _apart(by_parabola[one['flops']]) / 2
+            what = (
+                'without the bias of the parabola they agree'
+                if nearer
+                else (
+                    'no bias of the parabola, though exponentials are too unsure to tell them apart'
+                )
+            )
+            lines.append(f'{what}: {_compared(one)}')
+    return lines
+
+
+def _apart(one: dict[str, Any]) -> float:
+    """How far apart the values are: exponents by difference, sizes by the log of their ratio."""
+    left, right = one['values']
+    return abs(left - right) if one['quantity'] == 'a' else abs(math.log(left / right))
 
 
 def _compared(one: dict[str, Any]) -> str:

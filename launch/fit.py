@@ -6,10 +6,13 @@ L = E + A/N^alpha + B/D^beta, `isoflop` a parabola in ln N for each budget, `env
 hull of learning curves. Says N*, D* and the loss of the computes in `--flops`, with intervals from
 runs drawn with replacement (of the parametric fit by profile likelihood too); how well the same
 fits without the largest computes foretell those; and which approaches differ by more than their
-errors. Needs no jax.
+errors. `--form` fits another law instead: `tied` (alpha = beta), `gadre` (over-training), `power`
+(L(C) with a floor), `kaplan_n`, `kaplan_d`, `kaplan_c` and the joint `kaplan`. Needs no jax.
 """
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,19 +21,21 @@ import numpy as np
 from lm.errors import UserError
 from lm.fields import require
 from lm.flags import Flags
-from lm.scaling.approaches import METHODS, Approach, Method, fit_approach
+from lm.scaling.approaches import METHODS, Approach, fit_approach
 from lm.scaling.disagreement import compare, unbiased
-from lm.scaling.hold_out import hold_out
+from lm.scaling.forms import fit_form
+from lm.scaling.hold_out import HoldOut, hold_out, hold_out_form
 from lm.scaling.runs import Runs, read_runs
 
 from ._fit_json import (
     approach_json,
     comparison_json,
+    form_json,
     hold_out_json,
     optimal_json,
     profile_json,
 )
-from ._fit_text import UNBIASED, as_text
+from ._fit_text import UNBIASED, as_text, form_text
 
 PICTURES = ('.png', '.svg')
 WORN = 4.0
@@ -46,6 +51,14 @@ def define_flags(flags: Flags) -> None:
     flags.define(
         'method', Literal['parametric', 'isoflop', 'envelope', 'all'], 'all', 'the approach'
     )
+    flags.define(
+        'form',
+        Literal[
+            'chinchilla', 'tied', 'gadre', 'power', 'kaplan_n', 'kaplan_d', 'kaplan_c', 'kaplan'
+        ],
+        'chinchilla',
+        "chinchilla: L(N, D) by the approaches of --method; else another form of the law",
+    )  # fmt: skip
     flags.define(
         'flops', tuple[float, ...], (), 'computes to tell N* and D* of; empty: the largest'
     )
@@ -78,6 +91,9 @@ def main(flags: Flags) -> None:
         'give a compute between',
     )
     flops = flags['flops'] or (most,)
+    if flags['form'] != 'chinchilla':
+        _print_form(runs, flags)
+        return
     found: dict[str, Any] = {
         'warnings': _warnings(runs), 'unavailable': {}, 'optimal': [], 'hold_out': {},
     }  # fmt: skip
@@ -97,7 +113,9 @@ def main(flags: Flags) -> None:
         approaches[method] = approach
         found[method] = told | profiled.fit
         found['optimal'] += [a | b for a, b in zip(optimal, profiled.optimal, strict=True)]
-        found['hold_out'][method] = _hold_out(method, runs, flags)
+        found['hold_out'][method] = _held_out(
+            partial(hold_out, method, runs), flags['method'] != 'all', flags
+        )
     if not approaches:
         raise UserError(f'{path}: {found["unavailable"]["parametric"]}')
     found['disagreement'] = _disagreement(approaches, runs, flops, flags)
@@ -106,6 +124,25 @@ def main(flags: Flags) -> None:
 
         plot(picture, runs, approaches)
     print(json.dumps(found) if flags['json'] else as_text(found))
+
+
+def _print_form(runs: Runs, flags: Flags) -> None:
+    """Fits another form than Chinchilla's; the flags of the approaches have no meaning for it."""
+    for other in ('method', 'plot', 'resamples', 'seed', 'level'):
+        require(
+            not flags.given(other),
+            f'--{other}: goes with --form=chinchilla; --form={flags["form"]} has no such thing',
+        )
+    largest = float(runs.compute.max())
+    try:
+        fit = fit_form(flags['form'], runs)
+        held = _held_out(partial(hold_out_form, flags['form'], runs), True, flags)
+        own = (largest,) if fit.of_compute else ()
+        found = form_json(flags['form'], fit, flags['flops'] or own, largest)
+    except UserError as error:
+        raise UserError(f'{flags["runs"]}: {error}') from None
+    found |= {'warnings': _warnings(runs), 'hold_out': held}
+    print(json.dumps(found) if flags['json'] else form_text(found))
 
 
 def _picture(name: str) -> Path | None:
@@ -118,16 +155,18 @@ def _picture(name: str) -> Path | None:
     return path
 
 
-def _hold_out(method: Method, runs: Runs, flags: Flags) -> dict[str, Any]:
+def _held_out(
+    errors: Callable[[float | None], HoldOut], must: bool, flags: Flags
+) -> dict[str, Any]:
     """The errors of a fit without the largest computes.
 
     Raises:
-      UserError: the one approach asked for has no fit or no optimum on a side of `--hold_out`.
+      UserError: what `must` be told has no fit or no optimum on a side of `--hold_out`.
     """
     try:
-        return hold_out_json(hold_out(method, runs, flags['hold_out']))
+        return hold_out_json(errors(flags['hold_out']))
     except UserError as error:
-        if flags['hold_out'] is not None and flags['method'] != 'all':
+        if flags['hold_out'] is not None and must:
             raise UserError(f'--hold_out={flags["hold_out"]:.6g}: {error}') from None
         return {'unavailable': str(error)}
 

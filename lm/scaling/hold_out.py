@@ -9,10 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool
 
 from lm.errors import UserError
 from lm.scaling.approaches import Approach, Method, fit_approach
 from lm.scaling.envelope import fit_envelope
+from lm.scaling.forms import fit_form
 from lm.scaling.frontier import Optimum
 from lm.scaling.isoflop import optima_of, slices_of
 from lm.scaling.parametric import ParametricFit
@@ -64,14 +66,7 @@ def hold_out(method: Method, runs: Runs, above: float | None = None) -> HoldOut:
       UserError: no runs are left out, they have no optimum, or those left in do not allow the
         approach.
     """
-    compute = runs.compute if runs.budget is None else runs.budget
-    cut = float(compute.max()) / TOP if above is None else float(above)
-    seen = compute <= cut
-    if seen.all() or not seen.any():
-        raise UserError(
-            f'above={cut:.6g}: the runs are of {compute.min():.4g} to {compute.max():.4g} FLOPs; '
-            'give a compute between'
-        )
+    cut, seen = split(runs, above)
     approach = fit_approach(method, runs.where(seen), resamples=0)
     unseen = runs.where(~seen)
     count = int(seen.sum()), len(unseen)
@@ -88,6 +83,36 @@ def hold_out(method: Method, runs: Runs, above: float | None = None) -> HoldOut:
         raise UserError(f'above={cut:.6g}: no optimum lies beyond; give a smaller compute')
     of_losses, of_params = zip(*losses_and_params, strict=True)
     return HoldOut(cut, *count, tuple(x for x in of_losses if x is not None), of_params)
+
+
+def hold_out_form(form: str, runs: Runs, above: float | None = None) -> HoldOut:
+    """Fits a form of `lm.scaling.forms` to the runs of at most `above` FLOPs; foretells the others.
+
+    Raises:
+      UserError: no runs are left out, or those left in do not allow the form.
+    """
+    cut, seen = split(runs, above)
+    unseen = runs.where(~seen)
+    losses = fit_form(form, runs.where(seen)).loss(unseen.params, unseen.tokens, unseen.compute)
+    errors = tuple((losses / unseen.losses - 1).tolist())
+    return HoldOut(cut, int(seen.sum()), len(unseen), errors, ())
+
+
+def split(runs: Runs, above: float | None) -> tuple[float, Bool[np.ndarray, ' points']]:
+    """The compute beyond which runs are held out, and the mask of the others.
+
+    Raises:
+      UserError: all runs lie on one side.
+    """
+    compute = runs.compute if runs.budget is None else runs.budget
+    cut = float(compute.max()) / TOP if above is None else float(above)
+    seen = compute <= cut
+    if seen.all() or not seen.any():
+        raise UserError(
+            f'above={cut:.6g}: the runs are of {compute.min():.4g} to {compute.max():.4g} FLOPs; '
+            'give a compute between'
+        )
+    return cut, seen
 
 
 def _errors(approach: Approach, optimum: Optimum) -> tuple[float | None, float]:

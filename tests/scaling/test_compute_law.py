@@ -40,6 +40,13 @@ def test_truth_comes_back(E: float, exponent: float) -> None:
     assert law(1e24) == pytest.approx(E + 1e3**-exponent, abs=1e-5)
 
 
+def test_no_floor_lies_below_nil() -> None:
+    flops = np.geomspace(1e18, 1e21, 6)
+    losses = 3 - 0.25 * np.log10(flops / 1e18)  # straight: unbounded, E would be far below nil
+    law = fit_compute_law(flops, losses)
+    assert law.E == 0 and 2.2 < law(1e21) < 2.3 and law(1e30) > 0
+
+
 def test_three_points_have_no_floor() -> None:
     flops = np.array([1e18, 1e19, 1e20])
     law = fit_compute_law(flops, (flops / 1e21) ** -0.05)

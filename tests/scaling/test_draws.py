@@ -28,6 +28,13 @@ def test_runs_that_pass_through_several_budgets_are_drawn_whole() -> None:
     assert (draws.weights(7, 9)[0].reshape(5, 9) == drawn).all()
 
 
+def test_a_run_in_two_budgets_joins_all_budgets() -> None:
+    # The first two budgets are of the same nine runs; how many of those are drawn varies.
+    names = tuple(f'{i % 9 if i < 18 else i:02d}' for i in range(45))
+    draws = draw(replace(grid(TRUTH, 4), run=names), 50, seed=3)
+    assert (draws.counts.sum(1) == 36).all() and draws.counts[:, :9].sum(1).std() > 0
+
+
 def test_points_without_budgets_are_drawn_together() -> None:
     draws = draw(scattered(TRUTH, 60), 4, seed=5)
     counts = np.random.default_rng(5).multinomial(60, np.full(60, 1 / 60), size=4)

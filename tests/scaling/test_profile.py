@@ -45,6 +45,21 @@ def test_the_ends_are_where_the_objective_has_risen_by_the_quantile() -> None:
         assert rise == pytest.approx(QUANTILE, rel=2e-3)
 
 
+def test_holding_the_best_size_settles_b() -> None:
+    runs = chinchilla(240)
+    fit = fit_parametric(runs)
+    profile = Profile(runs, fit)
+    held, row = profile._best_size(1e22), profile._best + 0.01
+    size = held.of(profile._best)
+    assert np.exp(size) == pytest.approx(optimal_allocation(fit, 1e22).params)
+    row[held.place] = held.settled(row, size + 0.1)
+    assert held.of(row) == pytest.approx(size + 0.1, rel=1e-12)
+    for i in {0, 2, 3, 4}:
+        step = 1e-6 * np.eye(5)[i]
+        slope = (held.settled(row + step, size) - held.settled(row - step, size)) / 2e-6
+        assert held.slopes(row, size)[i] == pytest.approx(slope, rel=1e-6, abs=1e-8)
+
+
 def test_the_scale_by_hand() -> None:
     runs = chinchilla(240)
     fit = fit_parametric(runs)
