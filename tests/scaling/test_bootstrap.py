@@ -1,6 +1,5 @@
 """Errors and intervals of the parametric fit."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -18,9 +17,7 @@ from tests.scaling.surfaces import TRUTH, scattered
 def test_the_240_points() -> None:
     runs = chinchilla(240)
     fit = fit_parametric(runs)
-    started = time.monotonic()
     drawn = bootstrap_parametric(runs, fit)
-    assert time.monotonic() - started < 40  # 2 s on a quiet core
     assert drawn.kept == drawn.resamples == 1000
     errors = drawn.standard_errors()
     assert [errors[name] for name in ('alpha', 'beta', 'a', 'E')] == pytest.approx(
