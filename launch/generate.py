@@ -21,6 +21,9 @@ def define_flags(flags: Flags) -> None:
     flags.define('top_p', float, 1.0, 'only the likeliest tokens that hold this probability')
     flags.define('num_samples', int, 1, 'texts')
     flags.define('seed', int, 0, 'decides the draws')
+    flags.define(
+        'stop', tuple[str, ...], (), 'a continuation ends where one of these comes, left out itself'
+    )
     flags.define('fill', bool, False, 'fill each <mask> of the prompt instead of continuing it')
 
 
@@ -35,6 +38,15 @@ def main(flags: Flags) -> None:
             raise UserError(f'stdin: is not UTF-8 (byte {error.start})') from error
     from lm.generation.sample import generate
 
+    # A single continuation is told as it comes; not before its first token, up to which it may be
+    # refused.
+    streams = flags['num_samples'] == 1 and model.functional.family == 'decoder'
+    pieces = iter([prompt])
+
+    def told(_: int, piece: str) -> None:
+        sys.stdout.write(next(pieces, '') + piece)
+        sys.stdout.flush()
+
     texts = generate(
         model,
         [prompt],
@@ -45,6 +57,11 @@ def main(flags: Flags) -> None:
         num_samples=flags['num_samples'],
         seed=flags['seed'],
         fill=flags['fill'],
+        stop=flags['stop'],
+        on_text=told if streams else None,
     )
+    if streams:
+        told(0, '\n')
+        return
     for text in texts:
         sys.stdout.write(text + '\n')

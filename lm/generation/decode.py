@@ -1,23 +1,23 @@
-"""Left-to-right decoding: a fresh forward pass for every token, or one from the state so far."""
+"""Left-to-right decoding of several texts at once: prompts are read in one pass, then token by
+token in one compiled loop.
+"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int, Key
+from jaxtyping import Bool, Float, Int, Key
 
 from lm.batch import Batch
-from lm.generation.language_model import Forward, one_segment
-from lm.generation.sampling import Sampling, choose
+from lm.generation.reading import Afresh, Kept, Reading
+from lm.generation.sampling import Draw, Sampling, choose
+from lm.models.functional import Functional
 from lm.shapes import Params
 
 _MULTIPLE = 64  # rows are made this much longer at most, so that few lengths are compiled
-
-Carry: TypeAlias = tuple[jax.Array, jax.Array, jax.Array, Any]
-"""The next place, the rows, which of them are done, and the state of a model that keeps one."""
 
 
 def padded_length(length: int, most: int | None = None) -> int:
@@ -26,126 +26,211 @@ def padded_length(length: int, most: int | None = None) -> int:
     return padded if most is None else min(padded, most)
 
 
+class Decoded(NamedTuple):
+    """What was added to each row.
+
+    Attributes:
+      tokens_BN: int32; behind an end, all of a row is the first of the ends.
+      log_probs_BN: of each of these tokens before temperature and restrictions; 0 behind an end.
+    """
+
+    tokens_BN: Int[np.ndarray, 'B N']
+    log_probs_BN: Float[np.ndarray, 'B N']
+
+
+class Limits(NamedTuple):
+    """What may come.
+
+    Attributes:
+      forbidden: ids that are never chosen.
+      ends: ids that end a row.
+    """
+
+    forbidden: jax.Array
+    ends: jax.Array
+
+
+Watch: TypeAlias = Callable[[Int[np.ndarray, 'B n']], Bool[np.ndarray, ' B']]
+"""Hears of the tokens that were added to all rows so far, and says which rows are to end."""
+
+
+class _Carry(NamedTuple):
+    """Decoding between two tokens.
+
+    Attributes:
+      added: how many tokens were.
+      tokens_BN, log_probs_BN: these, and room for more.
+      done_B: rows that have come to an end.
+      state: the reading's.
+    """
+
+    added: jax.Array
+    tokens_BN: jax.Array
+    log_probs_BN: jax.Array
+    done_B: jax.Array
+    state: Any
+
+
 def decode(
-    forward: Forward,
+    functional: Functional,
     params: Params,
-    source: Batch | None,
-    tokens_BT: Int[np.ndarray, 'B T'],
-    lengths_B: Int[np.ndarray, ' B'],
+    given: Sequence[Int[np.ndarray, ' _']],
+    source: Batch | None = None,
     *,
+    max_new_tokens: int,
     window: int,
-    prefix: int | None = None,
-    forbidden: list[int],
-    ends: list[int],
+    prefix: Sequence[int] | None = None,
+    forbidden: Sequence[int],
+    ends: Sequence[int],
     sampling: Sampling,
     keys_B: Key[jax.Array, ' B'],
-) -> Int[np.ndarray, 'B T']:
-    """Fills rows to their right until they are full or have come to an end.
+    watch: Watch | None = None,
+    every: int = 1,
+) -> Decoded:
+    """Adds tokens to rows until all have come to an end.
 
     Args:
-      forward: the model; compiled once for all rows of about one length.
+      functional: the model; compiled once for all rows of about one length.
       params: its parameters.
+      given: of each row the ids that it begins with, one at the least.
       source: what an encoder-decoder's encoder reads; None: the model is a decoder.
-      tokens_BT: int32 rows that begin with at least one given token; the rest is overwritten.
-      lengths_B: int32, how many tokens of each row are given.
-      window: positions the model sees at most; older tokens are out of its sight. A model that
-        keeps a state has read them all.
-      prefix: so many tokens of each row are seen both ways; None: a decoder was trained without.
+      max_new_tokens: N.
+      window: positions that the model sees at most. Where rows grow beyond, older tokens are out of
+        its sight; a model that keeps a state has read them all.
+      prefix: so many ids of each row are seen both ways; None: the model was trained without.
       forbidden: ids that are never chosen.
-      ends: ids that end a row; behind one, all of a row is the first of them.
+      ends: ids that end a row.
       sampling: how a token is chosen.
       keys_B: one random key a row; token t of a row is drawn with fold_in(key, t), so it does not
         depend on the other rows.
-
-    Returns:
-      int32 [B, T].
+      watch: hears of the tokens so far, and says which rows are to end; None: nobody does.
+      every: so many tokens lie between two hearings.
     """
-    total = tokens_BT.shape[1]
-    padded = padded_length(total)
-    filled_BT = _decode(
-        params,
-        source,
-        jnp.asarray(np.pad(tokens_BT, ((0, 0), (0, padded - total))), jnp.int32),
-        jnp.asarray(lengths_B, jnp.int32),
-        jnp.int32(total),
-        jnp.asarray(forbidden, jnp.int32),
-        jnp.asarray(ends, jnp.int32),
-        keys_B,
-        None if prefix is None else jnp.int32(prefix),
-        forward=forward,
-        window=min(window, padded),
-        sampling=sampling,
+    batch, places = right_aligned(given, source, prefix, window if functional.bounded else None)
+    longest = max(map(len, given))
+    reading: Reading = Kept(functional)
+    if not functional.goes_on or (functional.bounded and longest + max_new_tokens > window):
+        reading = Afresh(functional, min(window, padded_length(longest + max_new_tokens)))
+    room = padded_length(max_new_tokens)
+    limits = Limits(jnp.asarray(forbidden, jnp.int32), jnp.asarray(ends, jnp.int32))
+    lengths_B = jnp.asarray([len(row) for row in given], jnp.int32)
+    drawing = (limits, sampling.draw(), lengths_B, keys_B)
+    carry = _begin(params, batch, *drawing, reading=reading, places=places + room, room=room)
+    added = 1
+    while watch is not None and added < max_new_tokens:
+        # Copied: the next call takes the array's memory.
+        ended_B = watch(np.array(carry.tokens_BN)[:, :added])
+        carry = carry._replace(done_B=carry.done_B | ended_B)
+        if np.all(carry.done_B):
+            break
+        added = min(added + every, max_new_tokens)
+        carry = _go_on(params, carry, jnp.int32(added), *drawing, reading=reading)
+    carry = _go_on(params, carry, jnp.int32(max_new_tokens), *drawing, reading=reading)
+    return Decoded(
+        np.asarray(carry.tokens_BN)[:, :max_new_tokens],
+        np.asarray(carry.log_probs_BN)[:, :max_new_tokens],
     )
-    return np.asarray(filled_BT)[:, :total]
 
 
-@partial(jax.jit, static_argnames=('forward', 'window', 'sampling'))
-def _decode(
-    params: Params,
+def right_aligned(
+    given: Sequence[Int[np.ndarray, ' _']],
     source: Batch | None,
-    tokens_BT: jax.Array,
-    lengths_B: jax.Array,
-    total: jax.Array,
-    forbidden: jax.Array,
-    ends: jax.Array,
-    keys_B: jax.Array,
-    prefix: jax.Array | None,
-    *,
-    forward: Forward,
-    window: int,
-    sampling: Sampling,
-) -> jax.Array:
-    def afresh(place: jax.Array, tokens_BT: jax.Array, state: None) -> tuple[jax.Array, None]:
-        """Logits of the token at `place`, from the window before it."""
-        start = jnp.maximum(place - window, 0)
-        seen_BW = jax.lax.dynamic_slice_in_dim(tokens_BT, start, window, axis=1)
-        reading = _reading(source, seen_BW)
+    prefix: Sequence[int] | None,
+    most: int | None,
+) -> tuple[Batch, int]:
+    """Rows that end at the same place, as a model reads them, and how many places they have."""
+    places = padded_length(max(map(len, given)), most)
+    shape = (len(given), places)
+    tokens, segments, positions = (np.zeros(shape, np.int32) for _ in range(3))
+    seen_both_ways = np.zeros(shape, bool)
+    for i, ids in enumerate(given):
+        start = places - len(ids)
+        tokens[i, start:], segments[i, start:] = ids, 1
+        positions[i, start:] = np.arange(len(ids))
         if prefix is not None:
-            prefix_W = start + jnp.arange(window) < prefix
-            reading = reading._replace(prefix=jnp.broadcast_to(prefix_W, seen_BW.shape))
-        logits_BTV = forward(params, reading)
-        at = place - 1 - start
-        return jax.lax.dynamic_index_in_dim(logits_BTV, at, axis=1, keepdims=False), state
-
-    def from_state(place: jax.Array, tokens_BT: jax.Array, state: Any) -> tuple[jax.Array, Any]:
-        """The same of a model that keeps a state, which has read all before the last token."""
-        return forward.advance(params, tokens_BT[:, place - 1], state)
-
-    logits_at: Callable[..., tuple[jax.Array, Any]] = afresh
-    first, state = jnp.min(lengths_B), None
-    if forward.functional.keeps_state:
-        logits_at = from_state
-        first, state = jnp.int32(1), forward.functional.start(params, len(tokens_BT))
-
-    def running(carry: Carry) -> jax.Array:
-        place, _, done_B, _ = carry
-        return (place < total) & ~jnp.all(done_B)
-
-    def advance(carry: Carry) -> Carry:
-        place, tokens_BT, done_B, state = carry
-        logits_BV, state = logits_at(place, tokens_BT, state)
-        logits_BV = logits_BV.at[:, forbidden].set(-jnp.inf)
-        keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys_B, place)
-        chosen_B = jnp.where(done_B, ends[0], choose(logits_BV, keys, sampling))
-        given_B = place < lengths_B
-        chosen_B = jnp.where(given_B, tokens_BT[:, place], chosen_B.astype(jnp.int32))
-        done_B = done_B | (~given_B & jnp.isin(chosen_B, ends))
-        return place + 1, tokens_BT.at[:, place].set(chosen_B), done_B, state
-
-    nothing_done_B = jnp.zeros(len(tokens_BT), bool)
-    carry = (first, tokens_BT, nothing_done_B, state)
-    reached, tokens_BT, _, _ = jax.lax.while_loop(running, advance, carry)
-    return jnp.where(jnp.arange(tokens_BT.shape[1]) < reached, tokens_BT, ends[0])
-
-
-def _reading(source: Batch | None, tokens_BT: jax.Array) -> Batch:
-    """What the model reads: rows that are one text each, in its decoder if it has two sides.
-
-    Tokens that are not decoded yet lie to the right, where a decoder does not look.
-    """
+            seen_both_ways[i, start : start + prefix[i]] = True
     if source is None:
-        return Batch(*one_segment(tokens_BT))
-    tokens, segment_ids, positions = one_segment(tokens_BT)
-    return source._replace(
-        decoder_tokens=tokens, decoder_segment_ids=segment_ids, decoder_positions=positions
+        batch = Batch(tokens, segments, positions)
+        return (batch if prefix is None else batch._replace(prefix=seen_both_ways)), places
+    sides = {
+        'decoder_tokens': tokens,
+        'decoder_segment_ids': segments,
+        'decoder_positions': positions,
+    }
+    return source._replace(**sides), places
+
+
+@partial(jax.jit, static_argnames=('reading', 'places', 'room'))
+def _begin(
+    params: Params,
+    batch: Batch,
+    limits: Limits,
+    draw: Draw,
+    lengths_B: jax.Array,
+    keys_B: jax.Array,
+    *,
+    reading: Reading,
+    places: int,
+    room: int,
+) -> _Carry:
+    """Reads the prompts and adds the first token."""
+    logits_BV, state = reading.read(params, batch, places)
+    rows = len(lengths_B)
+    carry = _Carry(
+        jnp.int32(0),
+        jnp.full((rows, room), limits.ends[0], jnp.int32),
+        jnp.zeros((rows, room), jnp.float32),
+        jnp.zeros(rows, bool),
+        state,
+    )
+    return _added(carry, logits_BV, limits, draw, lengths_B, keys_B)
+
+
+@partial(jax.jit, static_argnames='reading', donate_argnames='carry')
+def _go_on(
+    params: Params,
+    carry: _Carry,
+    until: jax.Array,
+    limits: Limits,
+    draw: Draw,
+    lengths_B: jax.Array,
+    keys_B: jax.Array,
+    *,
+    reading: Reading,
+) -> _Carry:
+    """Adds tokens until there are so many, or all rows have come to an end."""
+
+    def running(carry: _Carry) -> jax.Array:
+        return (carry.added < until) & ~jnp.all(carry.done_B)
+
+    def one_more(carry: _Carry) -> _Carry:
+        last_B = carry.tokens_BN[:, carry.added - 1]
+        logits_BV, state = reading.advance(params, last_B, carry.state)
+        carry = carry._replace(state=state)
+        return _added(carry, logits_BV, limits, draw, lengths_B, keys_B)
+
+    return jax.lax.while_loop(running, one_more, carry)
+
+
+def _added(
+    carry: _Carry,
+    logits_BV: jax.Array,
+    limits: Limits,
+    draw: Draw,
+    lengths_B: jax.Array,
+    keys_B: jax.Array,
+) -> _Carry:
+    """The carry with one more token a row, chosen by its logits."""
+    keys = jax.vmap(jax.random.fold_in)(keys_B, lengths_B + carry.added)
+    allowed_BV = logits_BV.at[:, limits.forbidden].set(-jnp.inf)
+    chosen_B = choose(allowed_BV, keys, draw).astype(jnp.int32)
+    log_probs_BV = jax.nn.log_softmax(logits_BV)
+    log_probs_B = jnp.take_along_axis(log_probs_BV, chosen_B[:, None], axis=1)[:, 0]
+    chosen_B = jnp.where(carry.done_B, limits.ends[0], chosen_B)
+    log_probs_B = jnp.where(carry.done_B, 0.0, log_probs_B)
+    return carry._replace(
+        added=carry.added + 1,
+        tokens_BN=carry.tokens_BN.at[:, carry.added].set(chosen_B),
+        log_probs_BN=carry.log_probs_BN.at[:, carry.added].set(log_probs_B),
+        done_B=carry.done_B | jnp.isin(chosen_B, limits.ends),
     )

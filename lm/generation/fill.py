@@ -36,7 +36,7 @@ def fill_tokens(
     for key in keys_N:
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(len(blanks)))
         filled = row.copy()
-        filled[blanks] = choose(logits_BV, keys, sampling)
+        filled[blanks] = choose(logits_BV, keys, sampling.draw())
         text = ''
         for blank, part in zip(blanks, parts, strict=False):
             text += part + model.text_added(filled[:blank], filled[blank : blank + 1])
@@ -75,14 +75,12 @@ def fill_spans(
     source = np.concatenate([before, joined(model, parts, sentinels), [vocabulary.eos_id]])
     # The decoder begins with its start, then the first blank's own sentinel.
     given = np.array([model.decoder_start, sentinels[0]], np.int32)
-    rows = np.full((len(keys_N), len(given) + max_new_tokens), vocabulary.eos_id, np.int32)
-    rows[:, : len(given)] = given
     out = decode(
-        model.forward,
+        model.functional,
         model.params,
+        [given] * len(keys_N),
         Batch(*padded_rows(model, source.astype(np.int32), rows=len(keys_N))),
-        rows,
-        np.full(len(keys_N), len(given), np.int32),
+        max_new_tokens=max_new_tokens,
         window=model.context,
         forbidden=never(model, {vocabulary.eos_id, *vocabulary.sentinel_ids}),
         # A sentinel that the prompt does not have begins an answer to nothing.
@@ -90,7 +88,8 @@ def fill_spans(
         sampling=sampling,
         keys_B=keys_N,
     )
-    return [_with_spans(model, parts, row[1:], sentinels) for row in out]
+    answers = [np.append(given[1:], row) for row in out.tokens_BN]
+    return [_with_spans(model, parts, answer, sentinels) for answer in answers]
 
 
 def never(model: LanguageModel, allowed: Sequence[int] | set[int] = ()) -> list[int]:

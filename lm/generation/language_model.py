@@ -52,12 +52,6 @@ class Forward:
         """Logits without dropout."""
         return self.functional.apply(params, batch)
 
-    def advance(
-        self, params: Params, tokens_B: jax.Array, state: Any
-    ) -> tuple[Float[jax.Array, 'B V'], Any]:
-        """One more token of each row, by a model that keeps a state."""
-        return self.functional.advance(params, tokens_B, state)
-
 
 @dataclass(frozen=True)
 class LanguageModel:

@@ -1,11 +1,12 @@
 """`lm.generate`: prompts in, texts out, for each family."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Key
+from jaxtyping import Bool, Int, Key
 
 from lm.batch import Batch
 from lm.config import require
@@ -19,12 +20,17 @@ from lm.generation.fill import (
     padded_rows,
     require_fits,
 )
+from lm.generation.growing import Growing
 from lm.generation.language_model import LanguageModel
 from lm.generation.sampling import Sampling
 from lm.vocabulary import MODES
 
 BLANK = '<mask>'
 """What stands for a blank in a text that is to be filled."""
+ROWS = 64
+"""Texts that are continued at a time."""
+UNHEARD = 16
+"""Tokens between two looks for a stop string, where nobody listens."""
 
 
 def generate(
@@ -38,6 +44,8 @@ def generate(
     num_samples: int = 1,
     seed: int = 0,
     fill: bool = False,
+    stop: Sequence[str] = (),
+    on_text: Callable[[int, str], None] | None = None,
 ) -> list[str]:
     """Continues prompts, or fills their blanks.
 
@@ -58,6 +66,9 @@ def generate(
       num_samples: texts for each prompt, one after another.
       seed: decides the draws; those of sample i of prompt j do not depend on the others.
       fill: fill blanks instead of continuing.
+      stop: strings of which the first to come ends a decoder's continuation, itself left out.
+      on_text: hears of a decoder's continuations as they come: the number of the text, and what is
+        added to it.
 
     Returns:
       `len(prompts) * num_samples` texts, each with its prompt.
@@ -72,21 +83,29 @@ def generate(
     require(0 <= seed < 2**31, f'seed={seed}: must be in [0, 2**31)')
     sampling = Sampling(temperature, top_k, top_p)
     _require_able(model, prompts, fill)
+    decodes = model.functional.family == 'decoder'
+    require(all(stop), 'stop: an empty text; give what ends a continuation')
+    require(decodes or not stop, f'stop: {model.config.model.name} is no decoder; leave it out')
+    require(decodes or on_text is None, f'on_text: {model.config.model.name} is no decoder')
+    keys_J = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
+        jax.random.key(seed), jnp.arange(len(prompts))
+    )
+    keys_JN = jax.vmap(jax.vmap(jax.random.fold_in, in_axes=(None, 0)), in_axes=(0, None))(
+        keys_J, jnp.arange(num_samples)
+    )
+    if decodes:
+        return _continued(model, prompts, max_new_tokens, sampling, keys_JN, stop, on_text)
     texts: list[str] = []
-    for j, prompt in enumerate(prompts):
-        key = jax.random.fold_in(jax.random.key(seed), j)
-        keys_N = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(num_samples))
-        if model.functional.family == 'decoder':
-            texts += _continued(model, prompt, max_new_tokens, sampling, keys_N)
-        elif model.functional.family == 'encoder':
+    for prompt, keys_N in zip(prompts, keys_JN, strict=True):
+        if model.functional.family == 'encoder':
             texts += fill_tokens(model, prompt.split(BLANK), sampling, keys_N)
+            continue
+        parts = prompt.split(BLANK) if fill else [prompt, '']
+        if model.config.objective.name in ('prefix_lm', 'denoising'):
+            texts += _said(model, parts, max_new_tokens, sampling, keys_N)
         else:
-            parts = prompt.split(BLANK) if fill else [prompt, '']
-            if model.config.objective.name in ('prefix_lm', 'denoising'):
-                texts += _said(model, parts, max_new_tokens, sampling, keys_N)
-            else:
-                before = _mode(model, '[R]' if fill else '[S]')
-                texts += fill_spans(model, parts, max_new_tokens, sampling, keys_N, before)
+            before = _mode(model, '[R]' if fill else '[S]')
+            texts += fill_spans(model, parts, max_new_tokens, sampling, keys_N, before)
     return texts
 
 
@@ -112,12 +131,64 @@ def _require_able(model: LanguageModel, prompts: Sequence[str], fill: bool) -> N
 
 def _continued(
     model: LanguageModel,
-    prompt: str,
+    prompts: Sequence[str],
     max_new_tokens: int,
     sampling: Sampling,
-    keys_N: Key[jax.Array, ' N'],
+    keys_JN: Key[jax.Array, 'J N'],
+    stop: Sequence[str],
+    on_text: Callable[[int, str], None] | None,
 ) -> list[str]:
-    """A decoder's continuations of a prompt, one a key, each with the prompt."""
+    """A decoder's continuations of prompts, one a key, each with its prompt."""
+    vocabulary = model.tokenizer.vocabulary
+    count = keys_JN.shape[1]
+    begun = [_begun(model, prompt) for prompt in prompts for _ in range(count)]
+    keys_B, texts = keys_JN.reshape(-1), []
+    for first in range(0, len(begun), ROWS):
+        given = begun[first : first + ROWS]
+        growing = [Growing(partial(model.text_added, ids), stop) for ids, _ in given]
+        hear = partial(_hear, growing, vocabulary.eos_id, first, on_text)
+        out = decode(
+            model.functional,
+            model.params,
+            [ids for ids, _ in given],
+            max_new_tokens=max_new_tokens,
+            window=model.context,
+            prefix=None if given[0][1] is None else [prefix or 0 for _, prefix in given],
+            forbidden=never(model, {vocabulary.eos_id}),
+            ends=[vocabulary.eos_id],
+            sampling=sampling,
+            keys_B=keys_B[first : first + ROWS],
+            watch=hear if stop or on_text else None,
+            every=1 if on_text else UNHEARD,
+        )
+        hear(out.tokens_BN, ended=True)
+        texts += [prompts[i // count] + one.text for i, one in enumerate(growing, start=first)]
+    return texts
+
+
+def _hear(
+    growing: Sequence[Growing],
+    eos_id: int,
+    first: int,
+    on_text: Callable[[int, str], None] | None,
+    tokens_BN: Int[np.ndarray, 'B n'],
+    *,
+    ended: bool = False,
+) -> Bool[np.ndarray, ' B']:
+    """Lets texts grow, tells what was added, and says which came to a stop."""
+    for i, (one, row) in enumerate(zip(growing, tokens_BN, strict=True), start=first):
+        piece = one.grown(row, ended=ended or bool((row == eos_id).any()))
+        if on_text is not None and piece:
+            on_text(i, piece)
+    return np.array([one.stopped for one in growing])
+
+
+def _begun(model: LanguageModel, prompt: str) -> tuple[np.ndarray, int | None]:
+    """The ids that a decoder's row begins with, and how many of them are seen both ways.
+
+    Raises:
+      UserError: they are more than the context holds.
+    """
     vocabulary = model.tokenizer.vocabulary
     text = model.tokenizer.encode(prompt)
     given, prefix = np.append([vocabulary.bos_id], text), None
@@ -127,24 +198,8 @@ def _continued(
         blank = vocabulary.sentinel_ids[:1]
         given = np.concatenate([mode, text, blank, [vocabulary.eos_id], blank])
         prefix = len(given) - 1
-    given = given.astype(np.int32)
     require_fits(model, len(given))
-    rows = np.full((len(keys_N), len(given) + max_new_tokens), vocabulary.eos_id, np.int32)
-    rows[:, : len(given)] = given
-    out = decode(
-        model.forward,
-        model.params,
-        None,
-        rows,
-        np.full(len(keys_N), len(given), np.int32),
-        window=model.context,
-        prefix=prefix,
-        forbidden=never(model, {vocabulary.eos_id}),
-        ends=[vocabulary.eos_id],
-        sampling=sampling,
-        keys_B=keys_N,
-    )
-    return [prompt + model.text_added(given, row[len(given) :]) for row in out]
+    return given.astype(np.int32), prefix
 
 
 def _said(
@@ -168,21 +223,19 @@ def _said(
         damaged = joined(model, parts, [vocabulary.mask_id] * (len(parts) - 1))
         source = np.concatenate([[vocabulary.bos_id], damaged, [vocabulary.eos_id]])
         given = np.concatenate([given, [vocabulary.bos_id], first]).astype(np.int32)
-    rows = np.full((len(keys_N), len(given) + max_new_tokens), vocabulary.eos_id, np.int32)
-    rows[:, : len(given)] = given
     out = decode(
-        model.forward,
+        model.functional,
         model.params,
+        [given] * len(keys_N),
         Batch(*padded_rows(model, source.astype(np.int32), rows=len(keys_N))),
-        rows,
-        np.full(len(keys_N), len(given), np.int32),
+        max_new_tokens=max_new_tokens,
         window=model.context,
         forbidden=never(model, {vocabulary.eos_id}),
         ends=[vocabulary.eos_id],
         sampling=sampling,
         keys_B=keys_N,
     )
-    return [parts[0] + model.text_added(first, row[len(given) :]) for row in out]
+    return [parts[0] + model.text_added(first, row) for row in out.tokens_BN]
 
 
 def _mode(model: LanguageModel, mode: str) -> list[int]:

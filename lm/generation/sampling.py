@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from jaxtyping import Float, Int, Key
 
 from lm.errors import UserError
 
+_ALL = 2**31 - 1
 _GREEDY = 1e-30  # below, logits over the temperature leave fp32's range
 
 
@@ -37,17 +39,37 @@ class Sampling:
         if not 0 < self.top_p <= 1:
             raise UserError(f'top_p={self.top_p}: must be in (0, 1]')
 
+    def draw(self) -> 'Draw':
+        """The same for compiled programs."""
+        top_k = _ALL if self.top_k is None else min(self.top_k, _ALL)
+        return Draw(jnp.float32(self.temperature), jnp.int32(top_k), jnp.float32(self.top_p))
+
+
+class Draw(NamedTuple):
+    """A `Sampling` as compiled programs take it, so that one program serves all settings.
+
+    Attributes:
+      temperature, top_p: fp32.
+      top_k: int32; all tokens where it is larger than there are.
+    """
+
+    temperature: Float[jax.Array, '']
+    top_k: Int[jax.Array, '']
+    top_p: Float[jax.Array, '']
+
 
 def choose(
-    logits_BV: Float[jax.Array, 'B V'], keys_B: Key[jax.Array, ' B'], sampling: Sampling
+    logits_BV: Float[jax.Array, 'B V'], keys_B: Key[jax.Array, ' B'], draw: Draw
 ) -> Int[jax.Array, ' B']:
     """One id a row: the likeliest if greedy, else a draw by the row's own key."""
-    if sampling.temperature < _GREEDY:
-        return jnp.argmax(logits_BV, axis=-1)
-    return jax.vmap(jax.random.categorical)(keys_B, restricted(logits_BV, sampling))
+
+    def drawn() -> jax.Array:
+        return jax.vmap(jax.random.categorical)(keys_B, restricted(logits_BV, draw))
+
+    return jax.lax.cond(draw.temperature < _GREEDY, lambda: jnp.argmax(logits_BV, axis=-1), drawn)
 
 
-def restricted(logits_BV: Float[jax.Array, 'B V'], sampling: Sampling) -> Float[jax.Array, 'B V']:
+def restricted(logits_BV: Float[jax.Array, 'B V'], draw: Draw) -> Float[jax.Array, 'B V']:
     """The logits, fp32, over the temperature, and -inf for tokens that may not be drawn.
 
     Temperature comes first, then top-k, then top-p over what top-k left. Of equally likely tokens
@@ -55,18 +77,21 @@ def restricted(logits_BV: Float[jax.Array, 'B V'], sampling: Sampling) -> Float[
 
     Args:
       logits_BV: -inf where a token is ruled out already.
-      sampling: a temperature above 0.
+      draw: of a temperature above 0.
     """
-    logits_BV = logits_BV.astype(jnp.float32) / sampling.temperature
-    if sampling.top_k is None and sampling.top_p == 1:
-        return logits_BV
-    order_BV = jnp.argsort(-logits_BV, axis=-1, stable=True)
-    ranked_BV = jnp.take_along_axis(logits_BV, order_BV, axis=-1)
-    if sampling.top_k is not None:
-        ranked_BV = jnp.where(jnp.arange(ranked_BV.shape[-1]) < sampling.top_k, ranked_BV, -jnp.inf)
-    if sampling.top_p < 1:
+    logits_BV = logits_BV.astype(jnp.float32) / draw.temperature
+    all_may_be_drawn = (draw.top_k >= logits_BV.shape[-1]) & (draw.top_p >= 1)
+
+    def likeliest() -> jax.Array:
+        order_BV = jnp.argsort(-logits_BV, axis=-1, stable=True)
+        ranked_BV = jnp.take_along_axis(logits_BV, order_BV, axis=-1)
+        ranked_BV = jnp.where(jnp.arange(ranked_BV.shape[-1]) < draw.top_k, ranked_BV, -jnp.inf)
         # A token stays if those before it hold less than top_p; the first always stays.
         shares_BV = jax.nn.softmax(ranked_BV)
         before_BV = jnp.cumsum(shares_BV, axis=-1) - shares_BV
-        ranked_BV = jnp.where(before_BV < sampling.top_p, ranked_BV, -jnp.inf)
-    return jnp.take_along_axis(ranked_BV, jnp.argsort(order_BV, axis=-1), axis=-1)
+        stays_BV = (before_BV < draw.top_p) | (draw.top_p >= 1)
+        ranked_BV = jnp.where(stays_BV, ranked_BV, -jnp.inf)
+        return jnp.take_along_axis(ranked_BV, jnp.argsort(order_BV, axis=-1), axis=-1)
+
+    # Sorting a large vocabulary takes a good part of a small model's step.
+    return jax.lax.cond(all_may_be_drawn, lambda: logits_BV, likeliest)

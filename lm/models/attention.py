@@ -1,5 +1,6 @@
 """Multi-head attention with grouped keys and values."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Float
 
+from lm.models.cache import KeysValues
 from lm.models.context import Context
 from lm.models.norms import Norm
 from lm.models.positions import Rotation, rotate
@@ -37,6 +39,10 @@ class Pattern:
     prefix_BS: jax.Array | None = None
 
 
+Kept = Callable[[Callable[[], KeysValues]], KeysValues]
+"""What is asked for the keys and values to see, given what makes those of the tokens at hand."""
+
+
 class Attention(nnx.Module):
     """softmax(scale * Q K^T + bias) V, then the output matrix (Vaswani et al. 2017, section 3.2).
 
@@ -65,20 +71,28 @@ class Attention(nnx.Module):
     def __call__(
         self,
         x_BTD: HiddenBTD,
-        source_BSD: Float[jax.Array, 'B S D'],
+        source_BSD: Float[jax.Array, 'B S D'] | None,
         pattern: Pattern,
         context: Context,
+        kept: Kept | None = None,
     ) -> HiddenBTD:
-        """Queries from `x_BTD`, keys and values from `source_BSD` -> [B, T, D]."""
+        """Queries from `x_BTD`, keys and values from `source_BSD` -> [B, T, D].
+
+        `kept` is asked for the keys and values to see, and may have those of `source_BSD` made;
+        without it these are seen.
+        """
         layout = context.layout
         q_BTHK = _heads(x_BTD, self.query, self.query_bias, context)
-        k_BSGK = _heads(source_BSD, self.key, self.key_bias, context)
-        v_BSGK = _heads(source_BSD, self.value, self.value_bias, context)
-        if self.query_norm is not None and self.key_norm is not None:
-            q_BTHK, k_BSGK = self.query_norm(q_BTHK), self.key_norm(k_BSGK)
+        if self.query_norm is not None:
+            q_BTHK = self.query_norm(q_BTHK)
         if pattern.rotation is not None:
             q_BTHK = rotate(q_BTHK, pattern.rotation)
-            k_BSGK = rotate(k_BSGK, pattern.rotation)
+
+        def make() -> KeysValues:
+            assert source_BSD is not None
+            return self._keys_values(source_BSD, pattern, context)
+
+        k_BSGK, v_BSGK = make() if kept is None else kept(make)
         seen_BTHK = layout.attend(
             layout.constrain(q_BTHK, 'BTHK'),
             layout.constrain(k_BSGK, 'BSGK'),
@@ -93,6 +107,18 @@ class Attention(nnx.Module):
         )
         y_BTD = context.product('BTHK,HKD->BTD', seen_BTHK, self.output)
         return y_BTD if self.output_bias is None else y_BTD + context.cast(self.output_bias)
+
+    def _keys_values(
+        self, source_BSD: Float[jax.Array, 'B S D'], pattern: Pattern, context: Context
+    ) -> KeysValues:
+        """Both [B, S, G, K]."""
+        k_BSGK = _heads(source_BSD, self.key, self.key_bias, context)
+        v_BSGK = _heads(source_BSD, self.value, self.value_bias, context)
+        if self.key_norm is not None:
+            k_BSGK = self.key_norm(k_BSGK)
+        if pattern.rotation is not None:
+            k_BSGK = rotate(k_BSGK, pattern.rotation)
+        return k_BSGK, v_BSGK
 
 
 def _heads(

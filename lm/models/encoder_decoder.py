@@ -1,8 +1,11 @@
 """The encoder-decoder model: a decoder that also reads an encoder's hidden states."""
 
+import jax
 from flax import nnx
+from jaxtyping import Float, Int
 
 from lm.batch import Batch
+from lm.models.cache import Cache, empty_cache
 from lm.models.context import Context
 from lm.models.embedding import Embedding, Head
 from lm.models.model import Model
@@ -25,17 +28,48 @@ class EncoderDecoderModel(Model):
         """What the head reads: the decoder's, [B, T, D]."""
         assert batch.decoder_tokens is not None, 'an encoder-decoder reads decoder tokens too'
         assert batch.decoder_segment_ids is not None and batch.decoder_positions is not None
-        memory_BSD = self.encoder(
-            self.embedding(batch.tokens, context),
-            batch.segment_ids,
-            batch.positions,
-            context.part(0),
-        )
         return self.decoder(
             self.embedding(batch.decoder_tokens, context),
             batch.decoder_segment_ids,
             batch.decoder_positions,
             context.part(1),
-            memory_BSD,
+            self._memory(batch, context),
             batch.segment_ids,
+        )
+
+    def read(
+        self, batch: Batch, places: int, context: Context
+    ) -> tuple[Float[jax.Array, 'B V'], Cache]:
+        """As of `Model`; the cache holds what each layer reads of the encoder, too."""
+        assert batch.decoder_tokens is not None, 'an encoder-decoder reads decoder tokens too'
+        assert batch.decoder_segment_ids is not None and batch.decoder_positions is not None
+        x_BTD = self.embedding(batch.decoder_tokens, context)
+        cache = empty_cache(
+            self.decoder.spec.config, x_BTD, places, context.layout, batch.segment_ids
+        )
+        x_BTD, cache = self.decoder.read(
+            x_BTD,
+            batch.decoder_segment_ids,
+            batch.decoder_positions,
+            context,
+            cache,
+            self._memory(batch, context),
+        )
+        return self.next_logits(x_BTD, context), cache
+
+    def advance(
+        self, tokens_B: Int[jax.Array, ' B'], state: Cache, context: Context
+    ) -> tuple[Float[jax.Array, 'B V'], Cache]:
+        """As of `Model`, of the decoder."""
+        x_B1D = self.embedding(tokens_B[:, None], context)
+        x_B1D, state = self.decoder.advance(x_B1D, context, state)
+        return self.next_logits(x_B1D, context), state
+
+    def _memory(self, batch: Batch, context: Context) -> Float[jax.Array, 'B S D']:
+        """The encoder's hidden states."""
+        return self.encoder(
+            self.embedding(batch.tokens, context),
+            batch.segment_ids,
+            batch.positions,
+            context.part(0),
         )

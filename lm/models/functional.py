@@ -30,7 +30,8 @@ class Functional:
       family: `encoder`, `decoder` or `encoder_decoder`.
       dims: the dimension letters of each parameter; stacked ones begin with `L`.
       shapes: the shape and dtype of each parameter.
-      keeps_state: a text is read token by token, by `start` and `advance`.
+      goes_on: a text may be read token by token, by `read` and `advance`.
+      bounded: it sees `max_positions` tokens at most.
       by_policy: a policy decides its products; of a user's own module it does not.
     """
 
@@ -38,7 +39,8 @@ class Functional:
     family: str
     dims: Dims
     shapes: dict[str, jax.ShapeDtypeStruct]
-    keeps_state: bool
+    goes_on: bool
+    bounded: bool
     by_policy: bool
     _graph: Any
     _member: Any
@@ -120,9 +122,16 @@ class Functional:
         with jax.default_matmul_precision(self._policy.matmul_precision):
             return self._module(params).hidden(batch, self._context)
 
-    def start(self, params: Params, rows: int) -> Any:
-        """The state of a model that keeps one, before a text; a tree of arrays [L, B, D]."""
-        return self._module(params).start(rows, self._context)
+    def read(
+        self, params: Params, batch: Batch, places: int
+    ) -> tuple[Float[jax.Array, 'B V'], Any]:
+        """Reads texts that are to go on: logits of the token after each, and a state.
+
+        Arguments as of `Model.read`. The same logits as `apply` gives at the last place.
+        """
+        with jax.default_matmul_precision(self._policy.matmul_precision):
+            logits_BV, state = self._module(params).read(batch, places, self._context)
+            return logits_BV, state
 
     def advance(
         self, params: Params, tokens_B: Int[jax.Array, ' B'], state: Any
@@ -180,9 +189,20 @@ def functional(config: ModelConfig, policy: Policy, layout: Layout = _ONE_DEVICE
         stacked = len(shape) > len(param.dims)
         dims[path] = 'L' * stacked + param.dims
         shapes[path] = jax.ShapeDtypeStruct(shape, policy.param_dtype)
-    keeps_state = hasattr(abstract, 'advance')
+    bounded = getattr(abstract, 'bounded', True)
+    goes_on = by_policy and member.FAMILY != 'encoder'
     return Functional(
-        config, member.FAMILY, dims, shapes, keeps_state, by_policy, graph, member, policy, layout
+        config,
+        member.FAMILY,
+        dims,
+        shapes,
+        goes_on,
+        bounded,
+        by_policy,
+        graph,
+        member,
+        policy,
+        layout,
     )
 
 

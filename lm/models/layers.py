@@ -9,7 +9,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from lm.attention.kernel import SPLASH_KEEPS
-from lm.models.attention import Attention, Pattern
+from lm.models.attention import Attention, Kept, Pattern
 from lm.models.context import PRODUCT, Context
 from lm.models.feed_forward import FeedForward
 from lm.models.norms import Norm
@@ -81,6 +81,8 @@ class Layer(nnx.Module):
         memory_BSD: jax.Array | None = None,
         memory_pattern: Pattern | None = None,
         attention_norm: Callable[[jax.Array], jax.Array] | None = None,
+        kept: Kept | None = None,
+        memory_kept: Kept | None = None,
     ) -> HiddenBTD:
         """One layer.
 
@@ -88,9 +90,10 @@ class Layer(nnx.Module):
           x_BTD: the residual stream.
           pattern: of self-attention.
           context: the forward pass.
-          memory_BSD: what the cross-attention reads.
+          memory_BSD: what the cross-attention reads; None: a cache has its keys and values.
           memory_pattern: of cross-attention.
           attention_norm: the norm before self-attention, of a layer that has none of its own.
+          kept, memory_kept: of self- and cross-attention, where there is a cache.
 
         Returns:
           [B, T, D].
@@ -99,12 +102,12 @@ class Layer(nnx.Module):
         assert attention_norm is not None
 
         def attend(h_BTD: jax.Array) -> jax.Array:
-            return self.attention(h_BTD, h_BTD, pattern, context)
+            return self.attention(h_BTD, h_BTD, pattern, context, kept)
 
         def cross(h_BTD: jax.Array) -> jax.Array:
             assert self.cross_attention is not None
-            assert memory_BSD is not None and memory_pattern is not None
-            return self.cross_attention(h_BTD, memory_BSD, memory_pattern, context)
+            assert memory_pattern is not None
+            return self.cross_attention(h_BTD, memory_BSD, memory_pattern, context, memory_kept)
 
         def feed(h_BTD: jax.Array) -> jax.Array:
             return self.feed_forward(h_BTD, context)
@@ -133,8 +136,9 @@ class Layer(nnx.Module):
         return norm(x_BTD + context.drop(sublayer(x_BTD), site))
 
 
-Step = Callable[[Any, jax.Array, jax.Array], jax.Array]
-"""A layer, [B, T, D] and the layer's number, int32 -> [B, T, D]."""
+Step = Callable[[Any, Any, jax.Array], Any]
+"""A layer, what comes from the layer before and the layer's number, int32 -> what goes on to the
+next: [B, T, D], and with a cache that too."""
 
 
 def stacked_layers(spec: TransformerSpec, rngs: nnx.Rngs, *, crosses: bool) -> Layer:
@@ -145,7 +149,7 @@ def stacked_layers(spec: TransformerSpec, rngs: nnx.Rngs, *, crosses: bool) -> L
 
 def run_layers(
     layers: nnx.Module,
-    x_BTD: HiddenBTD,
+    x: Any,
     step: Step,
     *,
     num_layers: int,
@@ -153,12 +157,12 @@ def run_layers(
     unroll: int,
     remat: Remat,
     gathers: bool = False,
-) -> HiddenBTD:
-    """`x_BTD` through `step(layer, x_BTD, index)` for each of the stacked layers in turn.
+) -> Any:
+    """`x` through `step(layer, x, index)` for each of the stacked layers in turn.
 
     Args:
       layers: arrays with a leading axis of `num_layers`.
-      x_BTD: what the first layer reads.
+      x: what the first layer reads, [B, T, D]; with a cache that too.
       step: one layer's work.
       num_layers: L.
       scan: one `lax.scan` instead of L copies of the layer's code.
@@ -176,18 +180,19 @@ def run_layers(
     if scan:
         return jax.lax.scan(
             lambda x, layer: (step(layer[0], x, layer[1]), None),
-            x_BTD,
+            x,
             (layers, indices),
             unroll=unroll,
         )[0]
     for layer, index in zip(_unstack(layers, num_layers), indices, strict=True):
-        x_BTD = step(layer, x_BTD, index)
-    return x_BTD
+        x = step(layer, x, index)
+    return x
 
 
 def _naming_its_input(step: Step) -> Step:
-    def named(layer: nnx.Module, x_BTD: jax.Array, index: jax.Array) -> jax.Array:
-        return step(layer, checkpoint_name(x_BTD, INPUT), index)
+    def named(layer: nnx.Module, x: Any, index: jax.Array) -> Any:
+        x = jax.tree.map(lambda leaf: checkpoint_name(leaf, INPUT), x)
+        return step(layer, x, index)
 
     return named
 

@@ -66,12 +66,20 @@ class RelativePositions(nnx.Module):
 
     def __call__(self, length: int) -> Float[jax.Array, 'H T T']:
         """The bias for rows of `length` tokens, fp32 [H, T, S]."""
+        bias_HN, place = self._by_distance(length), jnp.arange(length)
+        return jnp.take(bias_HN, place[None, :] - place[:, None] + length - 1, axis=1)
+
+    def towards(self, place: Int[jax.Array, ''], length: int) -> Float[jax.Array, 'H 1 S']:
+        """The bias of the query at one place of such rows."""
+        distance_S = jnp.arange(length) - place
+        return jnp.take(self._by_distance(length), distance_S + length - 1, axis=1)[:, None]
+
+    def _by_distance(self, length: int) -> Float[jax.Array, 'H N']:
+        """The bias of each distance that rows of `length` have, from 1 - length on."""
         bucket = distance_bucket(
             np.arange(1 - length, length), self.buckets, self.max_distance, causal=self.causal
         )
-        bias_HN = jnp.take(self.table[...].T, bucket, axis=1)
-        place = jnp.arange(length)
-        return jnp.take(bias_HN, place[None, :] - place[:, None] + length - 1, axis=1)
+        return jnp.take(self.table[...].T, bucket, axis=1)
 
 
 def distance_bucket(
@@ -106,7 +114,17 @@ def linear_bias(heads: int, length: int) -> Float[jax.Array, 'H T T']:
     in the row. Seen from both sides, which the paper does not do, it has no sign.
     """
     place = jnp.arange(length, dtype=jnp.float32)
-    distance_TS = jnp.abs(place[None, :] - place[:, None])
+    return _sloping(heads, jnp.abs(place[None, :] - place[:, None]))
+
+
+def linear_bias_towards(
+    heads: int, place: Int[jax.Array, ''], length: int
+) -> Float[jax.Array, 'H 1 S']:
+    """The same of the query at one place."""
+    return _sloping(heads, jnp.abs(jnp.arange(length) - place)[None].astype(jnp.float32))
+
+
+def _sloping(heads: int, distance_TS: jax.Array) -> jax.Array:
     return -jnp.asarray(slopes(heads), jnp.float32)[:, None, None] * distance_TS
 
 

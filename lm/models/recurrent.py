@@ -20,7 +20,7 @@ from lm.models.embedding import Embedding, Head
 from lm.models.layers import run_layers
 from lm.models.model import Model
 from lm.models.recurrent_spec import CellKind, RecurrentSpec
-from lm.shapes import HiddenBTD
+from lm.shapes import HiddenBTD, TokensBT
 
 State: TypeAlias = tuple[jax.Array, ...]
 """What a cell hands to its next position, fp32 [B, D] each: what it gives out comes first."""
@@ -273,6 +273,8 @@ class RecurrentStack(nnx.Module):
 class RecurrentModel(Model):
     """Embedding, recurrent layers, and a head that predicts the token after each position."""
 
+    bounded = False  # the state has read all, however long
+
     def __init__(self, spec: RecurrentSpec, rngs: nnx.Rngs):
         self.embedding = Embedding(spec, rngs)
         self.decoder = RecurrentStack(spec, rngs)
@@ -285,31 +287,34 @@ class RecurrentModel(Model):
         starts_BT = jnp.asarray(batch.positions) == 0
         return self.decoder(self.embedding(batch.tokens, context), starts_BT, context)
 
-    def start(self, rows: int, context: Context) -> State:
-        """The state of all layers before a text, each array [L, B, D]."""
+    def read(
+        self, batch: Batch, places: int, context: Context
+    ) -> tuple[Float[jax.Array, 'B V'], State]:
+        """As of `Model`; the state is the layers' own, each array [L, B, D], of whatever length.
+
+        Positions of 0 begin a text, so that of a row only its own tokens are in the state.
+        """
+        del places
         layers = self.decoder.spec.config.num_layers
-        state = self.decoder.layers.start(rows, context)
-        return tuple(jnp.broadcast_to(x_BD, (layers, *x_BD.shape)) for x_BD in state)
+        state = self.decoder.layers.start(len(batch.tokens), context)
+        state = tuple(jnp.broadcast_to(x_BD, (layers, *x_BD.shape)) for x_BD in state)
+        return self._through(batch.tokens, jnp.asarray(batch.positions) == 0, state, context)
 
     def advance(
         self, tokens_B: Int[jax.Array, ' B'], state: State, context: Context
     ) -> tuple[Float[jax.Array, 'B V'], State]:
-        """Reads one more token of each row.
+        """As of `Model`."""
+        going_on_B1 = jnp.zeros((len(tokens_B), 1), bool)
+        return self._through(tokens_B[:, None], going_on_B1, state, context)
 
-        Args:
-          tokens_B: int32.
-          state: from `start`, or of the token before.
-          context: the forward pass, without dropout.
+    def _through(
+        self, tokens_BT: TokensBT, starts_BT: jax.Array, state: State, context: Context
+    ) -> tuple[Float[jax.Array, 'B V'], State]:
+        """Logits behind the last token, and the state of all layers there."""
 
-        Returns:
-          fp32 logits [B, V] of the token after it, and the state.
-        """
-        going_on = jnp.zeros((len(tokens_B), 1), bool)
+        def step(x_BTD: jax.Array, given: tuple[Cell, State]) -> tuple[jax.Array, State]:
+            return given[0](x_BTD, starts_BT, given[1], context)
 
-        def step(x_B1D: jax.Array, given: tuple[Cell, State]) -> tuple[jax.Array, State]:
-            return given[0](x_B1D, going_on, given[1], context)
-
-        x_B1D = self.embedding(tokens_B[:, None], context)
-        x_B1D, state = jax.lax.scan(step, x_B1D, (self.decoder.layers, state))
-        assert self.head is not None
-        return self.head(x_B1D, self.embedding, context)[:, 0], state
+        x_BTD = self.embedding(tokens_BT, context)
+        x_BTD, state = jax.lax.scan(step, x_BTD, (self.decoder.layers, state))
+        return self.next_logits(x_BTD, context), state

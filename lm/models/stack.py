@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Bool, Float, Int
 
 from lm.models.attention import Pattern
+from lm.models.cache import Cache, LayerCache
 from lm.models.context import Context
 from lm.models.layers import Layer, run_layers, stacked_layers
 from lm.models.norms import Norm
@@ -18,6 +19,7 @@ from lm.models.positions import (
     RelativePositions,
     Rotation,
     linear_bias,
+    linear_bias_towards,
     rotation,
     sinusoids,
 )
@@ -74,35 +76,106 @@ class Stack(nnx.Module):
           prefix_BT: the positions that a causal stack's earlier ones see too.
         """
         segments_BT, positions_BT = jnp.asarray(segments_BT), jnp.asarray(positions_BT)
-        x_BTD = self._embed(x_BTD, positions_BT, context.part(0))
         prefix_BT = None if prefix_BT is None else jnp.asarray(prefix_BT)
-        pattern = self._pattern(segments_BT, positions_BT, prefix_BT)
-        local_turn = self._local_turn(positions_BT)
         memory_pattern = None
         if memory_segments_BS is not None:
             memory_pattern = Pattern(segments_BT, jnp.asarray(memory_segments_BS), causal=False)
+        pattern = self._pattern(segments_BT, positions_BT, prefix_BT)
+        x_BTD = self._embed(x_BTD, positions_BT, context.part(0))
+        return self._run(x_BTD, pattern, positions_BT, context, memory_BSD, memory_pattern)[0]
 
-        def step(layer: Layer, x_BTD: jax.Array, index: jax.Array) -> jax.Array:
+    def read(
+        self,
+        x_BTD: HiddenBTD,
+        segments_BT: TokensBT,
+        positions_BT: TokensBT,
+        context: Context,
+        cache: Cache,
+        memory_BSD: Float[jax.Array, 'B S D'] | None = None,
+        prefix_BT: Bool[jax.Array | np.ndarray, 'B T'] | None = None,
+    ) -> tuple[HiddenBTD, Cache]:
+        """Hidden states of the first tokens of rows, and the cache with what was computed.
+
+        Args:
+          x_BTD, positions_BT, context, memory_BSD, prefix_BT: as of a call.
+          segments_BT: 1 at tokens, 0 at the empty places before a shorter row's.
+          cache: an empty one.
+        """
+        segments_BT, positions_BT = jnp.asarray(segments_BT), jnp.asarray(positions_BT)
+        prefix_BT = None if prefix_BT is None else jnp.asarray(prefix_BT)
+        cache, memory_pattern = cache.taking(segments_BT), None
+        if cache.memory is not None:
+            memory_pattern = Pattern(segments_BT, cache.memory.segments_BS, causal=False)
+        pattern = self._pattern(segments_BT, positions_BT, prefix_BT)
+        x_BTD = self._embed(x_BTD, positions_BT, context)
+        x_BTD, held = self._run(
+            x_BTD, pattern, positions_BT, context, memory_BSD, memory_pattern, cache
+        )
+        assert held is not None
+        return x_BTD, held._replace(place=cache.place + positions_BT.shape[1])
+
+    def advance(
+        self, x_B1D: Float[jax.Array, 'B 1 D'], context: Context, cache: Cache
+    ) -> tuple[Float[jax.Array, 'B 1 D'], Cache]:
+        """Hidden states of one more token a row, which sees what the cache holds."""
+        positions_B1, memory_pattern = cache.lengths_B[:, None], None
+        one_B1 = jnp.ones_like(positions_B1)
+        cache = cache.taking(one_B1)
+        if cache.memory is not None:
+            memory_pattern = Pattern(one_B1, cache.memory.segments_BS, causal=False)
+        pattern = self._pattern_of_next(cache, positions_B1)
+        x_B1D = self._embed(x_B1D, positions_B1, context)
+        x_B1D, held = self._run(
+            x_B1D, pattern, positions_B1, context, None, memory_pattern, cache, first=False
+        )
+        assert held is not None
+        return x_B1D, held._replace(place=cache.place + 1)
+
+    def _run(
+        self,
+        x_BTD: jax.Array,
+        pattern: Pattern,
+        positions_BT: jax.Array,
+        context: Context,
+        memory_BSD: jax.Array | None,
+        memory_pattern: Pattern | None,
+        cache: Cache | None = None,
+        *,
+        first: bool = True,
+    ) -> tuple[jax.Array, Cache | None]:
+        """The layers and the norm behind them; with a cache, what they made is in it."""
+        local_turn = self._local_turn(positions_BT)
+
+        def step(
+            layer: Layer, carry: tuple[jax.Array, Cache | None], index: jax.Array
+        ) -> tuple[jax.Array, Cache | None]:
+            x_BTD, cache = carry
             part, own = context.part(index + 1), self._of_layer(pattern, local_turn, index)
             norm = None if self.spec.first_norm else partial(self._inner_norm, index=index)
-            return layer(x_BTD, own, part, memory_BSD, memory_pattern, norm)
+            if cache is None:
+                return layer(x_BTD, own, part, memory_BSD, memory_pattern, norm), None
+            if not first:
+                own = _within(own, cache.place)
+            kept = LayerCache(cache, index, first=first)
+            x_BTD = layer(x_BTD, own, part, memory_BSD, memory_pattern, norm, kept.own, kept.memory)
+            return x_BTD, kept.cache
 
         config = self.spec.config
-        x_BTD = run_layers(
+        x_BTD, cache = run_layers(
             self.layers,
-            x_BTD,
+            (x_BTD, cache),
             step,
             num_layers=config.num_layers,
             scan=config.scan_layers,
             unroll=config.scan_unroll,
-            remat=config.remat,
+            remat=config.remat if cache is None else 'none',
             gathers=context.layout.gathers_weights,
         )
         if self.final_norm is not None:
             x_BTD = self.final_norm(x_BTD)
         if self.spec.dropout_inside:
             x_BTD = context.part(0).drop(x_BTD, FINAL_DROPOUT_SITE)
-        return x_BTD
+        return x_BTD, cache
 
     def _embed(self, x_BTD: jax.Array, positions_BT: jax.Array, context: Context) -> jax.Array:
         if self.learned_positions is not None:
@@ -127,6 +200,18 @@ class Stack(nnx.Module):
             turn = rotation(positions_BT, self.spec.rotary_width, self.spec.positions)
         window = self.spec.attention_window
         return Pattern(segments_BT, segments_BT, self.causal, bias_HTS, turn, window, prefix_BT)
+
+    def _pattern_of_next(self, cache: Cache, positions_B1: jax.Array) -> Pattern:
+        """Of one token a row, at the cache's next place: it sees what is held, itself too."""
+        bias_H1S, turn, places = None, None, cache.segments_BS.shape[1]
+        if self.relative_positions is not None:
+            bias_H1S = self.relative_positions.towards(cache.place, places)
+        if self.spec.positions.kind == 'alibi':
+            bias_H1S = linear_bias_towards(self.spec.config.num_heads, cache.place, places)
+        if self.spec.positions.kind == 'rope':
+            turn = rotation(positions_B1, self.spec.rotary_width, self.spec.positions)
+        one_B1, window = jnp.ones_like(positions_B1), self.spec.attention_window
+        return Pattern(one_B1, cache.segments_BS, False, bias_H1S, turn, window)
 
     def _local_turn(self, positions_BT: jax.Array) -> Rotation | None:
         """The rotation of layers that see a window, where it is not that of the others."""
@@ -153,6 +238,18 @@ class Stack(nnx.Module):
             return x_BTD
         normed_BTD = self.inner_attention_norm(x_BTD, jnp.maximum(index - 1, 0))
         return jnp.where(index > 0, normed_BTD, x_BTD)
+
+
+def _within(pattern: Pattern, place: jax.Array) -> Pattern:
+    """The pattern of a token at `place` with its window told by segments.
+
+    A kernel counts a window from a row's own first place, which is not the cache's.
+    """
+    if pattern.window is None:
+        return pattern
+    places = jnp.arange(pattern.segments_BS.shape[1])
+    seen_BS = jnp.where(places > place - pattern.window, pattern.segments_BS, 0)
+    return dataclasses.replace(pattern, segments_BS=seen_BS, window=None)
 
 
 def _token_types(spec: TransformerSpec, rngs: nnx.Rngs) -> nnx.Param:

@@ -33,11 +33,21 @@ def favouring(name: str, logit_of: dict[int, float]) -> LanguageModel:
     """The model with some of its logits set by hand."""
     base = model(name)
 
+    def moved(logits: jax.Array) -> jax.Array:
+        ids = np.array([*logit_of])
+        return logits.at[..., ids].set(np.array([*logit_of.values()], np.float32))
+
     class Moved(Functional):
         def apply(self, params: Params, batch: Batch, **rest: Any) -> jax.Array:
-            logits_BTV = base.functional.apply(params, batch, **rest)
-            ids = np.array([*logit_of])
-            return logits_BTV.at[..., ids].set(np.array([*logit_of.values()], np.float32))
+            return moved(base.functional.apply(params, batch, **rest))
+
+        def read(self, *given: Any) -> Any:
+            logits_BV, state = base.functional.read(*given)
+            return moved(logits_BV), state
+
+        def advance(self, *given: Any) -> Any:
+            logits_BV, state = base.functional.advance(*given)
+            return moved(logits_BV), state
 
     return replace(base, functional=Moved(**vars(base.functional)))
 
@@ -182,11 +192,11 @@ def test_an_answer_ends_at_a_sentinel_that_was_not_asked_for() -> None:
 
 def test_few_lengths_are_compiled() -> None:
     loaded = model('llama')
-    before = decoding._decode._cache_size()
+    before = decoding._begin._cache_size()
     for length in range(1, 15):
         lm.generate(loaded, ['a' * length], max_new_tokens=30, temperature=0.9)
         lm.generate(replace(loaded), ['a' * length], max_new_tokens=31, temperature=0.9)
-    assert decoding._decode._cache_size() == before + 1
+    assert decoding._begin._cache_size() == before + 1
 
 
 def test_parameters_may_lie_on_several_devices() -> None:

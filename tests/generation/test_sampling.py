@@ -37,35 +37,35 @@ def in_numpy(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
 def test_probabilities(temperature: float, top_k: int | None, top_p: float) -> None:
     sampling = Sampling(temperature, top_k, top_p)
     rows = np.stack([LOGITS, LOGITS[::-1], np.where(np.arange(7) == 4, 0, LOGITS)])
-    got = jax.nn.softmax(restricted(jnp.asarray(rows), sampling))
+    got = jax.nn.softmax(restricted(jnp.asarray(rows), sampling.draw()))
     for row, shares in zip(rows, got, strict=True):
         np.testing.assert_allclose(shares, in_numpy(row, sampling), rtol=1e-5, atol=1e-7)
 
 
 def test_exactly_k_of_equally_likely_tokens_remain() -> None:
     equal = jnp.zeros((1, 9))
-    assert np.isfinite(restricted(equal, Sampling(top_k=4))).sum() == 4
+    assert np.isfinite(restricted(equal, Sampling(top_k=4).draw())).sum() == 4
     # The smallest set that holds 0.5 of nine equal shares has five of them.
-    assert np.isfinite(restricted(equal, Sampling(top_p=0.5))).sum() == 5
+    assert np.isfinite(restricted(equal, Sampling(top_p=0.5).draw())).sum() == 5
 
 
 @pytest.mark.parametrize('temperature', [1e-40, 1e-6])
 def test_a_temperature_close_to_zero_is_greedy(temperature: float) -> None:
     keys = jax.random.split(jax.random.key(0), 20)
     rows = jnp.tile(LOGITS + 30, (20, 1))
-    assert (choose(rows, keys, Sampling(temperature)) == 2).all()
+    assert (choose(rows, keys, Sampling(temperature).draw()) == 2).all()
 
 
 def test_greedy_is_the_likeliest() -> None:
     rows = jnp.stack([LOGITS, LOGITS[::-1]])
     keys = jax.random.split(jax.random.key(0), 2)
-    assert choose(rows, keys, Sampling(0.0)).tolist() == [2, 4]
+    assert choose(rows, keys, Sampling(0.0).draw()).tolist() == [2, 4]
 
 
 def test_draws_follow_the_probabilities() -> None:
     sampling, draws = Sampling(0.8, top_k=5, top_p=0.9), 20_000
     keys = jax.random.split(jax.random.key(1), draws)
-    chosen = choose(jnp.tile(LOGITS, (draws, 1)), keys, sampling)
+    chosen = choose(jnp.tile(LOGITS, (draws, 1)), keys, sampling.draw())
     expected = in_numpy(LOGITS, sampling) * draws
     counts = np.bincount(chosen, minlength=len(LOGITS))
     assert (counts[expected == 0] == 0).all()

@@ -1,0 +1,191 @@
+"""Decoding from what is kept is decoding by a whole forward pass, whatever the model and mesh."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lm import registry
+from lm.batch import Batch
+from lm.config import MeshConfig
+from lm.generation import decode as decoding
+from lm.generation.decode import decode, right_aligned
+from lm.generation.reading import Afresh, Kept
+from lm.generation.sampling import Sampling
+from lm.mesh.mesh import build
+from lm.models.functional import Functional
+from lm.shapes import Params
+from tests.models.tiny import perturbed, tiny
+
+FAMILY = {name: registry.lookup('models', name, '').FAMILY for name in registry.names('models')}
+GOES_ON = sorted(name for name, family in FAMILY.items() if family != 'encoder')
+VOCABULARY = 40
+LENGTHS = (7, 1, 4)
+
+
+@functools.cache
+def made(name: str, scan_layers: bool = False) -> tuple[Functional, Params]:
+    model = tiny(
+        name, vocab_size=VOCABULARY, max_positions=32, num_layers=3, scan_layers=scan_layers
+    )
+    return model, perturbed(model, noise=0.3)
+
+
+def source(name: str) -> Batch | None:
+    """What an encoder reads: rows of unequal length."""
+    if FAMILY[name] != 'encoder_decoder':
+        return None
+    tokens = np.random.default_rng(1).integers(0, VOCABULARY, (len(LENGTHS), 9)).astype(np.int32)
+    segments = (np.arange(9) < np.array([[9], [4], [6]])).astype(np.int32)
+    return Batch(tokens, segments, np.arange(9, dtype=np.int32) * segments)
+
+
+def prompts() -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    return [random.integers(0, VOCABULARY, n).astype(np.int32) for n in LENGTHS]
+
+
+def alone(model: Functional, params: Params, ids: list[int], side: Batch | None) -> np.ndarray:
+    """Logits of every place of one text that begins at the first place: a whole forward pass."""
+    tokens = np.array([ids], np.int32)
+    rows = (tokens, np.ones_like(tokens), np.arange(len(ids), dtype=np.int32)[None])
+    batch = Batch(*rows)
+    if side is not None:
+        batch = side._replace(
+            decoder_tokens=rows[0], decoder_segment_ids=rows[1], decoder_positions=rows[2]
+        )
+    return np.asarray(model.apply(params, batch)[0])
+
+
+@pytest.mark.parametrize('name', GOES_ON)
+@pytest.mark.parametrize('scan_layers', [False, True])
+def test_logits_are_those_of_the_whole_row(name: str, scan_layers: bool) -> None:
+    """Of prompts of unequal lengths, and of four tokens after each of them."""
+    model, params = made(name, scan_layers)
+    given, side = prompts(), source(name)
+    batch, places = right_aligned(given, side, None, 16)
+    assert places == 16
+    read = jax.jit(Kept(model).read, static_argnums=2)
+    advance = jax.jit(Kept(model).advance)
+    logits_BV, state = read(params, batch, places + 4)
+    added = np.random.default_rng(2).integers(0, VOCABULARY, (4, len(LENGTHS))).astype(np.int32)
+    got = [logits_BV]
+    for tokens_B in added:
+        logits_BV, state = advance(params, jnp.asarray(tokens_B), state)
+        got.append(logits_BV)
+    for i, ids in enumerate(given):
+        own = None if side is None else jax.tree.map(lambda x, i=i: x[i : i + 1], side)
+        want = alone(model, params, [*ids, *added[:, i]], own)[len(ids) - 1 :]
+        scale = np.abs(want[np.isfinite(want)]).max()
+        for at, row in enumerate(got):
+            np.testing.assert_allclose(
+                np.asarray(row[i]), want[at], rtol=0, atol=2e-5 * scale, err_msg=f'{i} {at}'
+            )
+
+
+@pytest.mark.parametrize('name', ['llama', 'bloom', 'gpt2'])
+def test_a_prefix_is_seen_both_ways(name: str) -> None:
+    model, params = made(name)
+    given = prompts()
+    batch, places = right_aligned(given, None, [len(ids) for ids in given], 16)
+    logits_BV, _ = Kept(model).read(params, batch, places)
+    for i, ids in enumerate(given):
+        rows = Batch(ids[None], np.ones((1, len(ids)), np.int32), np.arange(len(ids))[None])
+        want = model.apply(params, rows._replace(prefix=np.ones((1, len(ids)), bool)))[0, -1]
+        np.testing.assert_allclose(logits_BV[i], want, rtol=0, atol=1e-4)
+        if len(ids) > 1:
+            assert np.abs(np.asarray(logits_BV[i] - model.apply(params, rows)[0, -1])).max() > 1e-2
+
+
+@pytest.mark.parametrize('name', GOES_ON)
+def test_kept_and_afresh_say_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, params = made(name)
+
+    def said(sampling: Sampling) -> decoding.Decoded:
+        return decode(
+            model, params, prompts(), source(name), max_new_tokens=9, window=32,
+            forbidden=[0, 3], ends=[1], sampling=sampling,
+            keys_B=jax.random.split(jax.random.key(3), len(LENGTHS)),
+        )  # fmt: skip
+
+    for sampling in (Sampling(0.0), Sampling(0.9, top_k=20, top_p=0.95)):
+        kept = said(sampling)
+        with monkeypatch.context() as patched:
+            patched.setattr(decoding, 'Kept', lambda functional: Afresh(functional, 32))
+            afresh = said(sampling)
+        np.testing.assert_array_equal(kept.tokens_BN, afresh.tokens_BN)
+        np.testing.assert_allclose(kept.log_probs_BN, afresh.log_probs_BN, rtol=0, atol=1e-3)
+        assert not np.isin(kept.tokens_BN, [0, 3]).any()
+
+
+def test_rows_do_not_depend_on_one_another() -> None:
+    model, params = made('llama')
+    keys = jax.random.split(jax.random.key(5), len(LENGTHS))
+    how = {'max_new_tokens': 8, 'window': 32, 'forbidden': [], 'ends': [1]}
+    together = decode(model, params, prompts(), sampling=Sampling(), keys_B=keys, **how)
+    for i, ids in enumerate(prompts()):
+        row = decode(model, params, [ids], sampling=Sampling(), keys_B=keys[i : i + 1], **how)
+        np.testing.assert_array_equal(row.tokens_BN[0], together.tokens_BN[i])
+
+
+def test_one_program_serves_all_settings_and_lengths() -> None:
+    model, params = made.__wrapped__('llama')  # of which nothing is compiled yet
+    compiled = decoding._go_on._cache_size(), decoding._begin._cache_size()
+    for sampling, new, ids in (
+        (Sampling(), 3, [5]),
+        (Sampling(0.0), 9, [5, 6, 7]),
+        (Sampling(0.7, top_k=3), 14, [5, 6]),
+        (Sampling(1.3, top_p=0.5), 8, [9] * 10),
+    ):
+        decode(
+            model, params, [np.array(ids, np.int32)], max_new_tokens=new, window=32, forbidden=[],
+            ends=[1], sampling=sampling, keys_B=jax.random.split(jax.random.key(0), 1),
+        )  # fmt: skip
+    grown = decoding._go_on._cache_size(), decoding._begin._cache_size()
+    assert [after - before for after, before in zip(grown, compiled, strict=True)] == [1, 1]
+
+
+def test_log_probs_are_the_models_own() -> None:
+    model, params = made('llama')
+    [ids] = prompts()[:1]
+    out = decode(
+        model, params, [ids], max_new_tokens=6, window=32, forbidden=[2], ends=[VOCABULARY - 1],
+        sampling=Sampling(0.5, top_k=3), keys_B=jax.random.split(jax.random.key(1), 1),
+    )  # fmt: skip
+    chosen = out.tokens_BN[0].tolist()
+    ends = np.flatnonzero(np.array(chosen) == VOCABULARY - 1)
+    count = int(ends[0]) + 1 if ends.size else len(chosen)
+    logits = alone(model, params, [*ids, *chosen], None)[len(ids) - 1 :]
+    want = jax.nn.log_softmax(logits)[np.arange(count), chosen[:count]]
+    np.testing.assert_allclose(out.log_probs_BN[0, :count], want, rtol=0, atol=1e-4)
+    assert (out.log_probs_BN[0, count:] == 0).all()
+
+
+@pytest.mark.parametrize('axes', [{'fsdp': 4}, {'fsdp': 2, 'tensor': 2}])
+@pytest.mark.parametrize('name', ['llama', 't5', 'lstm'])
+def test_on_a_mesh_the_same_tokens_are_drawn(name: str, axes: dict[str, int]) -> None:
+    """The state split as by zero3, the cache by rows and heads."""
+    model, params = made(name)
+    count = math.prod(axes.values())
+    layout = build(
+        MeshConfig(strategy='zero3', replica=1, devices=count, **axes), 4, 1, jax.devices()[:count]
+    )
+    spread = {
+        path: jax.device_put(x, layout.sharding(layout.rules.split(model.dims[path], x.shape)))
+        for path, x in params.items()
+    }
+    given = [*prompts(), prompts()[0][:3]]
+    side = source(name)
+    if side is not None:
+        side = jax.tree.map(lambda x: np.concatenate([x, x[:1]]), side)
+    how = {
+        'max_new_tokens': 8, 'window': 32, 'forbidden': [], 'ends': [1],
+        'sampling': Sampling(0.8, top_k=12), 'keys_B': jax.random.split(jax.random.key(4), 4),
+    }  # fmt: skip
+    want = decode(model, params, given, side, **how)
+    got = decode(model.on(layout), spread, given, side, **how)
+    np.testing.assert_array_equal(got.tokens_BN, want.tokens_BN)
+    np.testing.assert_allclose(got.log_probs_BN, want.log_probs_BN, rtol=0, atol=1e-4)
