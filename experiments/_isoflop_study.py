@@ -266,5 +266,7 @@ def _draw_prediction(axes: Any, result: Mapping[str, Any]) -> None:
             capsize=3, label=f'foretold, {method}',
         )  # fmt: skip
     axes.set(xscale='log', xlabel='FLOPs', ylabel='held-out loss, nats a target')
+    axes.set_xticks(budgets, [f'{budget:.1e}' for budget in budgets])
+    axes.minorticks_off()
     axes.set_title(f'Foretold from smaller budgets, {told["level"]:.0%}')
     axes.legend(fontsize='small')

@@ -3,7 +3,7 @@
 Command: python -m experiments.chinchilla --source=FILE --workdir=DIR [--objective=mlm]
     [--stop_before_top] [--plot=FILE.png]
 Hardware: 2 CPU cores.
-Time: 40 minutes for causal language modelling at the default budgets.
+Time: 35 minutes for causal language modelling at the default budgets.
 Expected: losses of each budget lie on a bowl in ln N with its bottom inside the grid; the bottom
     moves up with the budget, faster where embeddings are not counted than where they are.
 
@@ -16,7 +16,8 @@ beside it. The same with `lm sweep --experiment=chinchilla`, without the predict
 Rules, so that no run is tuned by hand: D = C / 6N; rows a step are the power of two nearest to
 16 sqrt(D / 2e6), for the noise of a gradient matters the less the longer a run; the learning rate
 falls with width and depth (`learning_rate`). Of the smallest and the largest budget the size in the
-middle is run at other rates too; a best rate at the edge of these is told.
+middle is run at other rates too; a best rate at the edge of these is told. The runs at the rule's
+rates are in `by_the_rule.jsonl`, for `lm fit`.
 """
 
 import dataclasses
@@ -36,9 +37,10 @@ from lm.planning.counts import count_parameters
 from lm.planning.parameters import model_shape
 from lm.sweep import Sweep
 from lm.sweep.local import run_here
+from lm.training.workdir import write_jsonl
 
 from ._command import run_command
-from ._isoflop_study import analyze, plot, predict, table
+from ._isoflop_study import analyze, by_the_rule, plot, predict, table
 
 MODELS = {'clm': 'llama', 'mlm': 'bert', 'span_corruption': 't5'}
 """The architecture that each objective trains; `NAME_tiny` is the config."""
@@ -86,7 +88,7 @@ class Setting:
     sizes: int = setting(6, 'sizes of each budget')
     tokens_per_param: float = setting(40.0, "of the middle of each budget's sizes")
     lr_factors: tuple[float, ...] = setting(
-        (0.5, 2.0), 'other learning rates of the middle size, by the rule, at both ends'
+        (0.5, 2.0, 4.0), 'other learning rates of the middle size, by the rule, at both ends'
     )
     vocab_size: int = setting(1024, 'tokens of the tokenizer')
     seq_len: int = setting(128, 'tokens a row')
@@ -225,6 +227,7 @@ def _run_study(flags: Flags) -> dict[str, Any]:
     if flags['stop_before_top']:
         return prediction
     rows = made(folder, runs, flags['at_once'])
+    write_jsonl(folder / 'by_the_rule.jsonl', by_the_rule(rows))
     result = analyze(rows, prediction) | {'setting': dataclasses.asdict(study)}
     if flags['plot']:
         plot(result, flags['plot'])

@@ -153,6 +153,7 @@ def test_a_small_real_sweep(
         assert row['flops'] <= row['budget'] < row['flops'] * 1.05
         assert 6 * row['params'] * row['tokens'] == pytest.approx(row['budget'], rel=0.06)
         assert 2 < row['loss'] < 6.3
+    assert (tmp_path / 'sweep' / 'by_the_rule.jsonl').read_text().count('\n') == 9
     # More compute, a lower loss.
     best = [min(r['loss'] for r in rows if r['budget'] == b) for b in (4e9, 8e9, 1.6e10)]
     assert best[0] > best[1] > best[2]
