@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from lm.errors import UserError
+from lm.fields import require
 from lm.scaling import Runs, fit_isoflop
 from lm.scaling.approaches import Method, fit_approach
 from lm.scaling.frontier import Frontier, regress
 from lm.scaling.isoflop import slices_of
+from lm.scaling.parametric import ParametricFit
 from lm.scaling.vertices import parabola
 from lm.training.workdir import write_json
 
@@ -49,16 +51,29 @@ def predict(rows: Sequence[Row], top: float, file: Path) -> dict[str, Any]:
     """What the runs below the top budget say of it; what `file` says already stands.
 
     Returns:
-      By approach the best loss in nats a target, its size and tokens, with intervals.
+      By approach the best loss in nats a target, its size and tokens, with intervals; the loss is
+      None where the losses of the budgets do not fall as a law.
+
+    Raises:
+      UserError: the file foretells something else, or from other runs.
     """
-    if file.exists():
-        told: dict[str, Any] = json.loads(file.read_text(encoding='utf-8'))
-        return told
     lower = [row for row in by_the_rule(rows) if row['budget'] < top]
+    if file.exists():
+        said: dict[str, Any] = json.loads(file.read_text(encoding='utf-8'))
+        same = said['flops'] == top and said['from_runs'] == [row['run'] for row in lower]
+        require(
+            same,
+            f'{file}: foretells {said["flops"]:g} FLOPs from {len(said["from_runs"])} runs, not '
+            f'{top:g} from these {len(lower)}; give another workdir',
+        )
+        return said
     runs, approaches, unavailable = runs_of(lower), {}, {}
     for method in METHODS:
         try:
-            foretold = fit_approach(method, runs).predict(top, LEVEL)
+            approach = fit_approach(method, runs)
+            if isinstance(approach.fit, ParametricFit):
+                require(approach.fit.converged, 'fit: did not converge; give more runs')
+            foretold = approach.predict(top, LEVEL)
         except UserError as error:
             unavailable[method] = str(error)
             continue
@@ -198,7 +213,11 @@ def _fate(result: Mapping[str, Any]) -> list[str]:
         f'{told["level"]:.0%} intervals:'
     ]
     for method, one in told['approaches'].items():
+        if one['loss'] is None:
+            lines.append(f'  {method:<10} loss   not foretold: the losses do not fall as a law')
         for name in ('loss', 'params'):
+            if name not in one['intervals']:
+                continue
             low, high = one['intervals'][name]
             hit = 'HIT' if result['hits'][method][name] else 'MISS'
             lines.append(
@@ -259,6 +278,8 @@ def _draw_prediction(axes: Any, result: Mapping[str, Any]) -> None:
     axes.plot(budgets, best, 'k.', label='best run')
     axes.plot([told['flops']], [result['found']['loss']], 'k*', markersize=11, label='found')
     for i, (method, one) in enumerate(told['approaches'].items()):
+        if one['loss'] is None or 'loss' not in one['intervals']:
+            continue
         low, high = one['intervals']['loss']
         reach = [[max(one['loss'] - low, 0)], [max(high - one['loss'], 0)]]
         axes.errorbar(

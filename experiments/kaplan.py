@@ -132,6 +132,13 @@ class Line:
         """Least squares of ln L on ln x."""
         return regress(self.x, self.losses)
 
+    def words(self, name: str) -> str:
+        """The law for a reader."""
+        told = self.told()
+        if told['constant'] is None:
+            return f'L({name}) does not fall with {name}: exponent {told["alpha"]:.4f}'
+        return f'L({name}) = ({told["constant"]:.4g} / {name})^{told["alpha"]:.4f}'
+
     def told(self) -> dict[str, Any]:
         """As JSON."""
         alpha = -self.law.exponent
@@ -200,8 +207,7 @@ def _run_study(flags: Flags) -> dict[str, Any]:
     if flags['plot']:
         plot(found, flags['plot'])
     for name, line in found.items():
-        told = line.told()
-        print(f'L({name}) = ({told["constant"]:.4g} / {name})^{told["alpha"]:.4f}', file=sys.stderr)
+        print(line.words(name), file=sys.stderr)
     return {
         'lines': {name: line.told() for name, line in found.items()},
         'setting': dataclasses.asdict(study),

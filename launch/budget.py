@@ -83,7 +83,7 @@ def main(flags: Flags) -> None:
         told = _forward(flags, asked) if asked in ('params', 'config') else _backward(flags, asked)
     except UserError as error:
         message = str(error)
-        own = message.startswith((*RANGES, 'device'))
+        own = message.split('=')[0].split(':')[0] in (*RANGES, 'device')
         raise UserError(f'--{message}' if own else message) from None
     print(json.dumps(told) if flags['json'] else as_text(told))
 

@@ -84,10 +84,12 @@ def main(flags: Flags) -> None:
     require(flags['seed'] >= 0, f'--seed={flags["seed"]}: must not be negative')
     picture = _picture(flags['plot'])
     runs = read_runs(path)
-    least, most = float(runs.compute.min()), float(runs.compute.max())
+    most = float(runs.compute.max())
+    costs = runs.compute if runs.budget is None else runs.budget
+    least, largest = float(costs.min()), float(costs.max())
     require(
-        flags['hold_out'] is None or least <= flags['hold_out'] < most,
-        f'--hold_out={flags["hold_out"]}: the runs are of {least:.4g} to {most:.4g} FLOPs; '
+        flags['hold_out'] is None or least <= flags['hold_out'] < largest,
+        f'--hold_out={flags["hold_out"]}: the runs are of {least:.4g} to {largest:.4g} FLOPs; '
         'give a compute between',
     )
     flops = flags['flops'] or (most,)
@@ -118,7 +120,7 @@ def main(flags: Flags) -> None:
         )
     if not approaches:
         raise UserError(f'{path}: {found["unavailable"]["parametric"]}')
-    found['disagreement'] = _disagreement(approaches, runs, flops, flags)
+    found['disagreement'] = _disagreement(approaches, runs, flops, flags, found['unavailable'])
     if picture is not None:
         from lm.scaling.plots import plot  # matplotlib takes longer than all else
 
@@ -172,13 +174,23 @@ def _held_out(
 
 
 def _disagreement(
-    approaches: dict[str, Approach], runs: Runs, flops: tuple[float, ...], flags: Flags
+    approaches: dict[str, Approach],
+    runs: Runs,
+    flops: tuple[float, ...],
+    flags: Flags,
+    unavailable: dict[str, str],
 ) -> list[dict[str, Any]]:
-    """Every two approaches compared; the vertex without bias too, where it may explain them."""
+    """Every two approaches compared; the vertex without bias too, where it may explain them.
+
+    That it cannot be had is told in `unavailable`.
+    """
     compared = compare(approaches, flops, flags['level'])
     if any(c.beyond_errors for c in compared if {c.first, c.second} == {'parametric', 'isoflop'}):
         resamples = min(flags['resamples'], UNBIASED_RESAMPLES)
-        other = unbiased(approaches['isoflop'], runs, resamples, flags['seed'])
+        try:
+            other = unbiased(approaches['isoflop'], runs, resamples, flags['seed'])
+        except UserError as error:
+            unavailable[UNBIASED], other = str(error), None
         if other is not None:
             named = {'parametric': approaches['parametric'], UNBIASED: other}
             compared += compare(named, flops, flags['level'])

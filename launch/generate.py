@@ -21,9 +21,7 @@ def define_flags(flags: Flags) -> None:
     flags.define('top_p', float, 1.0, 'only the likeliest tokens that hold this probability')
     flags.define('num_samples', int, 1, 'texts')
     flags.define('seed', int, 0, 'decides the draws')
-    flags.define(
-        'stop', tuple[str, ...], (), 'a continuation ends where one of these comes, left out itself'
-    )
+    flags.define('stop', str | None, None, 'a continuation ends where this comes, left out itself')
     flags.define('fill', bool, False, 'fill each <mask> of the prompt instead of continuing it')
 
 
@@ -57,7 +55,7 @@ def main(flags: Flags) -> None:
         num_samples=flags['num_samples'],
         seed=flags['seed'],
         fill=flags['fill'],
-        stop=flags['stop'],
+        stop=() if flags['stop'] is None else (flags['stop'],),
         on_text=told if streams else None,
     )
     if streams:

@@ -63,6 +63,10 @@ def main(flags: Flags) -> None:
     if others := sweep.others():
         words = f'{others} runs in {sweep.folder} are of other settings: not in runs.jsonl'
         print(f'sweep: {words}', file=sys.stderr)
+    if len(rows) < len(configs):
+        raise UserError(
+            f'{len(configs) - len(rows)} of {len(configs)} runs were ended by a signal; start again'
+        )
     failed = [row for row in rows if row['error'] is not None]
     if failed and len(failed) == len(configs):
         raise UserError(f'all {len(failed)} runs failed; the first by: {failed[0]["error"]}')

@@ -23,7 +23,7 @@ class Growing:
         """
         Args:
           said: the text of ids.
-          stops: strings of which the first to come ends the text.
+          stops: strings of which the first to be whole ends the text.
         """
         self._said, self._stops = said, stops
         self.text, self.stopped = '', False
@@ -36,9 +36,12 @@ class Growing:
         if self.stopped:
             return ''
         text = self._said(ids)
-        places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
-        if places:
-            self.stopped, text = True, text[: min(places)]
+        came = [
+            (place + len(stop), place) for stop in self._stops if (place := text.find(stop)) >= 0
+        ]
+        if came:
+            # That which was whole first, so that it does not matter how often one looks.
+            self.stopped, text = True, text[: min(came)[1]]
         elif not ended:
             text = text[: len(text) - self._held_back(text)].rstrip(REPLACEMENT)
         piece = text[len(self.text) :]

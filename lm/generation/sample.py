@@ -66,7 +66,7 @@ def generate(
       num_samples: texts for each prompt, one after another.
       seed: decides the draws; those of sample i of prompt j do not depend on the others.
       fill: fill blanks instead of continuing.
-      stop: strings of which the first to come ends a decoder's continuation, itself left out.
+      stop: strings of which the first to be whole ends a decoder's continuation, itself left out.
       on_text: hears of a decoder's continuations as they come: the number of the text, and what is
         added to it.
 
@@ -84,6 +84,7 @@ def generate(
     sampling = Sampling(temperature, top_k, top_p)
     _require_able(model, prompts, fill)
     decodes = model.functional.family == 'decoder'
+    require(not isinstance(stop, str), 'stop: a text; give a list of texts')
     require(all(stop), 'stop: an empty text; give what ends a continuation')
     require(decodes or not stop, f'stop: {model.config.model.name} is no decoder; leave it out')
     require(decodes or on_text is None, f'on_text: {model.config.model.name} is no decoder')

@@ -190,7 +190,7 @@ def functional(config: ModelConfig, policy: Policy, layout: Layout = _ONE_DEVICE
         dims[path] = 'L' * stacked + param.dims
         shapes[path] = jax.ShapeDtypeStruct(shape, policy.param_dtype)
     bounded = getattr(abstract, 'bounded', True)
-    goes_on = by_policy and member.FAMILY != 'encoder'
+    goes_on = by_policy and _goes_on(type(abstract))
     return Functional(
         config,
         member.FAMILY,
@@ -204,6 +204,17 @@ def functional(config: ModelConfig, policy: Policy, layout: Layout = _ONE_DEVICE
         policy,
         layout,
     )
+
+
+def _goes_on(kind: type[Model]) -> bool:
+    """Whether a kind of model reads token by token what it reads at once.
+
+    One of a user's that says anew how a text is read at once, and not how one token more, does not.
+    """
+    ways = ('hidden', 'read', 'advance')
+    own = {next(base for base in kind.__mro__ if way in vars(base)) for way in ways}
+    called = next(base for base in kind.__mro__ if '__call__' in vars(base))
+    return len(own) == 1 and own != {Model} and called in {Model, *own}
 
 
 def _flat(state: Any) -> dict[str, Any]:

@@ -229,7 +229,7 @@ class Stack(nnx.Module):
         turn = pattern.rotation
         if local_turn is not None:
             turn = jax.tree.map(partial(jnp.where, sees_all), turn, local_turn)
-        window = jnp.where(sees_all, pattern.segments_BT.shape[1], pattern.window)
+        window = jnp.where(sees_all, pattern.segments_BS.shape[1], pattern.window)
         return dataclasses.replace(pattern, rotation=turn, window=window)
 
     def _inner_norm(self, x_BTD: jax.Array, index: jax.Array) -> jax.Array:

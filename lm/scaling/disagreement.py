@@ -62,6 +62,8 @@ def compare(
         _, of_one, of_other = np.intersect1d(
             one.resampled.draws, other.resampled.draws, return_indices=True
         )
+        if len(of_one) < 2:
+            continue  # hardly a draw of which both have a fit, which each of them tells
         a = one.resampled.columns()['a'][of_one] - other.resampled.columns()['a'][of_other]
         values = one.fit.a, other.fit.a
         found.append(Comparison(first, second, None, values, interval(a, level)))

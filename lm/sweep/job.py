@@ -63,6 +63,17 @@ class Job:
         """What came of it, or None where it has not ended."""
         return read_row(self.folder)
 
+    def begun(self) -> Row:
+        """What a row says of a run before it is made."""
+        flat, budget = flatten(self.config), self.config.train.flops
+        return {
+            'run': self.folder.name,
+            'name': self.name,
+            # Of an iso-FLOP grid, what the run was meant to cost; its steps come to `flops`.
+            **({} if budget is None else {'budget': budget}),
+            **{path: flat.get(path) for path in self.columns},
+        }
+
     def write_failure(self, error: str) -> Row:
         """Writes the row of a run that ended without one of its own."""
         row = _failed(self, error)
@@ -124,7 +135,7 @@ def _made(job: Job) -> Row:
     if batches := job.config.data.overfit_batches:
         settings = job.config.train
         unique = min(unique, batches * settings.batch_size * settings.seq_len)
-    return _begun(job) | {
+    return job.begun() | {
         'error': None,
         **{name: summary[name] for name in ('params', 'params_non_embedding')},
         'tokens': total(data)['tokens']['trained_on'],
@@ -140,18 +151,7 @@ def _made(job: Job) -> Row:
 
 
 def _failed(job: Job, error: str) -> Row:
-    return _begun(job) | {'error': error}
-
-
-def _begun(job: Job) -> Row:
-    flat = flatten(job.config)
-    return {
-        'run': job.folder.name,
-        'name': job.name,
-        # Of an iso-FLOP grid, what the run was meant to cost; `flops` is what its steps came to.
-        **({} if job.config.train.flops is None else {'budget': job.config.train.flops}),
-        **{path: flat.get(path) for path in job.columns},
-    }
+    return job.begun() | {'error': error}
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 """Runs of a sweep on this machine, so many at a time, each a process with its share of it."""
 
+import itertools
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +17,8 @@ from lm.sweep.job import Job, Row
 LOOK_SECONDS = 0.1
 COMMAND = (sys.executable, '-m', 'lm.sweep.job')
 """What makes a run, before the run's folder."""
+ENDED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
+"""Statuses of a run that was asked to end: with its state saved, or before there was any."""
 FOUND_IN = str(Path(__file__).parents[2])
 """Where this `lm` lies, for the processes that run it too."""
 LAST_WORDS = 200
@@ -53,9 +57,13 @@ def cores_here() -> list[int]:
 
 def gpus_here() -> list[str]:
     """The NVIDIA GPUs that this process may use; asks no library, which would take memory there."""
+    if os.environ.get('JAX_PLATFORMS', 'cuda') not in ('cuda', 'gpu'):
+        return []
     named = os.environ.get('CUDA_VISIBLE_DEVICES')
     if named is not None:
-        return [name.strip() for name in named.split(',') if name.strip()]
+        # As CUDA reads it: what comes behind a number that is none is not seen.
+        known = itertools.takewhile(lambda name: name and name[0] != '-', named.split(','))
+        return [name.strip() for name in known if name.strip()]
     return [str(i) for i in range(len(list(Path('/dev').glob('nvidia[0-9]*'))))]
 
 
@@ -111,7 +119,7 @@ def _start(job: Job, place: Place) -> subprocess.Popen[bytes]:
 def _row_of(job: Job, status: int) -> Row | None:
     """A run's row; that of a failure where its process died without writing one."""
     row = job.row()
-    if row is not None or status in (128 + 2, 128 + 15):
+    if row is not None or status in ENDED:
         return row
     log = (job.folder / 'log.txt').read_text(encoding='utf-8', errors='replace')
     why = f'killed by signal {-status}' if status < 0 else f'ended with status {status}'

@@ -75,5 +75,8 @@ def _row_of(job: Job, task: Any) -> Row | None:
         if task.state.startswith('CANCELLED'):
             return None
     error = task.exception()
-    words = str(error).strip().split('\n')[-1] if error else f'ended in state {task.state}'
-    return job.write_failure(words)
+    if error is None:
+        # It has one, which a shared disk does not show here yet.
+        made: Row = task.result()
+        return made
+    return job.write_failure(str(error).strip().split('\n')[-1])

@@ -81,8 +81,11 @@ class Sweep:
                 (job.folder / 'row.json').unlink(missing_ok=True)
 
     def gather(self) -> list[Row]:
-        """The rows of the runs that ended, in order, written to `runs.jsonl`."""
-        rows = [row for job in self.jobs() if (row := job.row()) is not None]
+        """The rows of the runs that ended, in order, written to `runs.jsonl`.
+
+        What the experiment calls them, and which fields tell them apart, is as it is now.
+        """
+        rows = [row | job.begun() for job in self.jobs() if (row := job.row()) is not None]
         write_jsonl(self.runs_file, rows)
         return rows
 

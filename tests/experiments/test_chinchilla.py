@@ -107,10 +107,15 @@ def test_a_prediction_of_a_known_surface_comes_true(tmp_path: Path) -> None:
     # Rows of the top budget are no part of it, and what is written stays.
     other = [row | {'loss': 9.0} if row['budget'] == top else row for row in rows]
     assert predict(other, top, tmp_path / 'another.json') == told
-    assert predict(rows[:3], top, tmp_path / 'prediction.json') == told
+    assert predict(rows, top, tmp_path / 'prediction.json') == told
+    for changed in ((rows[1:], top), (rows, 2 * top)):
+        with pytest.raises(UserError, match='prediction.json: foretells .*give another workdir'):
+            predict(*changed, tmp_path / 'prediction.json')
     result = analyze(rows, told)
     assert result['found']['params'] == pytest.approx(best, rel=0.05)
-    assert result['hits']['isoflop']['params'] in (True, False)
+    told['approaches']['parametric']['intervals'] = {'loss': [0.0, 9.0], 'params': [1.0, 2.0]}
+    result = analyze(rows, told)
+    assert result['hits']['parametric'] == {'loss': True, 'params': False}
     assert result['laws']['all']['exponentials']['a'] == pytest.approx(
         TRUTH.beta / (TRUTH.alpha + TRUTH.beta), rel=1e-4
     )
@@ -121,9 +126,20 @@ def test_a_prediction_of_a_known_surface_comes_true(tmp_path: Path) -> None:
     assert first['best'] == 1 and first['interior'] and last['best'] == 0.5
     assert not last['interior']
     words = table(result)
-    assert 'AT THE EDGE' in words and 'HIT' in words
+    assert 'AT THE EDGE' in words and 'HIT' in words and 'MISS' in words
     plot(result, str(tmp_path / 'study.png'))
     assert (tmp_path / 'study.png').stat().st_size > 10_000
+
+
+def test_a_loss_that_is_not_foretold_is_told_so(tmp_path: Path) -> None:
+    rows = surface()
+    worse = {budget: 1 + 0.3 * i for i, budget in enumerate(BUDGETS)}
+    rising = [row | {'loss': row['loss'] * worse[row['budget']]} for row in rows]
+    told = predict(rising, max(BUDGETS), tmp_path / 'prediction.json')
+    assert told['approaches']['isoflop']['loss'] is None
+    result = analyze(rising, told)
+    assert 'isoflop    loss   not foretold' in table(result)
+    plot(result, str(tmp_path / 'study.png'))
 
 
 def test_runs_at_other_rates_are_no_part_of_the_laws() -> None:

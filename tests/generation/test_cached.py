@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ from lm.generation.decode import decode, right_aligned
 from lm.generation.reading import Afresh, Kept
 from lm.generation.sampling import Sampling
 from lm.mesh.mesh import build
+from lm.models.context import Context
+from lm.models.decoder import DecoderModel
 from lm.models.functional import Functional
 from lm.shapes import Params
 from tests.models.tiny import perturbed, tiny
@@ -84,6 +87,63 @@ def test_logits_are_those_of_the_whole_row(name: str, scan_layers: bool) -> None
             np.testing.assert_allclose(
                 np.asarray(row[i]), want[at], rtol=0, atol=2e-5 * scale, err_msg=f'{i} {at}'
             )
+
+
+@pytest.mark.parametrize('window', [1, 3])
+def test_a_window_moves_with_the_place(window: int) -> None:
+    model = tiny('llama', vocab_size=VOCABULARY, options={'attention_window': window})
+    params, given = perturbed(model, noise=0.3), prompts()
+    batch, places = right_aligned(given, None, None, 16)
+    logits_BV, state = Kept(model).read(params, batch, places + 4)
+    added = np.random.default_rng(2).integers(0, VOCABULARY, (4, len(LENGTHS))).astype(np.int32)
+    got = [logits_BV]
+    for tokens_B in added:
+        logits_BV, state = Kept(model).advance(params, jnp.asarray(tokens_B), state)
+        got.append(logits_BV)
+    for i, ids in enumerate(given):
+        want = alone(model, params, [*ids, *added[:, i]], None)[len(ids) - 1 :]
+        np.testing.assert_allclose(np.stack(got)[:, i], want, rtol=0, atol=1e-4)
+
+
+class Constant(DecoderModel):
+    """A user's model that says anew how a text is read, and not how one token more."""
+
+    def hidden(self, batch: Batch, context: Context) -> jax.Array:
+        return jnp.ones_like(super().hidden(batch, context))
+
+
+@pytest.mark.parametrize('name', ['its_hidden', 'its_call'])
+def test_what_is_read_anew_by_a_users_model_is_decoded_so(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llama = registry.lookup('models', 'llama', '')
+    build_llama = llama.build
+    built: list[Any] = []
+
+    def build(config: Any, rngs: Any) -> Any:
+        model = build_llama(config, rngs)
+        kind = Constant
+        if name == 'its_call':
+            kind = type('Louder', (DecoderModel,), {'__call__': lambda self, batch, **how: 2.0
+                        * DecoderModel.__call__(self, batch, **how)})  # fmt: skip
+        model.__class__ = kind
+        built.append(kind)
+        return model
+
+    monkeypatch.setattr(llama, 'build', build)
+    model = tiny('llama', vocab_size=VOCABULARY, max_positions=32)
+    params = perturbed(model, noise=0.3)
+    assert built and not model.goes_on
+    [ids] = prompts()[:1]
+    out = decode(
+        model, params, [ids], max_new_tokens=3, window=32, forbidden=[], ends=[VOCABULARY - 1],
+        sampling=Sampling(0.0), keys_B=jax.random.split(jax.random.key(1), 1),
+    )  # fmt: skip
+    logits = alone(model, params, ids.tolist(), None)[-1]
+    assert out.tokens_BN[0, 0] == logits.argmax()
+    assert out.log_probs_BN[0, 0] == pytest.approx(
+        float(jax.nn.log_softmax(logits).max()), abs=1e-4
+    )
 
 
 @pytest.mark.parametrize('name', ['llama', 'bloom', 'gpt2'])

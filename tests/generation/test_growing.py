@@ -39,6 +39,15 @@ def test_the_first_stop_counts() -> None:
     assert pieces([1, 2, 1, 2], ('ba', 'ab'))[1].text == ''
 
 
+def test_it_does_not_matter_how_often_one_looks() -> None:
+    """`ab` is whole before `babb`, which begins first."""
+    assert pieces([1, 2, 1, 2, 2], ('babb', 'ab'))[1].text == ''
+    for stops in (('abab', 'ba'), ('ba', 'abab')):
+        one = Growing(said, stops)
+        one.grown(np.array([1, 2, 1, 2]), ended=True)
+        assert one.text == pieces([1, 2, 1, 2], stops)[1].text == 'a'
+
+
 def test_half_a_character_is_held_back() -> None:
     assert pieces([1, 6, 6, 2])[0] == ['a', '', 'é', 'b']
     assert pieces([1, 6])[0] == ['a', '\ufffd']
@@ -68,5 +77,7 @@ def test_what_is_heard_is_what_comes_back(stop: tuple[str, ...]) -> None:
 def test_only_a_decoder_stops_and_is_heard() -> None:
     with pytest.raises(UserError, match='stop: t5 is no decoder'):
         lm.generate(language_model('t5'), ['ab'], stop=['x'])
+    with pytest.raises(UserError, match='stop: a text; give a list'):
+        lm.generate(language_model('llama'), ['ab'], stop='END')
     with pytest.raises(UserError, match='stop: an empty text'):
         lm.generate(language_model('llama'), ['ab'], stop=[''])

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from launch import sweep
 from launch.main import main
 from tests.sweep import grid
+from tests.training.runs import write_text
 
 
 def failure(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -57,6 +59,18 @@ def test_mistakes(
     monkeypatch.chdir(tmp_path)
     words = [word.replace('GRID', str(grid.__file__)) for word in words]
     assert said in failure(capsys, *words)
+
+
+def test_runs_that_did_not_end_are_no_success(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, 'run_here', lambda jobs, at_once, ended: None)
+    text = write_text(tmp_path / 'words.txt')
+    words = [f'--experiment={grid.__file__}', f'--workdir={tmp_path}/w', f'--source={text}',
+             f'--cache={tmp_path}/cache']  # fmt: skip
+    assert main(['sweep', *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == '' and '2 of 2 runs were ended by a signal' in captured.err
 
 
 def test_a_file_that_yields_no_configs(tmp_path: Path, capsys: Any) -> None:

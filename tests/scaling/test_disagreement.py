@@ -1,5 +1,7 @@
 """Whether approaches differ beyond their errors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -67,6 +69,14 @@ def test_a_bias_is_found_where_there_is_no_noise_to_hide_it() -> None:
     assert other is not None
     _, size = compare({'parametric': fits['parametric'], 'exponentials': other}, [1e20], 0.99)
     assert not size.beyond_errors
+
+
+def test_approaches_without_a_common_draw_are_not_compared() -> None:
+    fits = both(grid(TRUTH, 4, noise=0.003), 10)
+    one, other = fits.values()
+    assert other.resampled is not None
+    apart = replace(other.resampled, draws=other.resampled.draws + 1000)
+    assert compare({'parametric': one, 'isoflop': replace(other, resampled=apart)}, [1e22]) == []
 
 
 def test_without_resamples_nothing_is_compared() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from lm.errors import UserError
 from lm.sweep import Sweep, local
+from lm.sweep.job import Job
 from lm.sweep.local import gpus_here, places, run_here
 from tests.sweep import grid
 from tests.sweep.grid import Setting, configs
@@ -32,9 +33,14 @@ def test_the_machine_is_shared_out() -> None:
 
 
 def test_gpus_are_those_that_the_environment_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv('JAX_PLATFORMS', raising=False)
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '2, GPU-ab')
     assert gpus_here() == ['2', 'GPU-ab']
-    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    for none in ('', '-1', '-1,0'):
+        monkeypatch.setenv('CUDA_VISIBLE_DEVICES', none)
+        assert gpus_here() == []
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '1')
+    monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
     assert gpus_here() == []
 
 
@@ -51,6 +57,31 @@ def test_a_process_that_dies_is_a_row(
     [(same, row)] = heard
     assert same == job and row['error'] == 'killed by signal 9: out of memory'
     assert sweep.gather() == [row] and sweep.pending() == []
+
+
+@pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_a_signal_ended_before_it_trained_is_no_failure(
+    signum: int, study: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = Sweep(tmp_path, {'a': configs(study)['rate 0.001']})
+    die = (
+        'import os, signal; n = int({}); signal.signal(n, signal.SIG_DFL); os.kill(os.getpid(), n)'
+    )
+    command = (sys.executable, '-c', die.format(int(signum)))
+    monkeypatch.setattr(local, 'COMMAND', command)
+    rows = sweep.make(lambda jobs, ended: run_here(jobs, 1, ended))
+    assert rows == [] and len(sweep.pending()) == 1
+    monkeypatch.setattr(local, 'COMMAND', (sys.executable, '-c', 'raise SystemExit(3)'))
+    [row] = sweep.make(lambda jobs, ended: run_here(jobs, 1, ended))
+    assert row['error'].startswith('ended with status 3') and sweep.pending() == []
+    # A failure is tried again only where that is asked for.
+    made: list[str] = []
+
+    def launch(jobs: list[Job], ended: Any) -> None:
+        made.extend(job.name for job in jobs)
+
+    assert sweep.make(launch) == [row] and made == []
+    assert sweep.make(launch, retry_failed=True) == [] and made == ['a']
 
 
 def waited(happened: Callable[[], bool], process: 'subprocess.Popen[bytes] | None' = None) -> None:

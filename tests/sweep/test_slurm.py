@@ -28,10 +28,13 @@ def test_an_array_makes_the_runs(study: Setting, tmp_path: Path) -> None:
     assert [row['name'] for row in sweep.gather()] == ['a', 'bad'] and sweep.pending() == []
 
 
-def test_without_slurm_or_with_a_wrong_parameter_it_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match='launcher=slurm: '):
+def test_without_slurm_or_with_a_wrong_parameter_it_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match='launcher=slurm: .*minutes'):
         run_on_slurm([], tmp_path, 1, {'minutes': 5}, lambda *_: None, cluster='local')
-    with pytest.raises(UserError, match='launcher=slurm: '):
+    monkeypatch.setenv('PATH', str(tmp_path))
+    with pytest.raises(UserError, match='launcher=slurm: .*srun'):
         run_on_slurm([], tmp_path, 1, {}, lambda *_: None)
 
 

@@ -63,6 +63,17 @@ def test_rows_and_what_is_left(study: Setting, tmp_path: Path) -> None:
     assert Sweep(tmp_path, runs).others() == 1
 
 
+def test_rows_say_what_the_experiment_says_now(study: Setting, tmp_path: Path) -> None:
+    first, second = configs(study).values()
+    sweep = Sweep(tmp_path, {'a': first})
+    sweep.begin(sweep.pending())
+    perform(sweep.jobs()[0].folder)
+    [row] = sweep.gather()
+    assert row['name'] == 'a' and 'optim.peak_lr' not in row
+    [again] = Sweep(tmp_path, {'b': first, 'c': second}).gather()
+    assert again == row | {'name': 'b', 'optim.peak_lr': 1e-3}
+
+
 def test_what_ended_is_not_made_again(study: Setting, tmp_path: Path) -> None:
     [job] = (sweep := Sweep(tmp_path, {'a': configs(study)['rate 0.001']})).pending()
     sweep.begin([job])
