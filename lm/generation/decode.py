@@ -106,11 +106,7 @@ def decode(
       watch: hears of the tokens so far, and says which rows are to end; None: nobody does.
       every: so many tokens lie between two hearings.
     """
-    batch, places = right_aligned(given, source, prefix, window if functional.bounded else None)
-    longest = max(map(len, given))
-    reading: Reading = Kept(functional)
-    if not functional.goes_on or (functional.bounded and longest + max_new_tokens > window):
-        reading = Afresh(functional, min(window, padded_length(longest + max_new_tokens)))
+    reading, batch, places = read_by(functional, given, source, prefix, window, max_new_tokens)
     room = padded_length(max_new_tokens)
     limits = Limits(jnp.asarray(forbidden, jnp.int32), jnp.asarray(ends, jnp.int32))
     lengths_B = jnp.asarray([len(row) for row in given], jnp.int32)
@@ -130,6 +126,22 @@ def decode(
         np.asarray(carry.tokens_BN)[:, :max_new_tokens],
         np.asarray(carry.log_probs_BN)[:, :max_new_tokens],
     )
+
+
+def read_by(
+    functional: Functional,
+    given: Sequence[Int[np.ndarray, ' _']],
+    source: Batch | None,
+    prefix: Sequence[int] | None,
+    window: int,
+    max_new_tokens: int,
+) -> tuple[Reading, Batch, int]:
+    """How rows are read that grow by so many tokens; they themselves, and their places."""
+    batch, places = right_aligned(given, source, prefix, window if functional.bounded else None)
+    longest = max(map(len, given)) + max_new_tokens
+    if functional.goes_on and not (functional.bounded and longest > window):
+        return Kept(functional), batch, places
+    return Afresh(functional, min(window, padded_length(longest))), batch, places
 
 
 def right_aligned(

@@ -22,7 +22,10 @@ class Kept:
     functional: Functional
 
     def read(self, params: Params, batch: Batch, places: int) -> LogitsAndState:
-        """Reads rows that end at the last place; they may come to so many places."""
+        """Reads rows that end at the last place; they may come to so many places.
+
+        The state has `reordered`, which makes it that of other rows.
+        """
         return self.functional.read(params, batch, places)
 
     def advance(self, params: Params, tokens_B: Int[jax.Array, ' B'], state: Any) -> LogitsAndState:
@@ -45,6 +48,20 @@ class Seen(NamedTuple):
     prefix_BS: jax.Array | None
     place: jax.Array
     source: Batch | None
+
+    def reordered(self, rows_B: Int[jax.Array, ' C']) -> 'Seen':
+        """The same of other rows: C of those that there are, some of them more than once."""
+
+        def chosen(x: Any) -> Any:
+            return jax.tree.map(lambda leaf: jnp.take(leaf, rows_B, axis=0), x)
+
+        return Seen(
+            chosen(self.tokens_BS),
+            chosen(self.segments_BS),
+            chosen(self.prefix_BS),
+            self.place,
+            chosen(self.source),
+        )
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,20 @@ class Cache(NamedTuple):
         )
         return self._replace(keys_LBSGK=keys, values_LBSGK=values)
 
+    def reordered(self, rows_B: Int[jax.Array, ' C']) -> 'Cache':
+        """The cache of other rows: C of those that there are, some of them more than once."""
+        memory = self.memory
+        if memory is not None:
+            keys, values = (jnp.take(x, rows_B, axis=1) for x in memory[:2])
+            memory = Memory(keys, values, jnp.take(memory.segments_BS, rows_B, axis=0))
+        return Cache(
+            jnp.take(self.keys_LBSGK, rows_B, axis=1),
+            jnp.take(self.values_LBSGK, rows_B, axis=1),
+            jnp.take(self.segments_BS, rows_B, axis=0),
+            self.place,
+            memory,
+        )
+
     def of_layer(self, layer: Int[jax.Array, '']) -> KeysValues:
         """Keys and values of a layer at all places."""
         return _of_layer(self.keys_LBSGK, layer), _of_layer(self.values_LBSGK, layer)

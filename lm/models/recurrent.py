@@ -7,7 +7,7 @@ the position before. The state is zero where a segment begins, so that rows may 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -270,6 +270,20 @@ class RecurrentStack(nnx.Module):
         return context.part(0).drop(x_BTD, FINAL_DROPOUT_SITE)
 
 
+class Read(NamedTuple):
+    """What recurrent layers keep of the tokens that they have read.
+
+    Attributes:
+      states: each array [L, B, D].
+    """
+
+    states: State
+
+    def reordered(self, rows_B: Int[jax.Array, ' C']) -> 'Read':
+        """The state of other rows: C of those that there are, some of them more than once."""
+        return Read(tuple(jnp.take(x_LBD, rows_B, axis=1) for x_LBD in self.states))
+
+
 class RecurrentModel(Model):
     """Embedding, recurrent layers, and a head that predicts the token after each position."""
 
@@ -289,32 +303,32 @@ class RecurrentModel(Model):
 
     def read(
         self, batch: Batch, places: int, context: Context
-    ) -> tuple[Float[jax.Array, 'B V'], State]:
-        """As of `Model`; the state is the layers' own, each array [L, B, D], of whatever length.
+    ) -> tuple[Float[jax.Array, 'B V'], Read]:
+        """As of `Model`; the state is the layers' own, of whatever length.
 
         Positions of 0 begin a text, so that of a row only its own tokens are in the state.
         """
         del places
         layers = self.decoder.spec.config.num_layers
-        state = self.decoder.layers.start(len(batch.tokens), context)
-        state = tuple(jnp.broadcast_to(x_BD, (layers, *x_BD.shape)) for x_BD in state)
-        return self._through(batch.tokens, jnp.asarray(batch.positions) == 0, state, context)
+        states = self.decoder.layers.start(len(batch.tokens), context)
+        read = Read(tuple(jnp.broadcast_to(x_BD, (layers, *x_BD.shape)) for x_BD in states))
+        return self._through(batch.tokens, jnp.asarray(batch.positions) == 0, read, context)
 
     def advance(
-        self, tokens_B: Int[jax.Array, ' B'], state: State, context: Context
-    ) -> tuple[Float[jax.Array, 'B V'], State]:
+        self, tokens_B: Int[jax.Array, ' B'], state: Read, context: Context
+    ) -> tuple[Float[jax.Array, 'B V'], Read]:
         """As of `Model`."""
         going_on_B1 = jnp.zeros((len(tokens_B), 1), bool)
         return self._through(tokens_B[:, None], going_on_B1, state, context)
 
     def _through(
-        self, tokens_BT: TokensBT, starts_BT: jax.Array, state: State, context: Context
-    ) -> tuple[Float[jax.Array, 'B V'], State]:
+        self, tokens_BT: TokensBT, starts_BT: jax.Array, read: Read, context: Context
+    ) -> tuple[Float[jax.Array, 'B V'], Read]:
         """Logits behind the last token, and the state of all layers there."""
 
         def step(x_BTD: jax.Array, given: tuple[Cell, State]) -> tuple[jax.Array, State]:
             return given[0](x_BTD, starts_BT, given[1], context)
 
         x_BTD = self.embedding(tokens_BT, context)
-        x_BTD, state = jax.lax.scan(step, x_BTD, (self.decoder.layers, state))
-        return self.next_logits(x_BTD, context), state
+        x_BTD, states = jax.lax.scan(step, x_BTD, (self.decoder.layers, read.states))
+        return self.next_logits(x_BTD, context), Read(states)
