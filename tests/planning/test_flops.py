@@ -91,5 +91,6 @@ def test_peaks_are_those_of_the_device_named() -> None:
     assert peak_flops('Tesla V100-SXM2-16GB', 'bfloat16') is None
     assert peak_flops('TPU v5 lite', 'bfloat16') == 197e12
     assert peak_flops('TPU v5p', 'bfloat16') == 459e12
-    assert peak_flops('NVIDIA GB200', 'bfloat16') is None
+    assert peak_flops('NVIDIA GB200', 'bfloat16') == 2500e12
+    assert peak_flops('NVIDIA GH200', 'bfloat16') is None
     assert peak_flops('cpu', 'float32') is None
