@@ -191,7 +191,7 @@ def test_an_answer_ends_at_a_sentinel_that_was_not_asked_for() -> None:
 
 
 def test_few_lengths_are_compiled() -> None:
-    loaded = model('llama')
+    loaded = language_model('llama')  # of which nothing is compiled yet
     before = decoding._begin._cache_size()
     for length in range(1, 15):
         lm.generate(loaded, ['a' * length], max_new_tokens=30, temperature=0.9)
