@@ -70,7 +70,7 @@ WIDTHS = (
 HEAD_DIM = 8
 FLOPS_PER_PARAM = {'clm': 6, 'mlm': 6, 'span_corruption': 3}
 """By token of text: of an encoder-decoder each half sees its own tokens."""
-RATE = {'clm': 0.3, 'mlm': 0.3, 'span_corruption': 0.3}
+RATE = {'clm': 0.3, 'mlm': 0.3, 'span_corruption': 0.6}
 """Peak learning rate times width times the root of depth."""
 
 
