@@ -207,8 +207,7 @@ def main() -> int:
 
 
 def _define_flags(flags: Flags) -> None:
-    for one in dataclasses.fields(Setting):
-        flags.define(one.name, one.type, one.default, one.metadata['help'])
+    flags.define_setting(Setting)
     flags.define('workdir', str, '', 'the folder of the sweep')
     flags.define('at_once', int, 2, 'runs that go at the same time')
     flags.define('stop_before_top', bool, False, 'stop when the prediction is written')
@@ -217,7 +216,7 @@ def _define_flags(flags: Flags) -> None:
 
 def _run_study(flags: Flags) -> dict[str, Any]:
     flags.required('source')
-    study = Setting(**{one.name: flags[one.name] for one in dataclasses.fields(Setting)})
+    study = flags.setting(Setting)
     folder = Path(flags.required('workdir')).expanduser()
     runs = configs(study)
     top = max(study.budgets)

@@ -190,8 +190,7 @@ def main() -> int:
 
 
 def _define_flags(flags: Flags) -> None:
-    for one in dataclasses.fields(Setting):
-        flags.define(one.name, one.type, one.default, one.metadata['help'])
+    flags.define_setting(Setting)
     flags.define('workdir', str, '', 'the folder of the sweep')
     flags.define('at_once', int, 2, 'runs that go at the same time')
     flags.define('plot', str, '', 'FILE.png or .svg of the three lines; empty: none')
@@ -199,7 +198,7 @@ def _define_flags(flags: Flags) -> None:
 
 def _run_study(flags: Flags) -> dict[str, Any]:
     flags.required('source')
-    study = Setting(**{one.name: flags[one.name] for one in dataclasses.fields(Setting)})
+    study = flags.setting(Setting)
     folder = Path(flags.required('workdir')).expanduser()
     rows = made(folder, configs(study), flags['at_once'])
     curves = {row['name']: _curve(folder / 'runs' / row['run'], study) for row in rows}

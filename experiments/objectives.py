@@ -14,7 +14,6 @@ for the log-likelihood of the same held-out spans, in its own form: in the middl
 its end. Intervals are Student's, of the mean over seeds; spans are the same for all.
 """
 
-import dataclasses
 import math
 import statistics
 import sys
@@ -298,15 +297,14 @@ def main() -> int:
 
 
 def _define_flags(flags: Flags) -> None:
-    for field in dataclasses.fields(Setting):
-        flags.define(field.name, field.type, field.default, field.metadata['help'])
+    flags.define_setting(Setting)
     flags.define('workdir', str, '', "the folder of the runs' folders")
     flags.define('plot', str, '', 'an image of the result; empty: none')
 
 
 def _run(flags: Flags) -> dict[str, Any]:
     flags.required('source')
-    study = Setting(**{field.name: flags[field.name] for field in dataclasses.fields(Setting)})
+    study = flags.setting(Setting)
     runs = configs(study)
     found = run(runs, Path(flags.required('workdir')), study)
     first = next(iter(runs.values()))

@@ -378,8 +378,7 @@ def main() -> int:
 
 
 def _define_flags(flags: Flags) -> None:
-    for one in dataclasses.fields(Setting):
-        flags.define(one.name, one.type, one.default, one.metadata['help'])
+    flags.define_setting(Setting)
     flags.define('workdir', str, '', "the folder of the runs' folders")
     flags.define('gaps_plot', str, '', 'an image of the gaps; empty: none')
     flags.define('underflow_plot', str, '', "an image of the gradients' magnitudes; empty: none")
@@ -387,7 +386,7 @@ def _define_flags(flags: Flags) -> None:
 
 def _run(flags: Flags) -> dict[str, Any]:
     flags.required('source')
-    study = Setting(**{one.name: flags[one.name] for one in dataclasses.fields(Setting)})
+    study = flags.setting(Setting)
     folder = Path(flags.required('workdir')).expanduser()
     result = analyze(study, run(study, folder))
     for model, rows in result.items():

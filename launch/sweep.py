@@ -9,7 +9,6 @@ that fails is a row with its `error`, and the others are made.
 """
 
 import ast
-import dataclasses
 import importlib
 import sys
 from collections.abc import Mapping
@@ -42,8 +41,9 @@ def define_flags(flags: Flags) -> None:
         'NAME=VALUE of submitit, such as timeout_min=60,gpus_per_node=1,slurm_partition=gpu',
     )  # fmt: skip
     if named := flags.peek('experiment'):
-        for field in _setting_fields(_experiment(named)):
-            flags.define(field.name, field.type, field.default, field.metadata.get('help', ''))
+        setting = getattr(_experiment(named), 'Setting', None)
+        if setting is not None:
+            flags.define_setting(setting)
 
 
 def main(flags: Flags) -> None:
@@ -127,17 +127,9 @@ def _yields_configs(path: Path) -> bool:
     )
 
 
-def _setting_fields(module: ModuleType) -> tuple[dataclasses.Field[Any], ...]:
-    setting = getattr(module, 'Setting', None)
-    return () if setting is None else dataclasses.fields(setting)
-
-
 def _configs(module: ModuleType, flags: Flags) -> Mapping[str, Config]:
-    fields = _setting_fields(module)
-    if not hasattr(module, 'Setting'):
-        configs = module.configs()
-    else:
-        configs = module.configs(module.Setting(**{one.name: flags[one.name] for one in fields}))
+    given = (flags.setting(module.Setting),) if hasattr(module, 'Setting') else ()
+    configs = module.configs(*given)
     if not isinstance(configs, Mapping) or not all(
         isinstance(one, Config) for one in configs.values()
     ):
@@ -147,7 +139,7 @@ def _configs(module: ModuleType, flags: Flags) -> Mapping[str, Config]:
 
 def _description(sweep: Sweep) -> str:
     lines = []
-    for job in sweep.jobs():
+    for job in sweep.jobs:
         row = job.row()
         state = 'to do' if row is None else 'failed' if row['error'] is not None else 'ended'
         lines.append(f'{job.folder.name}  {state:<6}  {job.name}')

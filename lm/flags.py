@@ -4,6 +4,7 @@ Knows no field by name: `lm.config` says what there is. Every mistake is a `User
 the flag, the value and what would be right.
 """
 
+import dataclasses
 import difflib
 import math
 import textwrap
@@ -43,6 +44,16 @@ class Flags:
         )
         self._types[name] = annotation
         self._values[name] = flag
+
+    def define_setting(self, kind: type[Any]) -> None:
+        """Adds a flag for each field of a dataclass whose fields are made by `setting`."""
+        for field in dataclasses.fields(kind):
+            meaning = field.metadata.get('help', '')
+            self.define(field.name, field.type, field.default, meaning)
+
+    def setting(self, kind: type[Any]) -> Any:
+        """The dataclass of `define_setting` as the user set it."""
+        return kind(**{field.name: self[field.name] for field in dataclasses.fields(kind)})
 
     def define_config(self, default: str | Config) -> None:
         """Adds `--config` and a flag for every field of the config that it names.

@@ -77,9 +77,7 @@ class Stack(nnx.Module):
         """
         segments_BT, positions_BT = jnp.asarray(segments_BT), jnp.asarray(positions_BT)
         prefix_BT = None if prefix_BT is None else jnp.asarray(prefix_BT)
-        memory_pattern = None
-        if memory_segments_BS is not None:
-            memory_pattern = Pattern(segments_BT, jnp.asarray(memory_segments_BS), causal=False)
+        memory_pattern = _reading(segments_BT, memory_segments_BS)
         pattern = self._pattern(segments_BT, positions_BT, prefix_BT)
         x_BTD = self._embed(x_BTD, positions_BT, context.part(0))
         return self._run(x_BTD, pattern, positions_BT, context, memory_BSD, memory_pattern)[0]
@@ -103,9 +101,8 @@ class Stack(nnx.Module):
         """
         segments_BT, positions_BT = jnp.asarray(segments_BT), jnp.asarray(positions_BT)
         prefix_BT = None if prefix_BT is None else jnp.asarray(prefix_BT)
-        cache, memory_pattern = cache.taking(segments_BT), None
-        if cache.memory is not None:
-            memory_pattern = Pattern(segments_BT, cache.memory.segments_BS, causal=False)
+        cache = cache.taking(segments_BT)
+        memory_pattern = _reading(segments_BT, cache.memory and cache.memory.segments_BS)
         pattern = self._pattern(segments_BT, positions_BT, prefix_BT)
         x_BTD = self._embed(x_BTD, positions_BT, context)
         x_BTD, held = self._run(
@@ -118,11 +115,10 @@ class Stack(nnx.Module):
         self, x_B1D: Float[jax.Array, 'B 1 D'], context: Context, cache: Cache
     ) -> tuple[Float[jax.Array, 'B 1 D'], Cache]:
         """Hidden states of one more token a row, which sees what the cache holds."""
-        positions_B1, memory_pattern = cache.lengths_B[:, None], None
+        positions_B1 = cache.lengths_B[:, None]
         one_B1 = jnp.ones_like(positions_B1)
         cache = cache.taking(one_B1)
-        if cache.memory is not None:
-            memory_pattern = Pattern(one_B1, cache.memory.segments_BS, causal=False)
+        memory_pattern = _reading(one_B1, cache.memory and cache.memory.segments_BS)
         pattern = self._pattern_of_next(cache, positions_B1)
         x_B1D = self._embed(x_B1D, positions_B1, context)
         x_B1D, held = self._run(
@@ -238,6 +234,15 @@ class Stack(nnx.Module):
             return x_BTD
         normed_BTD = self.inner_attention_norm(x_BTD, jnp.maximum(index - 1, 0))
         return jnp.where(index > 0, normed_BTD, x_BTD)
+
+
+def _reading(
+    segments_BT: jax.Array, memory_segments_BS: jax.Array | np.ndarray | None
+) -> Pattern | None:
+    """How a decoder's tokens read the encoder's of their segments; None: there are none."""
+    if memory_segments_BS is None:
+        return None
+    return Pattern(segments_BT, jnp.asarray(memory_segments_BS), causal=False)
 
 
 def _within(pattern: Pattern, place: jax.Array) -> Pattern:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
@@ -42,6 +43,7 @@ class Sweep:
 
     runs_file = property(lambda self: self.folder / 'runs.jsonl')
 
+    @cached_property
     def jobs(self) -> list[Job]:
         """All runs, in order.
 
@@ -62,7 +64,7 @@ class Sweep:
 
     def pending(self, *, retry_failed: bool = False) -> list[Job]:
         """The runs without a row, or with that of a failure where those are tried again."""
-        return [job for job in self.jobs() if _to_do(job.row(), retry_failed)]
+        return [job for job in self.jobs if _to_do(job.row(), retry_failed)]
 
     def begin(self, jobs: list[Job], *, retry_failed: bool = False) -> None:
         """Prepares the text of all jobs, once and here, and writes what their processes read.
@@ -85,7 +87,7 @@ class Sweep:
 
         What the experiment calls them, and which fields tell them apart, is as it is now.
         """
-        rows = [row | job.begun() for job in self.jobs() if (row := job.row()) is not None]
+        rows = [row | job.begun() for job in self.jobs if (row := job.row()) is not None]
         write_jsonl(self.runs_file, rows)
         return rows
 
@@ -119,7 +121,7 @@ class Sweep:
 
     def others(self) -> int:
         """How many runs lie in the folder that are none of these."""
-        own = {job.folder.name for job in self.jobs()}
+        own = {job.folder.name for job in self.jobs}
         folder = self.folder / 'runs'
         return sum(path.name not in own for path in folder.iterdir()) if folder.is_dir() else 0
 

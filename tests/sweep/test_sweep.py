@@ -18,7 +18,7 @@ def test_a_key_is_of_the_whole_resolved_config(study: Setting) -> None:
     assert config_key(first) == config_key(configs(study)['rate 0.001']) != config_key(second)
     # Options that a config leaves open are those that it stands for.
     open_options = dataclasses.replace(first, model=dataclasses.replace(first.model, options=None))
-    [job] = Sweep(Path('x'), {'a': open_options}).jobs()
+    [job] = Sweep(Path('x'), {'a': open_options}).jobs
     assert job.folder.name == config_key(first)
     assert config_key(override(first, {'model.options.norm_eps': 1e-3})) != config_key(first)
 
@@ -26,9 +26,9 @@ def test_a_key_is_of_the_whole_resolved_config(study: Setting) -> None:
 def test_the_same_run_twice_is_refused(study: Setting) -> None:
     first = configs(study)['rate 0.001']
     with pytest.raises(UserError, match='the runs a and b are the same'):
-        Sweep(Path('x'), {'a': first, 'b': first}).jobs()
+        _ = Sweep(Path('x'), {'a': first, 'b': first}).jobs
     with pytest.raises(UserError, match='yields no configs'):
-        Sweep(Path('x'), {}).jobs()
+        _ = Sweep(Path('x'), {}).jobs
 
 
 def test_rows_and_what_is_left(study: Setting, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_rows_say_what_the_experiment_says_now(study: Setting, tmp_path: Path) -
     first, second = configs(study).values()
     sweep = Sweep(tmp_path, {'a': first})
     sweep.begin(sweep.pending())
-    perform(sweep.jobs()[0].folder)
+    perform(sweep.jobs[0].folder)
     [row] = sweep.gather()
     assert row['name'] == 'a' and 'optim.peak_lr' not in row
     [again] = Sweep(tmp_path, {'b': first, 'c': second}).gather()
