@@ -1,4 +1,4 @@
-"""Filling blanks: one token each by an encoder, a span each by an encoder-decoder."""
+"""Filling the blanks of a text by an encoder: one token each."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Key
 
-from lm.batch import Batch
 from lm.errors import UserError
-from lm.generation.decode import decode, padded_length
 from lm.generation.language_model import LanguageModel
+from lm.generation.prompts import joined, never, padded_rows, require_fits
 from lm.generation.sampling import Sampling, choose
 
 
@@ -27,7 +26,8 @@ def fill_tokens(
         raise UserError('fill: the tokenizer has no mask token')
     row = joined(model, parts, [vocabulary.mask_id] * (len(parts) - 1))
     row = np.concatenate([[vocabulary.bos_id], row, [vocabulary.eos_id]]).astype(np.int32)
-    tokens, segment_ids, _ = padded_rows(model, row, rows=1)
+    require_fits(model, len(row))
+    tokens, segment_ids, _ = padded_rows(model, [row])
     # By mask id alone: text never contains it.
     blanks = np.flatnonzero(row == vocabulary.mask_id)
     logits_BV = model.logits(tokens, segment_ids)[0, blanks]
@@ -42,109 +42,3 @@ def fill_tokens(
             text += part + model.text_added(filled[:blank], filled[blank : blank + 1])
         texts.append(text + parts[-1])
     return texts
-
-
-def fill_spans(
-    model: LanguageModel,
-    parts: Sequence[str],
-    max_new_tokens: int,
-    sampling: Sampling,
-    keys_N: Key[jax.Array, ' N'],
-    before: Sequence[int] = (),
-) -> list[str]:
-    """The parts of a text joined by a span each, decoded as span corruption writes its targets.
-
-    `before` are ids that the encoder reads first.
-
-    Raises:
-      UserError: the text is longer than the context, or has more blanks than there are sentinels.
-    """
-    vocabulary = model.tokenizer.vocabulary
-    blanks = len(parts) - 1
-    if not vocabulary.sentinel_ids:
-        raise UserError(
-            f'model.name={model.config.model.name}: its tokenizer has no sentinels, by which its '
-            'decoder says what stands in a blank; only its logits can be had'
-        )
-    if blanks > len(vocabulary.sentinel_ids):
-        raise UserError(
-            f'prompt: has {blanks} blanks; at most {len(vocabulary.sentinel_ids)}, the '
-            "tokenizer's sentinels"
-        )
-    sentinels, others = vocabulary.sentinel_ids[:blanks], vocabulary.sentinel_ids[blanks:]
-    source = np.concatenate([before, joined(model, parts, sentinels), [vocabulary.eos_id]])
-    # The decoder begins with its start, then the first blank's own sentinel.
-    given = np.array([model.decoder_start, sentinels[0]], np.int32)
-    out = decode(
-        model.functional,
-        model.params,
-        [given] * len(keys_N),
-        Batch(*padded_rows(model, source.astype(np.int32), rows=len(keys_N))),
-        max_new_tokens=max_new_tokens,
-        window=model.context,
-        forbidden=never(model, {vocabulary.eos_id, *vocabulary.sentinel_ids}),
-        # A sentinel that the prompt does not have begins an answer to nothing.
-        ends=[vocabulary.eos_id, *others],
-        sampling=sampling,
-        keys_B=keys_N,
-    )
-    answers = [np.append(given[1:], row) for row in out.tokens_BN]
-    return [_with_spans(model, parts, answer, sentinels) for answer in answers]
-
-
-def never(model: LanguageModel, allowed: Sequence[int] | set[int] = ()) -> list[int]:
-    """Ids that may not be chosen: special ones, and those the tokenizer does not have."""
-    vocabulary = model.tokenizer.vocabulary
-    beyond = range(vocabulary.size, model.config.model.padded_vocab_size)
-    return sorted((vocabulary.special_ids | {vocabulary.unk_id} | set(beyond)) - set(allowed))
-
-
-def require_fits(model: LanguageModel, length: int) -> None:
-    """Raises UserError where a prompt of `length` ids, special ones included, is too long."""
-    if length > model.context:
-        raise UserError(
-            f'prompt: {length} tokens with its special ones, the context is '
-            f'model.max_positions={model.context}; shorten it'
-        )
-
-
-def joined(model: LanguageModel, parts: Sequence[str], between: Sequence[int]) -> np.ndarray:
-    """The ids of the parts with one id between each two."""
-    pieces = [model.tokenizer.encode(parts[0])]
-    for special, part in zip(between, parts[1:], strict=True):
-        pieces += [np.array([special]), model.tokenizer.encode(part)]
-    return np.concatenate(pieces).astype(np.int32)
-
-
-def padded_rows(
-    model: LanguageModel, tokens: np.ndarray, rows: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens, segment ids and positions, int32 [rows, T], of one text as long as is compiled."""
-    require_fits(model, len(tokens))
-    width = padded_length(len(tokens), model.context)
-    padding = (0, width - len(tokens))
-    row = np.pad(tokens, padding, constant_values=model.tokenizer.vocabulary.pad_id)
-    segments = np.pad(np.ones_like(tokens), padding)
-    sides = (row, segments, np.arange(width) * segments)
-    tokens_BT, segments_BT, positions_BT = (np.tile(x.astype(np.int32), (rows, 1)) for x in sides)
-    return tokens_BT, segments_BT, positions_BT
-
-
-def _with_spans(
-    model: LanguageModel, parts: Sequence[str], answer: np.ndarray, sentinels: Sequence[int]
-) -> str:
-    """The parts with what the decoder said for each blank between them."""
-    vocabulary = model.tokenizer.vocabulary
-    stops = np.isin(answer, [vocabulary.eos_id, *vocabulary.sentinel_ids])
-    text, before = parts[0], model.tokenizer.encode(parts[0])
-    for sentinel, part in zip(sentinels, parts[1:], strict=True):
-        said = np.flatnonzero(answer == sentinel)
-        if len(said):
-            start = said[0] + 1
-            later = np.flatnonzero(stops[start:])
-            span = answer[start : start + later[0] if len(later) else len(answer)]
-            text += model.text_added(before, span)
-            before = np.concatenate([before, span])
-        text += part
-        before = np.concatenate([before, model.tokenizer.encode(part)])
-    return text
