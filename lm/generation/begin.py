@@ -53,6 +53,29 @@ def begin(model: LanguageModel, text: str, *, fill: bool, words: str = 'prompt')
     return _spans(model, parts, _mode(model, '[R]' if fill else '[S]'), words)
 
 
+def framed(model: LanguageModel, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A whole text, of which nothing is asked, as the side that reads it knows texts.
+
+    An encoder's stands between bos and eos; that of an encoder-decoder has what its objective gave
+    it: a mode first, eos behind it unless that is a prefix. A decoder's follows bos, or a mode.
+
+    Returns:
+      int32 ids that come before the text, its own, and those behind it.
+    """
+    vocabulary, objective = model.tokenizer.vocabulary, model.config.objective.name
+    bos, eos = [vocabulary.bos_id], [vocabulary.eos_id]
+    before, after = {
+        'encoder': (bos, eos),
+        'decoder': (_mode(model, '[S]') or bos, []),
+        'encoder_decoder': (
+            bos if objective in ('prefix_lm', 'denoising') else _mode(model, '[S]'),
+            [] if objective == 'prefix_lm' else eos,
+        ),
+    }[model.functional.family]
+    ids = model.tokenizer.encode(text)
+    return np.array(before, np.int32), ids, np.array(after, np.int32)
+
+
 def joined(model: LanguageModel, parts: Sequence[str], between: Sequence[int]) -> np.ndarray:
     """The ids of the parts with one id between each two."""
     pieces = [model.tokenizer.encode(parts[0])]
