@@ -16,7 +16,7 @@ from lm.generation.beams import beam_search
 from lm.generation.decode import decode
 from lm.generation.growing import Growing
 from lm.generation.language_model import LanguageModel
-from lm.generation.prompts import padded_rows
+from lm.generation.rows import never, padded_rows
 from lm.generation.sampling import Sampling
 
 ROWS = 64
@@ -126,14 +126,15 @@ def _alike(asked: Sequence[Asked], at_most: int) -> Iterator[list[int]]:
 
 def _given(model: LanguageModel, asked: Sequence[Asked], max_new_tokens: int) -> dict[str, Any]:
     """The arguments of `decode` and `beam_search` that rows decide."""
-    sources = [one.source for one in asked if one.source is not None]
-    prefixes = [one.prefix for one in asked if one.prefix is not None]
+    begun = [one.begun for one in asked]
+    sources = [one.source for one in begun if one.source is not None]
+    prefixes = [one.prefix for one in begun if one.prefix is not None]
     return {
-        'given': [one.given for one in asked],
+        'given': [one.given for one in begun],
         'source': Batch(*padded_rows(model, sources)) if sources else None,
         'prefix': prefixes or None,
         'window': model.context,
-        'forbidden': asked[0].forbidden,
+        'forbidden': never(model, begun[0].allowed),
         'ends': asked[0].ends,
         'max_new_tokens': max_new_tokens,
     }

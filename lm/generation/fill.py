@@ -1,35 +1,29 @@
 """Filling the blanks of a text by an encoder: one token each."""
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Key
 
-from lm.errors import UserError
+from lm.generation.begin import BLANK, begin, require_fits
 from lm.generation.language_model import LanguageModel
-from lm.generation.prompts import joined, never, padded_rows, require_fits
+from lm.generation.rows import never, padded_rows
 from lm.generation.sampling import Sampling, choose
 
 
 def fill_tokens(
-    model: LanguageModel, parts: Sequence[str], sampling: Sampling, keys_N: Key[jax.Array, ' N']
+    model: LanguageModel, prompt: str, sampling: Sampling, keys_N: Key[jax.Array, ' N']
 ) -> list[str]:
-    """The parts of a text joined by one token each, chosen independently; a text a key.
+    """A text with one token in each of its blanks, chosen independently; a text a key.
 
     Raises:
       UserError: the text is longer than the context.
     """
-    vocabulary = model.tokenizer.vocabulary
-    if vocabulary.mask_id is None:
-        raise UserError('fill: the tokenizer has no mask token')
-    row = joined(model, parts, [vocabulary.mask_id] * (len(parts) - 1))
-    row = np.concatenate([[vocabulary.bos_id], row, [vocabulary.eos_id]]).astype(np.int32)
+    row, parts = begin(model, prompt, fill=True).given, prompt.split(BLANK)
     require_fits(model, len(row))
     tokens, segment_ids, _ = padded_rows(model, [row])
     # By mask id alone: text never contains it.
-    blanks = np.flatnonzero(row == vocabulary.mask_id)
+    blanks = np.flatnonzero(row == model.tokenizer.vocabulary.mask_id)
     logits_BV = model.logits(tokens, segment_ids)[0, blanks]
     logits_BV = logits_BV.at[:, np.array(never(model))].set(-jnp.inf)
     texts = []

@@ -9,13 +9,11 @@ from jaxtyping import Key
 from lm.config import require
 from lm.errors import UserError
 from lm.generation.answers import Search, drawn, searched
-from lm.generation.asked import Asked, continuation, mode_ids, spans, whole_text
+from lm.generation.asked import ask
+from lm.generation.begin import BLANK
 from lm.generation.fill import fill_tokens
 from lm.generation.language_model import LanguageModel
 from lm.generation.sampling import Sampling
-
-BLANK = '<mask>'
-"""What stands for a blank in a text that is to be filled."""
 
 
 def generate(
@@ -101,23 +99,13 @@ def generate(
         return [
             text
             for prompt, keys_N in zip(prompts, keys_JN, strict=True)
-            for text in fill_tokens(model, prompt.split(BLANK), sampling, keys_N)
+            for text in fill_tokens(model, prompt, sampling, keys_N)
         ]
-    asked = [_asked(model, prompt, fill) for prompt in prompts]
+    asked = [ask(model, prompt, fill=fill) for prompt in prompts]
     if search is not None:
         return searched(model, asked, search, num_samples, max_new_tokens)
     keys_JN = _keys(seed, len(prompts), num_samples)
     return drawn(model, asked, sampling, keys_JN, max_new_tokens, stop, on_text)
-
-
-def _asked(model: LanguageModel, prompt: str, fill: bool) -> Asked:
-    """What the model is asked for by one prompt."""
-    if model.functional.family == 'decoder':
-        return continuation(model, prompt)
-    parts = prompt.split(BLANK) if fill else [prompt, '']
-    if model.config.objective.name in ('prefix_lm', 'denoising'):
-        return whole_text(model, parts)
-    return spans(model, parts, mode_ids(model, '[R]' if fill else '[S]'))
 
 
 def _keys(seed: int, prompts: int, samples: int) -> Key[jax.Array, 'J N']:
