@@ -6,7 +6,7 @@ between places.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,22 +15,28 @@ from jaxtyping import Float, Int
 
 from lm.config import ModelConfig
 from lm.layout import Layout
+from lm.models.apart import Apart, Index
 from lm.shapes import HiddenBTD
 
 KeysValues = tuple[jax.Array, jax.Array]
 """Keys and values of one layer, both [B, S, G, K]."""
 
 
+Layers: TypeAlias = Float[jax.Array, 'L B S G K'] | Apart
+"""Of all layers, [L, B, S, G, K]; apart where each layer has its own code: then nothing is copied
+out of a stack."""
+
+
 class Memory(NamedTuple):
     """What the layers of a decoder read of an encoder.
 
     Attributes:
-      keys_LBSGK, values_LBSGK: of its hidden states, by cross-attention.
+      keys, values: of its hidden states, by cross-attention.
       segments_BS: int32 segment ids of these.
     """
 
-    keys_LBSGK: Float[jax.Array, 'L B S G K']
-    values_LBSGK: Float[jax.Array, 'L B S G K']
+    keys: Layers
+    values: Layers
     segments_BS: Int[jax.Array, 'B S']
 
 
@@ -38,14 +44,14 @@ class Cache(NamedTuple):
     """Keys and values of the places read so far, and room for more.
 
     Attributes:
-      keys_LBSGK, values_LBSGK: of self-attention, in the dtype of the computation.
+      keys, values: of self-attention, in the dtype of the computation.
       segments_BS: int32, 1 where a place holds a token.
       place: int32, where the next token comes.
       memory: of an encoder; None where there is none.
     """
 
-    keys_LBSGK: Float[jax.Array, 'L B S G K']
-    values_LBSGK: Float[jax.Array, 'L B S G K']
+    keys: Layers
+    values: Layers
     segments_BS: Int[jax.Array, 'B S']
     place: Int[jax.Array, '']
     memory: Memory | None = None
@@ -62,50 +68,48 @@ class Cache(NamedTuple):
             segments_BS=jax.lax.dynamic_update_slice(self.segments_BS, segments_BT, at)
         )
 
-    def written(self, layer: Int[jax.Array, ''], made: KeysValues) -> 'Cache':
+    def written(self, layer: Index, made: KeysValues) -> 'Cache':
         """The cache with keys and values [B, T, G, K] of a layer at the next T places."""
-        at = (layer, 0, self.place, 0, 0)
-        keys, values = (
-            jax.lax.dynamic_update_slice(kept, new[None].astype(kept.dtype), at)
-            for kept, new in zip((self.keys_LBSGK, self.values_LBSGK), made, strict=True)
+        keys, values = made
+        return self._replace(
+            keys=_written(self.keys, layer, self.place, keys),
+            values=_written(self.values, layer, self.place, values),
         )
-        return self._replace(keys_LBSGK=keys, values_LBSGK=values)
+
+    def of_layer(self, layer: Index) -> KeysValues:
+        """Keys and values of a layer at all places."""
+        return _of_layer(self.keys, layer), _of_layer(self.values, layer)
+
+    def remembering(self, layer: Index, made: KeysValues) -> 'Cache':
+        """The cache with what a layer reads of the encoder."""
+        assert self.memory is not None
+        keys, values = made
+        memory = self.memory._replace(
+            keys=_written(self.memory.keys, layer, 0, keys),
+            values=_written(self.memory.values, layer, 0, values),
+        )
+        return self._replace(memory=memory)
+
+    def remembered(self, layer: Index) -> KeysValues:
+        """What a layer reads of the encoder."""
+        assert self.memory is not None
+        return _of_layer(self.memory.keys, layer), _of_layer(self.memory.values, layer)
 
     def reordered(self, rows_B: Int[jax.Array, ' C']) -> 'Cache':
         """The cache of other rows: C of those that there are, some of them more than once."""
+
+        def chosen(x: jax.Array, axis: int = 0) -> jax.Array:
+            return jnp.take(x, rows_B, axis=axis)
+
+        def of_layers(x: Layers) -> Layers:
+            return jax.tree.map(chosen, x) if isinstance(x, Apart) else chosen(x, 1)
+
         memory = self.memory
         if memory is not None:
-            keys, values = (jnp.take(x, rows_B, axis=1) for x in memory[:2])
-            memory = Memory(keys, values, jnp.take(memory.segments_BS, rows_B, axis=0))
-        return Cache(
-            jnp.take(self.keys_LBSGK, rows_B, axis=1),
-            jnp.take(self.values_LBSGK, rows_B, axis=1),
-            jnp.take(self.segments_BS, rows_B, axis=0),
-            self.place,
-            memory,
-        )
-
-    def of_layer(self, layer: Int[jax.Array, '']) -> KeysValues:
-        """Keys and values of a layer at all places."""
-        return _of_layer(self.keys_LBSGK, layer), _of_layer(self.values_LBSGK, layer)
-
-    def remembering(self, layer: Int[jax.Array, ''], made: KeysValues) -> 'Cache':
-        """The cache with what a layer reads of the encoder."""
-        assert self.memory is not None
-        at = (layer, 0, 0, 0, 0)
-        keys, values = (
-            jax.lax.dynamic_update_slice(kept, new[None].astype(kept.dtype), at)
-            for kept, new in zip(self.memory[:2], made, strict=True)
-        )
-        return self._replace(memory=Memory(keys, values, self.memory.segments_BS))
-
-    def remembered(self, layer: Int[jax.Array, '']) -> KeysValues:
-        """What a layer reads of the encoder."""
-        assert self.memory is not None
-        return (
-            _of_layer(self.memory.keys_LBSGK, layer),
-            _of_layer(self.memory.values_LBSGK, layer),
-        )
+            keys, values = of_layers(memory.keys), of_layers(memory.values)
+            memory = Memory(keys, values, chosen(memory.segments_BS))
+        keys, values = of_layers(self.keys), of_layers(self.values)
+        return Cache(keys, values, chosen(self.segments_BS), self.place, memory)
 
 
 class LayerCache:
@@ -115,7 +119,7 @@ class LayerCache:
       cache: with what was made so far.
     """
 
-    def __init__(self, cache: Cache, layer: Int[jax.Array, ''], *, first: bool):
+    def __init__(self, cache: Cache, layer: Index, *, first: bool):
         """
         Args:
           cache: of all layers.
@@ -144,6 +148,8 @@ def empty_cache(
     places: int,
     layout: Layout,
     memory_segments_BS: Int[jax.Array | np.ndarray, 'B S'] | None = None,
+    *,
+    apart: bool,
 ) -> Cache:
     """A cache of a decoder before it has read anything.
 
@@ -153,14 +159,18 @@ def empty_cache(
       places: S, tokens that a row may come to, empty places before it included.
       layout: where it lies: rows as those of activations, groups as heads.
       memory_segments_BS: segment ids of what the encoder reads, where there is one.
+      apart: the layers lie apart, not in a stack.
     """
     rows = len(x_BTD)
     nothing_B = jnp.zeros_like(x_BTD[:, 0, 0])
 
-    def zeros(places: int) -> jax.Array:
-        shape = (config.num_layers, rows, places, config.kv_heads, config.head_width)
-        empty = jnp.broadcast_to(nothing_B[None, :, None, None, None], shape)
-        return layout.constrain(empty, 'LBSGK')
+    def zeros(places: int) -> Layers:
+        shape = (rows, places, config.kv_heads, config.head_width)
+        empty = jnp.broadcast_to(nothing_B[:, None, None, None], shape)
+        if apart:
+            return Apart((layout.constrain(empty, 'BSGK'),) * config.num_layers)
+        stacked = jnp.broadcast_to(empty, (config.num_layers, *shape))
+        return layout.constrain(stacked, 'LBSGK')
 
     memory = None
     if memory_segments_BS is not None:
@@ -170,5 +180,20 @@ def empty_cache(
     return Cache(zeros(places), zeros(places), empty_BS, jnp.int32(0), memory)
 
 
-def _of_layer(x_LBSGK: jax.Array, layer: jax.Array) -> jax.Array:
-    return jax.lax.dynamic_index_in_dim(x_LBSGK, layer, keepdims=False)
+def _of_layer(kept: Layers, layer: Index) -> jax.Array:
+    if isinstance(kept, Apart):
+        assert isinstance(layer, int)
+        return kept.layers[layer]
+    return jax.lax.dynamic_index_in_dim(kept, layer, keepdims=False)
+
+
+def _written(kept: Layers, layer: Index, place: jax.Array | int, new_BTGK: jax.Array) -> Layers:
+    if isinstance(kept, Apart):
+        assert isinstance(layer, int)
+        of_all, old_BSGK = list(kept.layers), kept.layers[layer]
+        of_all[layer] = jax.lax.dynamic_update_slice(
+            old_BSGK, new_BTGK.astype(old_BSGK.dtype), (0, place, 0, 0)
+        )
+        return Apart(tuple(of_all))
+    new = new_BTGK[None].astype(kept.dtype)
+    return jax.lax.dynamic_update_slice(kept, new, (layer, 0, place, 0, 0))

@@ -5,7 +5,7 @@ from flax import nnx
 from jaxtyping import Float, Int
 
 from lm.batch import Batch
-from lm.models.cache import Cache, empty_cache
+from lm.models.cache import Cache
 from lm.models.context import Context
 from lm.models.embedding import Embedding, Head
 from lm.models.model import Model
@@ -35,8 +35,7 @@ class DecoderModel(Model):
     ) -> tuple[Float[jax.Array, 'B V'], Cache]:
         """As of `Model`; the state is a cache of keys and values."""
         x_BTD = self.embedding(batch.tokens, context)
-        config = self.decoder.spec.config
-        cache = empty_cache(config, x_BTD, places, context.layout)
+        cache = self.decoder.empty_cache(x_BTD, places, context.layout)
         x_BTD, cache = self.decoder.read(
             x_BTD, batch.segment_ids, batch.positions, context, cache, prefix_BT=batch.prefix
         )

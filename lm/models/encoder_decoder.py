@@ -5,7 +5,7 @@ from flax import nnx
 from jaxtyping import Float, Int
 
 from lm.batch import Batch
-from lm.models.cache import Cache, empty_cache
+from lm.models.cache import Cache
 from lm.models.context import Context
 from lm.models.embedding import Embedding, Head
 from lm.models.model import Model
@@ -53,9 +53,7 @@ class EncoderDecoderModel(Model):
         assert batch.decoder_tokens is not None, 'an encoder-decoder reads decoder tokens too'
         assert batch.decoder_segment_ids is not None and batch.decoder_positions is not None
         x_BTD = self.embedding(batch.decoder_tokens, context)
-        cache = empty_cache(
-            self.decoder.spec.config, x_BTD, places, context.layout, batch.segment_ids
-        )
+        cache = self.decoder.empty_cache(x_BTD, places, context.layout, batch.segment_ids)
         x_BTD, cache = self.decoder.read(
             x_BTD,
             batch.decoder_segment_ids,

@@ -15,8 +15,8 @@ from lm.batch import Batch
 from lm.config import ModelConfig
 from lm.errors import UserError
 from lm.layout import Layout
+from lm.models.apart import are_apart, taken_apart
 from lm.models.context import Context
-from lm.models.layers import are_apart, taken_apart
 from lm.models.model import Model
 from lm.precision.policy import Policy
 from lm.shapes import Dims, HiddenBTD, LogitsBTV, Params

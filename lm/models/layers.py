@@ -1,7 +1,7 @@
 """One transformer layer, and many of them stacked: scanned or unrolled, rematerialised or not."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from lm.attention.kernel import SPLASH_KEEPS
+from lm.models.apart import Index, are_apart, unstacked
 from lm.models.attention import Attention, Kept, Pattern
 from lm.models.context import PRODUCT, Context
 from lm.models.feed_forward import FeedForward
@@ -136,8 +137,8 @@ class Layer(nnx.Module):
         return norm(x_BTD + context.drop(sublayer(x_BTD), site))
 
 
-Step = Callable[[Any, Any, jax.Array], Any]
-"""A layer, what comes from the layer before and the layer's number, int32 -> what goes on to the
+Step = Callable[[Any, Any, Index], Any]
+"""A layer, what comes from the layer before and the layer's number -> what goes on to the
 next: [B, T, D], and with a cache that too."""
 
 
@@ -145,21 +146,6 @@ def stacked_layers(spec: TransformerSpec, rngs: nnx.Rngs, *, crosses: bool) -> L
     """All layers as one `Layer` whose arrays have a leading axis L, each layer from its own key."""
     keys = jax.random.split(rngs.params(), spec.config.num_layers)
     return jax.vmap(lambda key: Layer(spec, nnx.Rngs(key), crosses=crosses))(keys)
-
-
-class Apart(NamedTuple):
-    """A stacked array with its layers apart, each an array of its own.
-
-    What computes with one layer of a stack at a time may have to copy it out of the stack first:
-    XLA does so on CPUs, at every token that is decoded.
-    """
-
-    layers: tuple[jax.Array, ...]
-
-
-def taken_apart(stack: jax.Array) -> Apart:
-    """A stack [L, ...] as L arrays."""
-    return Apart(tuple(part[0] for part in jax.lax.split(stack, (1,) * len(stack))))
 
 
 def run_layers(
@@ -191,42 +177,25 @@ def run_layers(
     if saved != 'none':
         # A scan's body is compiled once, so nothing can be shared across the barrier anyway.
         step = jax.checkpoint(step, policy=SAVED[saved], prevent_cse=not scan)
+    if runs_in_turn(layers, scan):
+        # The numbers are known as it is traced: what is kept for each layer can lie apart too.
+        for index, layer in enumerate(unstacked(layers, num_layers)):
+            x = step(layer, x, index)
+        return x
     indices = jnp.arange(num_layers, dtype=jnp.int32)
-    if scan and not are_apart(layers):
-        return jax.lax.scan(
-            lambda x, layer: (step(layer[0], x, layer[1]), None),
-            x,
-            (layers, indices),
-            unroll=unroll,
-        )[0]
-    for layer, index in zip(unstacked(layers, num_layers), indices, strict=True):
-        x = step(layer, x, index)
-    return x
+    return jax.lax.scan(
+        lambda x, layer: (step(layer[0], x, layer[1]), None), x, (layers, indices), unroll=unroll
+    )[0]
+
+
+def runs_in_turn(layers: nnx.Module, scan: bool) -> bool:
+    """Whether each layer has its own code: it is asked for, or the stacks were taken apart."""
+    return not scan or are_apart(layers)
 
 
 def _naming_its_input(step: Step) -> Step:
-    def named(layer: nnx.Module, x: Any, index: jax.Array) -> Any:
+    def named(layer: nnx.Module, x: Any, index: Index) -> Any:
         x = jax.tree.map(lambda leaf: checkpoint_name(leaf, INPUT), x)
         return step(layer, x, index)
 
     return named
-
-
-def unstacked(layers: Any, num_layers: int) -> list[Any]:
-    """The layers one by one.
-
-    Split, not indexed: the gradient of a split is one concatenation, that of L indexings is a
-    sum of L arrays each as large as all layers.
-    """
-    leaves, structure = jax.tree.flatten(layers, is_leaf=_is_apart)
-    parts = [(x if _is_apart(x) else taken_apart(x)).layers for x in leaves]
-    return [jax.tree.unflatten(structure, [part[i] for part in parts]) for i in range(num_layers)]
-
-
-def are_apart(layers: Any) -> bool:
-    """Whether stacks among arrays were taken apart."""
-    return any(map(_is_apart, jax.tree.leaves(layers, is_leaf=_is_apart)))
-
-
-def _is_apart(x: Any) -> bool:
-    return isinstance(x, Apart)

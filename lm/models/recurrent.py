@@ -15,9 +15,10 @@ from flax import nnx
 from jaxtyping import Bool, Float, Int
 
 from lm.batch import Batch
+from lm.models.apart import Index, unstacked
 from lm.models.context import Context
 from lm.models.embedding import Embedding, Head
-from lm.models.layers import run_layers, unstacked
+from lm.models.layers import run_layers
 from lm.models.model import Model
 from lm.models.recurrent_spec import CellKind, RecurrentSpec
 from lm.shapes import HiddenBTD, TokensBT
@@ -252,7 +253,7 @@ class RecurrentStack(nnx.Module):
         """[B, T, D] -> [B, T, D]; a segment begins where `starts_BT` is true."""
         config = self.spec.config
 
-        def step(layer: Cell, x_BTD: jax.Array, index: jax.Array) -> jax.Array:
+        def step(layer: Cell, x_BTD: jax.Array, index: Index) -> jax.Array:
             part = context.part(index + 1)
             x_BTD = part.drop(x_BTD, INPUT_DROPOUT_SITE)
             return layer(x_BTD, starts_BT, layer.start(len(x_BTD), part), part)[0]

@@ -9,10 +9,12 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Bool, Float, Int
 
+from lm.layout import Layout
+from lm.models.apart import Index
 from lm.models.attention import Pattern
-from lm.models.cache import Cache, LayerCache
+from lm.models.cache import Cache, LayerCache, empty_cache
 from lm.models.context import Context
-from lm.models.layers import Layer, run_layers, stacked_layers
+from lm.models.layers import Layer, run_layers, runs_in_turn, stacked_layers
 from lm.models.norms import Norm
 from lm.models.positions import (
     LearnedPositions,
@@ -82,6 +84,18 @@ class Stack(nnx.Module):
         x_BTD = self._embed(x_BTD, positions_BT, context.part(0))
         return self._run(x_BTD, pattern, positions_BT, context, memory_BSD, memory_pattern)[0]
 
+    def empty_cache(
+        self,
+        x_BTD: HiddenBTD,
+        places: int,
+        layout: Layout,
+        memory_segments_BS: Int[jax.Array | np.ndarray, 'B S'] | None = None,
+    ) -> Cache:
+        """A cache before anything was read; arguments as of `lm.models.cache.empty_cache`."""
+        config = self.spec.config
+        apart = runs_in_turn(self.layers, config.scan_layers)
+        return empty_cache(config, x_BTD, places, layout, memory_segments_BS, apart=apart)
+
     def read(
         self,
         x_BTD: HiddenBTD,
@@ -143,7 +157,7 @@ class Stack(nnx.Module):
         local_turn = self._local_turn(positions_BT)
 
         def step(
-            layer: Layer, carry: tuple[jax.Array, Cache | None], index: jax.Array
+            layer: Layer, carry: tuple[jax.Array, Cache | None], index: Index
         ) -> tuple[jax.Array, Cache | None]:
             x_BTD, cache = carry
             part, own = context.part(index + 1), self._of_layer(pattern, local_turn, index)
@@ -165,7 +179,7 @@ class Stack(nnx.Module):
             scan=config.scan_layers,
             unroll=config.scan_unroll,
             remat=config.remat if cache is None else 'none',
-            gathers=context.layout.gathers_weights,
+            gathers=context.layout.gathers_weights and cache is None,
         )
         if self.final_norm is not None:
             x_BTD = self.final_norm(x_BTD)
@@ -217,7 +231,7 @@ class Stack(nnx.Module):
         positions = dataclasses.replace(positions, rope_theta=positions.local_rope_theta)
         return rotation(positions_BT, self.spec.rotary_width, positions)
 
-    def _of_layer(self, pattern: Pattern, local_turn: Rotation | None, index: jax.Array) -> Pattern:
+    def _of_layer(self, pattern: Pattern, local_turn: Rotation | None, index: Index) -> Pattern:
         """What differs from layer to layer: those that see all, and those that see a window."""
         if not self.spec.global_every or pattern.window is None:
             return pattern
@@ -228,7 +242,7 @@ class Stack(nnx.Module):
         window = jnp.where(sees_all, pattern.segments_BS.shape[1], pattern.window)
         return dataclasses.replace(pattern, rotation=turn, window=window)
 
-    def _inner_norm(self, x_BTD: jax.Array, index: jax.Array) -> jax.Array:
+    def _inner_norm(self, x_BTD: jax.Array, index: Index) -> jax.Array:
         """What the attention of layer `index` reads, where the first norms nothing."""
         if self.inner_attention_norm is None:
             return x_BTD
