@@ -70,7 +70,7 @@ def test_every_setting_is_that_of_numpy(
             got_N, want_V = each.probabilities[setting], want[setting]
             np.testing.assert_allclose(got_N, want_V[each.ids_N], atol=1e-5, err_msg=setting)
             assert each.remaining[setting] == np.count_nonzero(want_V)
-        words = [('<%d>' % i if i < A else model.tokenizer.decode([i])) for i in each.ids_N]
+        words = [model.tokenizer.decode([i]) or f'<{i}>' for i in each.ids_N]
         assert list(each.tokens) == words
 
 
@@ -84,8 +84,9 @@ def test_greedy_and_the_place_behind_a_target() -> None:
     assert found.remaining['all'] == found.remaining['temperature=0'] == 1
     [text] = lm.generate(language_model('gpt2'), ['abc'], temperature=0, max_new_tokens=1)
     [first] = next_tokens(language_model('gpt2'), 'abc', temperature=0)
-    said = first.tokens[int(np.argmax(first.probabilities['all']))]
-    assert text == 'abc' + said.replace('<2>', '')
+    [place] = np.flatnonzero(first.probabilities['all'])
+    assert first.probabilities['all'][place] == 1
+    assert text == 'abc' + first.tokens[place].replace('<2>', '')
 
 
 @pytest.mark.parametrize(
