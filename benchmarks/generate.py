@@ -5,10 +5,11 @@ Command: python -m benchmarks.generate [--size=gpt2_124m|llama_20m] [--prompt_to
 Hardware: any; 2 CPU cores take two minutes at 124M.
 
 Both decode the same random weights from the same prompts, in turn, in one process, each compiled
-or warmed up by a first round that is not counted; `transformers` both as it comes and with its
-static cache under `torch.compile` (which needs a C++ compiler; a minute more). Tokens a second are of new tokens, the prompt's
-reading included. A step of one row cannot take less than to read every weight that multiplies once:
-the bound is these bytes over the rate at which this machine sums a large array.
+or warmed up by a first round that is not counted; `transformers` as it comes, and with its static
+cache under `torch.compile` (which needs a C++ compiler, and a minute more). Tokens a second are of
+new tokens, the prompt's reading included. A step of one row cannot take less than to read every
+weight that multiplies once: the bound is these bytes over the rate at which this machine sums a
+large array.
 """
 
 import statistics
