@@ -22,7 +22,7 @@ BASE = {
     'rendezvous', 'shapes', 'vocabulary',
 }  # fmt: skip
 PARTS = {'data', 'mesh', 'models', 'objectives', 'optim', 'precision'}
-LADDER = ['planning', 'hub', 'generation', 'evaluation', 'training', 'sweep']
+LADDER = ['planning', 'hub', 'generation', 'evaluation', 'training', 'sweep', 'report']
 MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
     **{name: BASE | {name} for name in PARTS},
