@@ -15,7 +15,7 @@ _EXPORTS = {
     'train': 'lm.training.run',
 }
 
-_PACKAGES = {'scaling'}
+_PACKAGES = {'inspection', 'scaling'}
 """Packages that are there without an import of their own: `lm.scaling.fit_parametric`."""
 
 __all__ = ['__version__', *_EXPORTS]

@@ -22,7 +22,9 @@ BASE = {
     'rendezvous', 'shapes', 'vocabulary',
 }  # fmt: skip
 PARTS = {'data', 'mesh', 'models', 'objectives', 'optim', 'precision'}
-LADDER = ['planning', 'hub', 'generation', 'evaluation', 'training', 'sweep', 'report']
+LADDER = [
+    'planning', 'hub', 'generation', 'inspection', 'evaluation', 'training', 'sweep', 'report',
+]  # fmt: skip
 MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
     **{name: BASE | {name} for name in PARTS},

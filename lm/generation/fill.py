@@ -1,6 +1,6 @@
 """Filling blanks: one token each by an encoder, a span each by an encoder-decoder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -8,28 +8,25 @@ import numpy as np
 from jaxtyping import Key
 
 from lm.batch import Batch
-from lm.errors import UserError
+from lm.generation.begin import BLANK, Begun, begin, require_fits
 from lm.generation.decode import decode, padded_length
 from lm.generation.language_model import LanguageModel
 from lm.generation.sampling import Sampling, choose
 
 
 def fill_tokens(
-    model: LanguageModel, parts: Sequence[str], sampling: Sampling, keys_N: Key[jax.Array, ' N']
+    model: LanguageModel, prompt: str, sampling: Sampling, keys_N: Key[jax.Array, ' N']
 ) -> list[str]:
-    """The parts of a text joined by one token each, chosen independently; a text a key.
+    """A text with one token in each of its blanks, chosen independently; a text a key.
 
     Raises:
       UserError: the text is longer than the context.
     """
-    vocabulary = model.tokenizer.vocabulary
-    if vocabulary.mask_id is None:
-        raise UserError('fill: the tokenizer has no mask token')
-    row = joined(model, parts, [vocabulary.mask_id] * (len(parts) - 1))
-    row = np.concatenate([[vocabulary.bos_id], row, [vocabulary.eos_id]]).astype(np.int32)
+    row = begin(model, prompt, fill=True).given
+    parts = prompt.split(BLANK)
     tokens, segment_ids, _ = padded_rows(model, row, rows=1)
     # By mask id alone: text never contains it.
-    blanks = np.flatnonzero(row == vocabulary.mask_id)
+    blanks = np.flatnonzero(row == model.tokenizer.vocabulary.mask_id)
     logits_BV = model.logits(tokens, segment_ids)[0, blanks]
     logits_BV = logits_BV.at[:, np.array(never(model))].set(-jnp.inf)
     texts = []
@@ -47,73 +44,44 @@ def fill_tokens(
 def fill_spans(
     model: LanguageModel,
     parts: Sequence[str],
+    begun: Begun,
     max_new_tokens: int,
     sampling: Sampling,
     keys_N: Key[jax.Array, ' N'],
-    before: Sequence[int] = (),
 ) -> list[str]:
     """The parts of a text joined by a span each, decoded as span corruption writes its targets.
 
-    `before` are ids that the encoder reads first.
+    `begun` is what has been read of them.
 
     Raises:
-      UserError: the text is longer than the context, or has more blanks than there are sentinels.
+      UserError: the text is longer than the context.
     """
     vocabulary = model.tokenizer.vocabulary
     blanks = len(parts) - 1
-    if not vocabulary.sentinel_ids:
-        raise UserError(
-            f'model.name={model.config.model.name}: its tokenizer has no sentinels, by which its '
-            'decoder says what stands in a blank; only its logits can be had'
-        )
-    if blanks > len(vocabulary.sentinel_ids):
-        raise UserError(
-            f'prompt: has {blanks} blanks; at most {len(vocabulary.sentinel_ids)}, the '
-            "tokenizer's sentinels"
-        )
     sentinels, others = vocabulary.sentinel_ids[:blanks], vocabulary.sentinel_ids[blanks:]
-    source = np.concatenate([before, joined(model, parts, sentinels), [vocabulary.eos_id]])
-    # The decoder begins with its start, then the first blank's own sentinel.
-    given = np.array([model.decoder_start, sentinels[0]], np.int32)
+    assert begun.source is not None
     out = decode(
         model.functional,
         model.params,
-        [given] * len(keys_N),
-        Batch(*padded_rows(model, source.astype(np.int32), rows=len(keys_N))),
+        [begun.given] * len(keys_N),
+        Batch(*padded_rows(model, begun.source, rows=len(keys_N))),
         max_new_tokens=max_new_tokens,
         window=model.context,
-        forbidden=never(model, {vocabulary.eos_id, *vocabulary.sentinel_ids}),
+        forbidden=never(model, begun.allowed),
         # A sentinel that the prompt does not have begins an answer to nothing.
         ends=[vocabulary.eos_id, *others],
         sampling=sampling,
         keys_B=keys_N,
     )
-    answers = [np.append(given[1:], row) for row in out.tokens_BN]
+    answers = [np.append(begun.given[1:], row) for row in out.tokens_BN]
     return [_with_spans(model, parts, answer, sentinels) for answer in answers]
 
 
-def never(model: LanguageModel, allowed: Sequence[int] | set[int] = ()) -> list[int]:
+def never(model: LanguageModel, allowed: Iterable[int] = ()) -> list[int]:
     """Ids that may not be chosen: special ones, and those the tokenizer does not have."""
     vocabulary = model.tokenizer.vocabulary
     beyond = range(vocabulary.size, model.config.model.padded_vocab_size)
     return sorted((vocabulary.special_ids | {vocabulary.unk_id} | set(beyond)) - set(allowed))
-
-
-def require_fits(model: LanguageModel, length: int) -> None:
-    """Raises UserError where a prompt of `length` ids, special ones included, is too long."""
-    if length > model.context:
-        raise UserError(
-            f'prompt: {length} tokens with its special ones, the context is '
-            f'model.max_positions={model.context}; shorten it'
-        )
-
-
-def joined(model: LanguageModel, parts: Sequence[str], between: Sequence[int]) -> np.ndarray:
-    """The ids of the parts with one id between each two."""
-    pieces = [model.tokenizer.encode(parts[0])]
-    for special, part in zip(between, parts[1:], strict=True):
-        pieces += [np.array([special]), model.tokenizer.encode(part)]
-    return np.concatenate(pieces).astype(np.int32)
 
 
 def padded_rows(

@@ -11,22 +11,13 @@ from jaxtyping import Bool, Int, Key
 from lm.batch import Batch
 from lm.config import require
 from lm.errors import UserError
+from lm.generation.begin import BLANK, Begun, begin, require_fits
 from lm.generation.decode import decode
-from lm.generation.fill import (
-    fill_spans,
-    fill_tokens,
-    joined,
-    never,
-    padded_rows,
-    require_fits,
-)
+from lm.generation.fill import fill_spans, fill_tokens, never, padded_rows
 from lm.generation.growing import Growing
 from lm.generation.language_model import LanguageModel
 from lm.generation.sampling import Sampling
-from lm.vocabulary import MODES
 
-BLANK = '<mask>'
-"""What stands for a blank in a text that is to be filled."""
 ROWS = 64
 """Texts that are continued at a time."""
 UNHEARD = 16
@@ -99,14 +90,14 @@ def generate(
     texts: list[str] = []
     for prompt, keys_N in zip(prompts, keys_JN, strict=True):
         if model.functional.family == 'encoder':
-            texts += fill_tokens(model, prompt.split(BLANK), sampling, keys_N)
+            texts += fill_tokens(model, prompt, sampling, keys_N)
             continue
         parts = prompt.split(BLANK) if fill else [prompt, '']
+        begun = begin(model, prompt, fill=fill)
         if model.config.objective.name in ('prefix_lm', 'denoising'):
-            texts += _said(model, parts, max_new_tokens, sampling, keys_N)
+            texts += _said(model, parts, begun, max_new_tokens, sampling, keys_N)
         else:
-            before = _mode(model, '[R]' if fill else '[S]')
-            texts += fill_spans(model, parts, max_new_tokens, sampling, keys_N, before)
+            texts += fill_spans(model, parts, begun, max_new_tokens, sampling, keys_N)
     return texts
 
 
@@ -142,20 +133,22 @@ def _continued(
     """A decoder's continuations of prompts, one a key, each with its prompt."""
     vocabulary = model.tokenizer.vocabulary
     count = keys_JN.shape[1]
-    begun = [_begun(model, prompt) for prompt in prompts for _ in range(count)]
+    begun = [begin(model, prompt, fill=False) for prompt in prompts for _ in range(count)]
+    for one in begun:
+        require_fits(model, len(one.given))
     keys_B, texts = keys_JN.reshape(-1), []
     for first in range(0, len(begun), ROWS):
         given = begun[first : first + ROWS]
-        growing = [Growing(partial(model.text_added, ids), stop) for ids, _ in given]
+        growing = [Growing(partial(model.text_added, one.given), stop) for one in given]
         hear = partial(_hear, growing, vocabulary.eos_id, first, on_text)
         out = decode(
             model.functional,
             model.params,
-            [ids for ids, _ in given],
+            [one.given for one in given],
             max_new_tokens=max_new_tokens,
             window=model.context,
-            prefix=None if given[0][1] is None else [prefix or 0 for _, prefix in given],
-            forbidden=never(model, {vocabulary.eos_id}),
+            prefix=None if given[0].prefix is None else [one.prefix or 0 for one in given],
+            forbidden=never(model, given[0].allowed),
             ends=[vocabulary.eos_id],
             sampling=sampling,
             keys_B=keys_B[first : first + ROWS],
@@ -184,63 +177,28 @@ def _hear(
     return np.array([one.stopped for one in growing])
 
 
-def _begun(model: LanguageModel, prompt: str) -> tuple[np.ndarray, int | None]:
-    """The ids that a decoder's row begins with, and how many of them are seen both ways.
-
-    Raises:
-      UserError: they are more than the context holds.
-    """
-    vocabulary = model.tokenizer.vocabulary
-    text = model.tokenizer.encode(prompt)
-    given, prefix = np.append([vocabulary.bos_id], text), None
-    if model.config.objective.name == 'prefix_lm':
-        prefix = len(given)
-    elif mode := _mode(model, '[S]'):
-        blank = vocabulary.sentinel_ids[:1]
-        given = np.concatenate([mode, text, blank, [vocabulary.eos_id], blank])
-        prefix = len(given) - 1
-    require_fits(model, len(given))
-    return given.astype(np.int32), prefix
-
-
 def _said(
     model: LanguageModel,
     parts: Sequence[str],
+    begun: Begun,
     max_new_tokens: int,
     sampling: Sampling,
     keys_N: Key[jax.Array, ' N'],
 ) -> list[str]:
-    """What the decoder of two sides says of a text, from its first blank on, a text a key.
-
-    Of a prefix language model the encoder has read the first part, of denoising all parts with
-    masks between; its decoder says the whole text, of which the first part is given.
-    """
+    """What the decoder of two sides says of a text, from its first blank on, a text a key."""
     vocabulary = model.tokenizer.vocabulary
-    first = joined(model, parts[:1], ())
-    source = np.append([vocabulary.bos_id], first)
-    given = np.array([model.decoder_start], np.int32)
-    if model.config.objective.name == 'denoising':
-        assert vocabulary.mask_id is not None  # or it could not have been trained
-        damaged = joined(model, parts, [vocabulary.mask_id] * (len(parts) - 1))
-        source = np.concatenate([[vocabulary.bos_id], damaged, [vocabulary.eos_id]])
-        given = np.concatenate([given, [vocabulary.bos_id], first]).astype(np.int32)
+    assert begun.source is not None
     out = decode(
         model.functional,
         model.params,
-        [given] * len(keys_N),
-        Batch(*padded_rows(model, source.astype(np.int32), rows=len(keys_N))),
+        [begun.given] * len(keys_N),
+        Batch(*padded_rows(model, begun.source, rows=len(keys_N))),
         max_new_tokens=max_new_tokens,
         window=model.context,
-        forbidden=never(model, {vocabulary.eos_id}),
+        forbidden=never(model, begun.allowed),
         ends=[vocabulary.eos_id],
         sampling=sampling,
         keys_B=keys_N,
     )
+    first = model.tokenizer.encode(parts[0])
     return [parts[0] + model.text_added(first, row) for row in out.tokens_BN]
-
-
-def _mode(model: LanguageModel, mode: str) -> list[int]:
-    """The mode token that the model was trained to read first, if it was."""
-    if model.config.objective.name != 'ul2':
-        return []
-    return [model.tokenizer.vocabulary.mode_ids[MODES.index(mode)]]

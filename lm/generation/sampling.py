@@ -69,6 +69,15 @@ def choose(
     return jax.lax.cond(draw.temperature < _GREEDY, lambda: jnp.argmax(logits_BV, axis=-1), drawn)
 
 
+def probabilities(logits_BV: Float[jax.Array, 'B V'], draw: Draw) -> Float[jax.Array, 'B V']:
+    """The probability by which `choose` gives each id, fp32; greedy, 1 for the likeliest."""
+    return jax.lax.cond(
+        draw.temperature < _GREEDY,
+        lambda: jax.nn.one_hot(jnp.argmax(logits_BV, axis=-1), logits_BV.shape[-1]),
+        lambda: jax.nn.softmax(restricted(logits_BV, draw)),
+    )
+
+
 def restricted(logits_BV: Float[jax.Array, 'B V'], draw: Draw) -> Float[jax.Array, 'B V']:
     """The logits, fp32, over the temperature, and -inf for tokens that may not be drawn.
 

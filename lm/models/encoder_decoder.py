@@ -33,8 +33,17 @@ class EncoderDecoderModel(Model):
             batch.decoder_segment_ids,
             batch.decoder_positions,
             context.part(1),
-            self._memory(batch, context),
+            self.encoded(batch, context),
             batch.segment_ids,
+        )
+
+    def encoded(self, batch: Batch, context: Context) -> HiddenBTD:
+        """The encoder's hidden states."""
+        return self.encoder(
+            self.embedding(batch.tokens, context),
+            batch.segment_ids,
+            batch.positions,
+            context.part(0),
         )
 
     def read(
@@ -53,7 +62,7 @@ class EncoderDecoderModel(Model):
             batch.decoder_positions,
             context,
             cache,
-            self._memory(batch, context),
+            self.encoded(batch, context),
         )
         return self.next_logits(x_BTD, context), cache
 
@@ -64,12 +73,3 @@ class EncoderDecoderModel(Model):
         x_B1D = self.embedding(tokens_B[:, None], context)
         x_B1D, state = self.decoder.advance(x_B1D, context, state)
         return self.next_logits(x_B1D, context), state
-
-    def _memory(self, batch: Batch, context: Context) -> Float[jax.Array, 'B S D']:
-        """The encoder's hidden states."""
-        return self.encoder(
-            self.embedding(batch.tokens, context),
-            batch.segment_ids,
-            batch.positions,
-            context.part(0),
-        )

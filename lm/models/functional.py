@@ -61,6 +61,11 @@ class Functional:
         """The same model on another layout."""
         return dataclasses.replace(self, _layout=layout)
 
+    def layer_by_layer(self) -> 'Functional':
+        """The same model, whose layers a trace runs one after another, each with its own code."""
+        config = dataclasses.replace(self.config, scan_layers=False, remat='none')
+        return functional(config, self._policy, self._layout)
+
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters, a pure function of `key`; to be jitted with its output's shardings."""
         _, state = nnx.split(self._member.build(self.config, nnx.Rngs(key)))
@@ -121,6 +126,11 @@ class Functional:
         """
         with jax.default_matmul_precision(self._policy.matmul_precision):
             return self._module(params).hidden(batch, self._context)
+
+    def encoded(self, params: Params, batch: Batch) -> HiddenBTD:
+        """The same of the side that reads `tokens`: an encoder's where there are two sides."""
+        with jax.default_matmul_precision(self._policy.matmul_precision):
+            return self._module(params).encoded(batch, self._context)
 
     def read(
         self, params: Params, batch: Batch, places: int

@@ -65,6 +65,10 @@ class Model(nnx.Module):
         """What the head reads, [B, T, D]."""
         raise NotImplementedError
 
+    def encoded(self, batch: Batch, context: Context) -> HiddenBTD:
+        """What became of `batch.tokens`, [B, T, D]: of two sides, what the decoder reads."""
+        return self.hidden(batch, context)
+
     def read(
         self, batch: Batch, places: int, context: Context
     ) -> tuple[Float[jax.Array, 'B V'], Any]:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from lm.errors import UserError
-from lm.generation.sample import BLANK, generate
+from lm.generation.begin import BLANK
+from lm.generation.sample import generate
 from lm.report.page import Sample
 from lm.report.recorded import Recorded
 from lm.training.load import load_run

@@ -21,8 +21,9 @@ from lm.evaluation.heldout import (
     score_batches,
     without_document_ends,
 )
+from lm.generation.begin import BLANK
 from lm.generation.language_model import LanguageModel
-from lm.generation.sample import BLANK, generate
+from lm.generation.sample import generate
 from lm.objectives._objective import Objective
 from lm.shapes import Params
 from lm.training.program import Program
