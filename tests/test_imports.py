@@ -24,6 +24,7 @@ BASE = {
 PARTS = {'data', 'mesh', 'models', 'objectives', 'optim', 'precision'}
 LADDER = [
     'planning', 'hub', 'generation', 'inspection', 'evaluation', 'training', 'sweep', 'report',
+    'playground',
 ]  # fmt: skip
 MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Key
+from jaxtyping import Int, Key
 
 from lm.batch import Batch
 from lm.generation.begin import BLANK, Begun, begin, require_fits
@@ -23,22 +23,42 @@ def fill_tokens(
       UserError: the text is longer than the context.
     """
     row = begin(model, prompt, fill=True).given
-    parts = prompt.split(BLANK)
+    chosen_NA = chosen_tokens(model, row, sampling, keys_N)
+    return [with_tokens(model, prompt.split(BLANK), row, chosen_A) for chosen_A in chosen_NA]
+
+
+def chosen_tokens(
+    model: LanguageModel,
+    row: Int[np.ndarray, ' n'],
+    sampling: Sampling,
+    keys_N: Key[jax.Array, ' N'],
+) -> Int[np.ndarray, 'N A']:
+    """An id for each mask of the ids `row`, so often as there are keys.
+
+    Raises:
+      UserError: the row is longer than the context.
+    """
     tokens, segment_ids, _ = padded_rows(model, row, rows=1)
     # By mask id alone: text never contains it.
     blanks = np.flatnonzero(row == model.tokenizer.vocabulary.mask_id)
-    logits_BV = model.logits(tokens, segment_ids)[0, blanks]
-    logits_BV = logits_BV.at[:, np.array(never(model))].set(-jnp.inf)
-    texts = []
-    for key in keys_N:
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(len(blanks)))
-        filled = row.copy()
-        filled[blanks] = choose(logits_BV, keys, sampling.draw())
-        text = ''
-        for blank, part in zip(blanks, parts, strict=False):
-            text += part + model.text_added(filled[:blank], filled[blank : blank + 1])
-        texts.append(text + parts[-1])
-    return texts
+    logits_AV = model.logits(tokens, segment_ids)[0, blanks]
+    logits_AV = logits_AV.at[:, np.array(never(model))].set(-jnp.inf)
+    keys_NA = jax.vmap(jax.vmap(jax.random.fold_in, in_axes=(None, 0)), in_axes=(0, None))(
+        keys_N, jnp.arange(len(blanks))
+    )
+    return np.stack([choose(logits_AV, keys_A, sampling.draw()) for keys_A in keys_NA])
+
+
+def with_tokens(
+    model: LanguageModel, parts: Sequence[str], row: np.ndarray, chosen_A: np.ndarray
+) -> str:
+    """The parts of a text with the ids that were chosen for the masks of `row` between them."""
+    filled, text = row.copy(), ''
+    blanks = np.flatnonzero(row == model.tokenizer.vocabulary.mask_id)
+    filled[blanks] = chosen_A
+    for blank, part in zip(blanks, parts, strict=False):
+        text += part + model.text_added(filled[:blank], filled[blank : blank + 1])
+    return text + parts[-1]
 
 
 def fill_spans(
@@ -58,7 +78,7 @@ def fill_spans(
     """
     vocabulary = model.tokenizer.vocabulary
     blanks = len(parts) - 1
-    sentinels, others = vocabulary.sentinel_ids[:blanks], vocabulary.sentinel_ids[blanks:]
+    sentinels = vocabulary.sentinel_ids[:blanks]
     assert begun.source is not None
     out = decode(
         model.functional,
@@ -68,13 +88,21 @@ def fill_spans(
         max_new_tokens=max_new_tokens,
         window=model.context,
         forbidden=never(model, begun.allowed),
-        # A sentinel that the prompt does not have begins an answer to nothing.
-        ends=[vocabulary.eos_id, *others],
+        ends=span_ends(model, blanks),
         sampling=sampling,
         keys_B=keys_N,
     )
     answers = [np.append(begun.given[1:], row) for row in out.tokens_BN]
-    return [_with_spans(model, parts, answer, sentinels) for answer in answers]
+    return [with_spans(model, parts, answer, sentinels) for answer in answers]
+
+
+def span_ends(model: LanguageModel, blanks: int) -> list[int]:
+    """Ids that end what a decoder says for so many blanks.
+
+    A sentinel that the prompt does not have begins an answer to nothing.
+    """
+    vocabulary = model.tokenizer.vocabulary
+    return [vocabulary.eos_id, *vocabulary.sentinel_ids[blanks:]]
 
 
 def never(model: LanguageModel, allowed: Iterable[int] = ()) -> list[int]:
@@ -98,7 +126,7 @@ def padded_rows(
     return tokens_BT, segments_BT, positions_BT
 
 
-def _with_spans(
+def with_spans(
     model: LanguageModel, parts: Sequence[str], answer: np.ndarray, sentinels: Sequence[int]
 ) -> str:
     """The parts with what the decoder said for each blank between them."""

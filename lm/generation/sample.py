@@ -73,7 +73,7 @@ def generate(
     require(num_samples >= 1, f'num_samples={num_samples}: must be at least 1')
     require(0 <= seed < 2**31, f'seed={seed}: must be in [0, 2**31)')
     sampling = Sampling(temperature, top_k, top_p)
-    _require_able(model, prompts, fill)
+    require_able(model, prompts, fill)
     decodes = model.functional.family == 'decoder'
     require(not isinstance(stop, str), 'stop: a text; give a list of texts')
     require(all(stop), 'stop: an empty text; give what ends a continuation')
@@ -101,7 +101,7 @@ def generate(
     return texts
 
 
-def _require_able(model: LanguageModel, prompts: Sequence[str], fill: bool) -> None:
+def require_able(model: LanguageModel, prompts: Sequence[str], fill: bool) -> None:
     """Raises UserError unless the model's family can do with the prompts what is asked."""
     name, family = model.config.model.name, model.functional.family
     require(family != 'decoder' or not fill, f'fill: a decoder ({name}) only continues text')
