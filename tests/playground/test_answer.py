@@ -88,6 +88,18 @@ def test_tokens_beyond_the_context_have_no_alternatives() -> None:
     assert all(0 < token.probability <= 1 for token in found.tokens)
 
 
+def test_an_answer_ends_with_the_token_that_ends_it() -> None:
+    model = language_model('llama')
+    settings = [Settings(max_new_tokens=12, temperature=3, top_k=0, seed=seed) for seed in range(9)]
+    found = [answer(model, 'the', each) for each in settings]
+    ended = [len(each.tokens) < 12 for each in found]
+    assert any(ended)
+    for each, early, setting in zip(found, ended, settings, strict=True):
+        assert each.text == generated(model, 'the', setting, False)
+        assert '<2>' not in [token.piece for token in each.tokens[:-1]]
+        assert not early or each.tokens[-1].piece == '<2>'
+
+
 def test_an_answer_that_is_stopped_is_the_beginning_of_the_whole() -> None:
     model, heard = language_model('llama'), []
     whole = answer(model, 'the cat', SETTINGS)
@@ -105,6 +117,9 @@ def test_attention_of_an_answer_is_of_the_very_ids() -> None:
     said = tuple(token.piece for token in found.tokens[:-1])
     assert kinds['cross'].rows == ('<0>', '<5>', *said)
     assert kinds['cross'].columns == ('a', ' ', '<5>', '.', '<2>')
+    assert not np.triu(kinds['decoder'].weights_LHTS, 1).any()
+    for each in kinds.values():
+        np.testing.assert_allclose(each.weights_LHTS.sum(-1), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize(
