@@ -1,11 +1,12 @@
 """How fast tokens come: greedy decoding beside `transformers`, and beside what memory allows.
 
 Command: python -m benchmarks.generate [--size=gpt2_124m|llama_20m] [--prompt_tokens=128]
-    [--new_tokens=128] [--batch_size=1] [--rounds=3]
+    [--new_tokens=128] [--batch_size=1] [--rounds=3] [--nocompiled]
 Hardware: any; 2 CPU cores take two minutes at 124M.
 
 Both decode the same random weights from the same prompts, in turn, in one process, each compiled
-or warmed up by a first round that is not counted. Tokens a second are of new tokens, the prompt's
+or warmed up by a first round that is not counted; `transformers` both as it comes and with its
+static cache under `torch.compile` (which needs a C++ compiler; a minute more). Tokens a second are of new tokens, the prompt's
 reading included. A step of one row cannot take less than to read every weight that multiplies once:
 the bound is these bytes over the rate at which this machine sums a large array.
 """
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -50,6 +52,7 @@ def _define_flags(flags: Flags) -> None:
     flags.define('new_tokens', int, 128, 'added to each')
     flags.define('batch_size', int, 1, 'prompts at a time')
     flags.define('rounds', int, 3, 'that are counted; the median is told')
+    flags.define('compiled', bool, True, 'compiled transformers too')
 
 
 def _run(flags: Flags) -> dict[str, Any]:
@@ -111,15 +114,20 @@ def _contenders(flags: Flags) -> tuple[dict[str, Callable[[], Any]], int]:
             ends=[model.config.model.padded_vocab_size], sampling=Sampling(0.0), keys_B=keys_B,
         )  # fmt: skip
 
-    def theirs() -> Any:
+    def theirs(**how: Any) -> Any:
         ids = torch.tensor(prompts)
         return peer.generate(
             ids, attention_mask=torch.ones_like(ids), do_sample=False, pad_token_id=0,
-            max_new_tokens=flags['new_tokens'], min_new_tokens=flags['new_tokens'],
+            max_new_tokens=flags['new_tokens'], min_new_tokens=flags['new_tokens'], **how,
         )  # fmt: skip
 
+    contenders = {'lm': ours, 'transformers': theirs}
+    if flags['compiled']:
+        how = transformers.CompileConfig(mode='default', fullgraph=True, dynamic=False)
+        how._compile_all_devices = True  # by itself it compiles on GPUs only
+        contenders['compiled'] = partial(theirs, cache_implementation='static', compile_config=how)
     counted = count_parameters(model.functional)
-    return {'lm': ours, 'transformers': theirs}, 4 * (counted.matmul + counted.head)
+    return contenders, 4 * (counted.matmul + counted.head)
 
 
 def _bandwidth() -> float:

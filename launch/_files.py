@@ -45,3 +45,20 @@ def require_ending(flag: str, path: str, endings: tuple[str, ...]) -> None:
     """
     if Path(path).suffix.lower() not in endings:
         raise UserError(f'--{flag}={path}: must end in {" or ".join(endings)}')
+
+
+def make_folder(flag: str, path: str) -> Path:
+    """The folder that `--flag` names, made before any long work.
+
+    Raises:
+      UserError: it cannot be made, or holds something already.
+    """
+    folder = Path(path).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        holds = any(folder.iterdir())
+    except OSError as error:
+        raise UserError(f'--{flag}={path}: cannot be made ({error.strerror})') from None
+    if holds:
+        raise UserError(f'--{flag}={path}: is not empty; give a new folder')
+    return folder

@@ -16,11 +16,25 @@ def define_flags(flags: Flags) -> None:
     define_model(flags)
     flags.define('prompt', str, '', 'text to continue; empty: from bos; absent: stdin')
     flags.define('max_new_tokens', int, 100, 'tokens added at most')
-    flags.define('temperature', float, 1.0, 'logits are divided by it; 0 is greedy')
+    flags.define(
+        'temperature', float | None, None, 'logits are divided by it; 0 is greedy; none is 1'
+    )
     flags.define('top_k', int | None, None, 'only the k likeliest tokens may come')
     flags.define('top_p', float, 1.0, 'only the likeliest tokens that hold this probability')
     flags.define('num_samples', int, 1, 'texts')
     flags.define('seed', int, 0, 'decides the draws')
+    flags.define(
+        'num_beams',
+        int | None,
+        None,
+        'a beam search so wide finds the likeliest texts; none: drawn',
+    )
+    flags.define(
+        'length_penalty',
+        float,
+        1.0,
+        'power of the length that a search divides by; above 0 longer texts gain',
+    )
     flags.define('stop', str | None, None, 'a continuation ends where this comes, left out itself')
     flags.define('fill', bool, False, 'fill each <mask> of the prompt instead of continuing it')
 
@@ -38,7 +52,8 @@ def main(flags: Flags) -> None:
 
     # A single continuation is told as it comes; not before its first token, up to which it may be
     # refused.
-    streams = flags['num_samples'] == 1 and model.functional.family == 'decoder'
+    searches = flags['num_beams'] is not None
+    streams = flags['num_samples'] == 1 and model.functional.family == 'decoder' and not searches
     pieces = iter([prompt])
 
     def told(_: int, piece: str) -> None:
@@ -54,6 +69,8 @@ def main(flags: Flags) -> None:
         top_p=flags['top_p'],
         num_samples=flags['num_samples'],
         seed=flags['seed'],
+        num_beams=flags['num_beams'],
+        length_penalty=flags['length_penalty'],
         fill=flags['fill'],
         stop=() if flags['stop'] is None else (flags['stop'],),
         on_text=told if streams else None,

@@ -1,1 +1,1 @@
-"""Text out of a model: sampling, continuation and filling of blanks, without a cache."""
+"""Text out of a model: continuations, drawn or searched for, and blanks that are filled."""

@@ -93,7 +93,7 @@ def beam_search(
     )
     reading, batch, places = read_by(functional, given, source, prefix, window, max_new_tokens)
     limits = Limits(jnp.asarray(forbidden, jnp.int32), jnp.asarray(ends, jnp.int32))
-    room = padded_length(max_new_tokens)
+    params, room = reading.ready(params), padded_length(max_new_tokens)
     found = _search(
         params, batch, limits, jnp.float32(length_penalty), jnp.int32(max_new_tokens),
         reading=reading, places=places + room, room=room, beams=num_beams, kept=kept * num_beams,

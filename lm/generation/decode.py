@@ -107,7 +107,7 @@ def decode(
       every: so many tokens lie between two hearings.
     """
     reading, batch, places = read_by(functional, given, source, prefix, window, max_new_tokens)
-    room = padded_length(max_new_tokens)
+    params, room = reading.ready(params), padded_length(max_new_tokens)
     limits = Limits(jnp.asarray(forbidden, jnp.int32), jnp.asarray(ends, jnp.int32))
     lengths_B = jnp.asarray([len(row) for row in given], jnp.int32)
     drawing = (limits, sampling.draw(), lengths_B, keys_B)

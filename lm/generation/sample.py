@@ -1,27 +1,19 @@
 """`lm.generate`: prompts in, texts out, for each family."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Bool, Int, Key
+from jaxtyping import Key
 
-from lm.batch import Batch
 from lm.config import require
 from lm.errors import UserError
-from lm.generation.begin import BLANK, Begun, begin, require_fits
-from lm.generation.decode import decode
-from lm.generation.fill import fill_spans, fill_tokens, never, padded_rows
-from lm.generation.growing import Growing
+from lm.generation.answers import Search, drawn, searched
+from lm.generation.asked import ask
+from lm.generation.begin import BLANK
+from lm.generation.fill import fill_tokens
 from lm.generation.language_model import LanguageModel
 from lm.generation.sampling import Sampling
-
-ROWS = 64
-"""Texts that are continued at a time."""
-UNHEARD = 16
-"""Tokens between two looks for a stop string, where nobody listens."""
 
 
 def generate(
@@ -29,11 +21,13 @@ def generate(
     prompts: Sequence[str],
     *,
     max_new_tokens: int = 100,
-    temperature: float = 1.0,
+    temperature: float | None = None,
     top_k: int | None = None,
     top_p: float = 1.0,
     num_samples: int = 1,
     seed: int = 0,
+    num_beams: int | None = None,
+    length_penalty: float = 1.0,
     fill: bool = False,
     stop: Sequence[str] = (),
     on_text: Callable[[int, str], None] | None = None,
@@ -53,9 +47,12 @@ def generate(
       model: from `lm.load`.
       prompts: texts; an empty one starts from bos.
       max_new_tokens: tokens added at most.
-      temperature, top_k, top_p: as in `Sampling`.
-      num_samples: texts for each prompt, one after another.
+      temperature, top_k, top_p: as in `Sampling`; no temperature is 1.
+      num_samples: texts for each prompt, one after another; of a search the best, best first.
       seed: decides the draws; those of sample i of prompt j do not depend on the others.
+      num_beams: a beam search of this width finds the likeliest texts; None: texts are drawn.
+      length_penalty: power of the length that the search divides log-probabilities by; above 0
+        longer texts gain.
       fill: fill blanks instead of continuing.
       stop: strings of which the first to be whole ends a decoder's continuation, itself left out.
       on_text: hears of a decoder's continuations as they come: the number of the text, and what is
@@ -72,33 +69,50 @@ def generate(
     require(max_new_tokens >= 1, f'max_new_tokens={max_new_tokens}: must be at least 1')
     require(num_samples >= 1, f'num_samples={num_samples}: must be at least 1')
     require(0 <= seed < 2**31, f'seed={seed}: must be in [0, 2**31)')
-    sampling = Sampling(temperature, top_k, top_p)
+    sampling = Sampling(1.0 if temperature is None else temperature, top_k, top_p)
     require_able(model, prompts, fill)
-    decodes = model.functional.family == 'decoder'
+    family, name = model.functional.family, model.config.model.name
     require(not isinstance(stop, str), 'stop: a text; give a list of texts')
     require(all(stop), 'stop: an empty text; give what ends a continuation')
-    require(decodes or not stop, f'stop: {model.config.model.name} is no decoder; leave it out')
-    require(decodes or on_text is None, f'on_text: {model.config.model.name} is no decoder')
-    keys_J = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
-        jax.random.key(seed), jnp.arange(len(prompts))
-    )
-    keys_JN = jax.vmap(jax.vmap(jax.random.fold_in, in_axes=(None, 0)), in_axes=(0, None))(
-        keys_J, jnp.arange(num_samples)
-    )
-    if decodes:
-        return _continued(model, prompts, max_new_tokens, sampling, keys_JN, stop, on_text)
-    texts: list[str] = []
-    for prompt, keys_N in zip(prompts, keys_JN, strict=True):
-        if model.functional.family == 'encoder':
-            texts += fill_tokens(model, prompt, sampling, keys_N)
-            continue
-        parts = prompt.split(BLANK) if fill else [prompt, '']
-        begun = begin(model, prompt, fill=fill)
-        if model.config.objective.name in ('prefix_lm', 'denoising'):
-            texts += _said(model, parts, begun, max_new_tokens, sampling, keys_N)
-        else:
-            texts += fill_spans(model, parts, begun, max_new_tokens, sampling, keys_N)
-    return texts
+    require(family == 'decoder' or not stop, f'stop: {name} is no decoder; leave it out')
+    require(family == 'decoder' or on_text is None, f'on_text: {name} is no decoder')
+    search = None if num_beams is None else Search(num_beams, length_penalty)
+    if search is None:
+        require(
+            length_penalty == 1, f'length_penalty={length_penalty}: is of a search; give num_beams'
+        )
+    else:
+        draws = temperature is not None or top_k is not None or top_p < 1
+        require(
+            not draws, f'num_beams={num_beams}: draws nothing; leave out temperature, top_k, top_p'
+        )
+        require(
+            num_samples <= search.num_beams,
+            f'num_samples={num_samples}: num_beams={num_beams} finds no more than these',
+        )
+        require(
+            not stop and on_text is None, f'num_beams={num_beams}: takes no stop and no on_text'
+        )
+        require(family != 'encoder', f'num_beams={num_beams}: {name} chooses each token by itself')
+    if family == 'encoder':
+        keys_JN = keys_of(seed, len(prompts), num_samples)
+        return [
+            text
+            for prompt, keys_N in zip(prompts, keys_JN, strict=True)
+            for text in fill_tokens(model, prompt, sampling, keys_N)
+        ]
+    asked = [ask(model, prompt, fill=fill) for prompt in prompts]
+    if search is not None:
+        return searched(model, asked, search, num_samples, max_new_tokens)
+    keys_JN = keys_of(seed, len(prompts), num_samples)
+    return drawn(model, asked, sampling, keys_JN, max_new_tokens, stop, on_text)
+
+
+def keys_of(seed: int, prompts: int, samples: int) -> Key[jax.Array, 'J N']:
+    """One random key a text, which depends on the numbers of its prompt and sample alone."""
+    fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
+    keys_J = fold(jax.random.key(seed), jnp.arange(prompts))
+    return jax.vmap(fold, in_axes=(0, None))(keys_J, jnp.arange(samples))
 
 
 def require_able(model: LanguageModel, prompts: Sequence[str], fill: bool) -> None:
@@ -119,86 +133,3 @@ def require_able(model: LanguageModel, prompts: Sequence[str], fill: bool) -> No
             prompt.encode()
         except UnicodeEncodeError as error:
             raise UserError(f'prompt={prompt[:40]!r}: is not UTF-8 ({error.reason})') from None
-
-
-def _continued(
-    model: LanguageModel,
-    prompts: Sequence[str],
-    max_new_tokens: int,
-    sampling: Sampling,
-    keys_JN: Key[jax.Array, 'J N'],
-    stop: Sequence[str],
-    on_text: Callable[[int, str], None] | None,
-) -> list[str]:
-    """A decoder's continuations of prompts, one a key, each with its prompt."""
-    vocabulary = model.tokenizer.vocabulary
-    count = keys_JN.shape[1]
-    begun = [begin(model, prompt, fill=False) for prompt in prompts for _ in range(count)]
-    for one in begun:
-        require_fits(model, len(one.given))
-    keys_B, texts = keys_JN.reshape(-1), []
-    for first in range(0, len(begun), ROWS):
-        given = begun[first : first + ROWS]
-        growing = [Growing(partial(model.text_added, one.given), stop) for one in given]
-        hear = partial(_hear, growing, vocabulary.eos_id, first, on_text)
-        out = decode(
-            model.functional,
-            model.params,
-            [one.given for one in given],
-            max_new_tokens=max_new_tokens,
-            window=model.context,
-            prefix=None if given[0].prefix is None else [one.prefix or 0 for one in given],
-            forbidden=never(model, given[0].allowed),
-            ends=[vocabulary.eos_id],
-            sampling=sampling,
-            keys_B=keys_B[first : first + ROWS],
-            watch=hear if stop or on_text else None,
-            every=1 if on_text else UNHEARD,
-        )
-        hear(out.tokens_BN, ended=True)
-        texts += [prompts[i // count] + one.text for i, one in enumerate(growing, start=first)]
-    return texts
-
-
-def _hear(
-    growing: Sequence[Growing],
-    eos_id: int,
-    first: int,
-    on_text: Callable[[int, str], None] | None,
-    tokens_BN: Int[np.ndarray, 'B n'],
-    *,
-    ended: bool = False,
-) -> Bool[np.ndarray, ' B']:
-    """Lets texts grow, tells what was added, and says which came to a stop."""
-    for i, (one, row) in enumerate(zip(growing, tokens_BN, strict=True), start=first):
-        piece = one.grown(row, ended=ended or bool((row == eos_id).any()))
-        if on_text is not None and piece:
-            on_text(i, piece)
-    return np.array([one.stopped for one in growing])
-
-
-def _said(
-    model: LanguageModel,
-    parts: Sequence[str],
-    begun: Begun,
-    max_new_tokens: int,
-    sampling: Sampling,
-    keys_N: Key[jax.Array, ' N'],
-) -> list[str]:
-    """What the decoder of two sides says of a text, from its first blank on, a text a key."""
-    vocabulary = model.tokenizer.vocabulary
-    assert begun.source is not None
-    out = decode(
-        model.functional,
-        model.params,
-        [begun.given] * len(keys_N),
-        Batch(*padded_rows(model, begun.source, rows=len(keys_N))),
-        max_new_tokens=max_new_tokens,
-        window=model.context,
-        forbidden=never(model, begun.allowed),
-        ends=[vocabulary.eos_id],
-        sampling=sampling,
-        keys_B=keys_N,
-    )
-    first = model.tokenizer.encode(parts[0])
-    return [parts[0] + model.text_added(first, row) for row in out.tokens_BN]

@@ -11,7 +11,7 @@ from lm.config import require
 from lm.errors import UserError
 from lm.generation.language_model import LanguageModel
 from lm.inspection.text import read_text, spelled
-from lm.precision.quantization import QArray, dequantized
+from lm.precision.quantization import dequantized
 
 Method: TypeAlias = Literal['pca', 'tsne']
 FEWEST = 10
@@ -58,7 +58,7 @@ def token_points(
       text: what it reads, as of `attention_maps`.
       method: how the plane is found.
       tokens: N at most.
-      seed: of t-SNE.
+      seed: of t-SNE's beginning; what two seeds show differently means nothing.
 
     Raises:
       UserError: as `read_text` of `lm.inspection.text`; fewer tokens than 10 or than are in the
@@ -86,7 +86,7 @@ def token_points(
             2,
             perplexity=min(PERPLEXITY, (len(ids_N) - 1) / 3),
             metric='cosine',
-            init='pca',
+            init='random',
             random_state=seed,
         )
         points_N2 = tsne.fit_transform(table_VD[ids_N])
@@ -117,21 +117,26 @@ def require_sklearn() -> dict[str, Any]:
 def _table(model: LanguageModel) -> Float[np.ndarray, 'V D']:
     """The embedding of every id that the model and its tokenizer have, fp32."""
     value: Any = model.params[_TABLE]
-    table = dequantized(value, jnp.float32) if isinstance(value, QArray) else value
+    table = dequantized(value, jnp.float32) if hasattr(value, 'qvalue') else value
     size = min(model.tokenizer.vocabulary.size, model.config.model.tokens)
     return np.asarray(table, np.float32)[:size]
 
 
 def _others(model: LanguageModel, size: int, known: set[int]) -> list[int]:
-    """The other ids, whole words first, each in the vocabulary's order."""
+    """The other ids by kind, each kind in the vocabulary's order."""
     vocabulary = model.tokenizer.vocabulary
     left = np.array([i for i in range(size) if i not in known | vocabulary.special_ids], np.int32)
-    pieces = spelled(model, left)
-    words = [
-        starts and len(word) > 1 and word.isalpha()
-        for starts, word in zip(
-            vocabulary.begins_word(left), (piece.strip('\u2581 ') for piece in pieces), strict=True
-        )
+    kinds = [
+        _kind(piece, begins_word=bool(begins))
+        for piece, begins in zip(spelled(model, left), vocabulary.begins_word(left), strict=True)
     ]
-    order = np.argsort(~np.array(words, bool), kind='stable')
-    return left[order].tolist()
+    others: list[int] = left[np.argsort(kinds, kind='stable')].tolist()
+    return others
+
+
+def _kind(piece: str, *, begins_word: bool) -> int:
+    """0 of whole words, 1 of other text, 2 of what stands for something: `<0x0A>`, `[unused7]`."""
+    word = piece.strip('\u2581 ')
+    if begins_word and len(word) > 1 and word.isalpha():
+        return 0
+    return 2 if len(word) > 2 and word[0] + word[-1] in ('<>', '[]') else 1

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from lm.batch import Batch
 from lm.config import require
 from lm.generation.begin import BLANK
-from lm.generation.fill import never
 from lm.generation.language_model import Forward, LanguageModel
+from lm.generation.rows import never
 from lm.generation.sampling import Sampling, probabilities
 from lm.inspection.text import Read, read_text, spelled
 from lm.shapes import Params

@@ -9,8 +9,8 @@ from lm.batch import Batch
 from lm.config import require
 from lm.errors import UserError
 from lm.generation.begin import BLANK, Begun, begin, require_fits
-from lm.generation.fill import padded_rows
 from lm.generation.language_model import LanguageModel
+from lm.generation.rows import padded_rows
 
 
 class Read(NamedTuple):
@@ -77,9 +77,9 @@ def spelled(model: LanguageModel, ids: Int[np.ndarray, ' n']) -> tuple[str, ...]
 
 def one_row(model: LanguageModel, begun: Begun, given: Int[np.ndarray, ' n']) -> Batch:
     """The batch of one text of which the side that predicts has read the ids `given`."""
-    row = padded_rows(model, given, rows=1)
+    row = padded_rows(model, [given])
     if begun.source is not None:
-        return Batch(*padded_rows(model, begun.source, 1), *row)
+        return Batch(*padded_rows(model, [begun.source]), *row)
     if begun.prefix is None:
         return Batch(*row)
     return Batch(*row, prefix=np.arange(row[0].shape[1])[None] < begun.prefix)

@@ -74,7 +74,7 @@ def text_vectors(
         require(
             truncate or len(ids) <= room,
             f'{words(i)}: {len(ids) + context - room} tokens with its special ones, the context is '
-            f'model.max_positions={context}; shorten it, or have long texts cut by truncate',
+            f'model.max_positions={context}; shorten it, or give --truncate',
         )
         truncated += len(ids) > room
         rows.append(np.concatenate([before, ids[:room], after]).astype(np.int32))

@@ -16,6 +16,7 @@ from lm.config import ModelConfig
 from lm.errors import UserError
 from lm.layout import Layout
 from lm.models.context import Context
+from lm.models.layers import are_apart, taken_apart
 from lm.models.model import Model
 from lm.precision.policy import Policy
 from lm.shapes import Dims, HiddenBTD, LogitsBTV, Params
@@ -132,6 +133,19 @@ class Functional:
         with jax.default_matmul_precision(self._policy.matmul_precision):
             return self._module(params).encoded(batch, self._context)
 
+    def apart(self, params: Params) -> Params:
+        """The parameters with the layers of each stack apart, as `read` and `advance` take them.
+
+        Nothing is copied of what is apart already; of what is not, both forms are held while
+        `params` is.
+        """
+        stacks = {
+            path: x
+            for path, x in params.items()
+            if self.dims[path].startswith('L') and not are_apart(x)
+        }
+        return params | _taken_apart(stacks)
+
     def read(
         self, params: Params, batch: Batch, places: int
     ) -> tuple[Float[jax.Array, 'B V'], Any]:
@@ -214,6 +228,11 @@ def functional(config: ModelConfig, policy: Policy, layout: Layout = _ONE_DEVICE
         policy,
         layout,
     )
+
+
+@jax.jit
+def _taken_apart(stacks: Params) -> Params:
+    return {path: jax.tree.map(taken_apart, stack) for path, stack in stacks.items()}
 
 
 def _goes_on(kind: type[Model]) -> bool:

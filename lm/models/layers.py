@@ -1,7 +1,7 @@
 """One transformer layer, and many of them stacked: scanned or unrolled, rematerialised or not."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -147,6 +147,21 @@ def stacked_layers(spec: TransformerSpec, rngs: nnx.Rngs, *, crosses: bool) -> L
     return jax.vmap(lambda key: Layer(spec, nnx.Rngs(key), crosses=crosses))(keys)
 
 
+class Apart(NamedTuple):
+    """A stacked array with its layers apart, each an array of its own.
+
+    What computes with one layer of a stack at a time may have to copy it out of the stack first:
+    XLA does so on CPUs, at every token that is decoded.
+    """
+
+    layers: tuple[jax.Array, ...]
+
+
+def taken_apart(stack: jax.Array) -> Apart:
+    """A stack [L, ...] as L arrays."""
+    return Apart(tuple(part[0] for part in jax.lax.split(stack, (1,) * len(stack))))
+
+
 def run_layers(
     layers: nnx.Module,
     x: Any,
@@ -161,7 +176,7 @@ def run_layers(
     """`x` through `step(layer, x, index)` for each of the stacked layers in turn.
 
     Args:
-      layers: arrays with a leading axis of `num_layers`.
+      layers: arrays with a leading axis of `num_layers`, or `Apart`, which are not scanned.
       x: what the first layer reads, [B, T, D]; with a cache that too.
       step: one layer's work.
       num_layers: L.
@@ -177,14 +192,14 @@ def run_layers(
         # A scan's body is compiled once, so nothing can be shared across the barrier anyway.
         step = jax.checkpoint(step, policy=SAVED[saved], prevent_cse=not scan)
     indices = jnp.arange(num_layers, dtype=jnp.int32)
-    if scan:
+    if scan and not are_apart(layers):
         return jax.lax.scan(
             lambda x, layer: (step(layer[0], x, layer[1]), None),
             x,
             (layers, indices),
             unroll=unroll,
         )[0]
-    for layer, index in zip(_unstack(layers, num_layers), indices, strict=True):
+    for layer, index in zip(unstacked(layers, num_layers), indices, strict=True):
         x = step(layer, x, index)
     return x
 
@@ -197,14 +212,21 @@ def _naming_its_input(step: Step) -> Step:
     return named
 
 
-def _unstack(layers: nnx.Module, num_layers: int) -> list[nnx.Module]:
+def unstacked(layers: Any, num_layers: int) -> list[Any]:
     """The layers one by one.
 
     Split, not indexed: the gradient of a split is one concatenation, that of L indexings is a
     sum of L arrays each as large as all layers.
     """
-    leaves, structure = jax.tree.flatten(layers)
-    parts = [jax.lax.split(leaf, (1,) * num_layers) for leaf in leaves]
-    return [
-        jax.tree.unflatten(structure, [part[i][0] for part in parts]) for i in range(num_layers)
-    ]
+    leaves, structure = jax.tree.flatten(layers, is_leaf=_is_apart)
+    parts = [(x if _is_apart(x) else taken_apart(x)).layers for x in leaves]
+    return [jax.tree.unflatten(structure, [part[i] for part in parts]) for i in range(num_layers)]
+
+
+def are_apart(layers: Any) -> bool:
+    """Whether stacks among arrays were taken apart."""
+    return any(map(_is_apart, jax.tree.leaves(layers, is_leaf=_is_apart)))
+
+
+def _is_apart(x: Any) -> bool:
+    return isinstance(x, Apart)

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from lm.batch import Batch
 from lm.models.context import Context
 from lm.models.embedding import Embedding, Head
-from lm.models.layers import run_layers
+from lm.models.layers import run_layers, unstacked
 from lm.models.model import Model
 from lm.models.recurrent_spec import CellKind, RecurrentSpec
 from lm.shapes import HiddenBTD, TokensBT
@@ -309,9 +309,9 @@ class RecurrentModel(Model):
         Positions of 0 begin a text, so that of a row only its own tokens are in the state.
         """
         del places
-        layers = self.decoder.spec.config.num_layers
-        states = self.decoder.layers.start(len(batch.tokens), context)
-        read = Read(tuple(jnp.broadcast_to(x_BD, (layers, *x_BD.shape)) for x_BD in states))
+        layers: list[Cell] = unstacked(self.decoder.layers, self.decoder.spec.config.num_layers)
+        states = [layer.start(len(batch.tokens), context) for layer in layers]
+        read = Read(jax.tree.map(lambda *each_BD: jnp.stack(each_BD), *states))
         return self._through(batch.tokens, jnp.asarray(batch.positions) == 0, read, context)
 
     def advance(
@@ -326,9 +326,10 @@ class RecurrentModel(Model):
     ) -> tuple[Float[jax.Array, 'B V'], Read]:
         """Logits behind the last token, and the state of all layers there."""
 
-        def step(x_BTD: jax.Array, given: tuple[Cell, State]) -> tuple[jax.Array, State]:
-            return given[0](x_BTD, starts_BT, given[1], context)
-
-        x_BTD = self.embedding(tokens_BT, context)
-        x_BTD, states = jax.lax.scan(step, x_BTD, (self.decoder.layers, read.states))
-        return self.next_logits(x_BTD, context), Read(states)
+        x_BTD, states = self.embedding(tokens_BT, context), []
+        layers: tuple[Cell, State] = (self.decoder.layers, read.states)
+        for layer, state in unstacked(layers, self.decoder.spec.config.num_layers):
+            x_BTD, state = layer(x_BTD, starts_BT, state, context)
+            states.append(state)
+        logits_BV = self.next_logits(x_BTD, context)
+        return logits_BV, Read(jax.tree.map(lambda *each_BD: jnp.stack(each_BD), *states))

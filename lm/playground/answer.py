@@ -1,6 +1,6 @@
 """A prompt answered token by token: text while it comes, and how likely each token was."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -12,19 +12,14 @@ from jaxtyping import Bool, Float, Int
 
 from lm.batch import Batch
 from lm.config import require
-from lm.generation.begin import BLANK, Begun, begin, require_fits
+from lm.generation.answers import decoded_from
+from lm.generation.asked import ask
+from lm.generation.begin import BLANK, begin
 from lm.generation.decode import decode, padded_length
-from lm.generation.fill import (
-    chosen_tokens,
-    never,
-    padded_rows,
-    span_ends,
-    with_spans,
-    with_tokens,
-)
+from lm.generation.fill import chosen_tokens, with_tokens
 from lm.generation.growing import REPLACEMENT
 from lm.generation.language_model import Forward, LanguageModel
-from lm.generation.sample import require_able
+from lm.generation.sample import keys_of, require_able
 from lm.generation.sampling import Sampling
 from lm.inspection.text import Read, one_row, spelled
 from lm.shapes import Params
@@ -125,20 +120,15 @@ def answer(
     family = model.functional.family
     fill = family == 'encoder' or (family == 'encoder_decoder' and BLANK in prompt)
     require_able(model, [prompt], fill)
-    begun = begin(model, prompt, fill=fill)
-    # Of the first sample of the first prompt of `generate`.
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(settings.seed), 0), 0)
     if family == 'encoder':
-        return _filled(model, prompt, begun, settings, key)
-    require_fits(model, len(begun.given))
-    parts = prompt.split(BLANK) if fill else [prompt, '']
-    ends = _ends(model, begun, len(parts) - 1)
-    halted: np.ndarray | None = None
+        return _filled(model, prompt, settings)
+    asked = ask(model, prompt, fill=fill)
+    begun, halted = asked.begun, None
 
     def watch(tokens_BN: Int[np.ndarray, '1 n']) -> Bool[np.ndarray, '1']:
         nonlocal halted
-        row = _until_end(tokens_BN[0], ends)
-        on_text(_text(model, parts, begun, row).rstrip(REPLACEMENT))
+        row = _until_end(tokens_BN[0], asked.ends)
+        on_text(asked.before + asked.said(row).rstrip(REPLACEMENT))
         if stopped():
             halted = row
         return np.array([halted is not None])
@@ -146,19 +136,13 @@ def answer(
     out = decode(
         model.functional,
         model.params,
-        [begun.given],
-        None if begun.source is None else Batch(*padded_rows(model, begun.source, rows=1)),
-        max_new_tokens=settings.max_new_tokens,
-        window=model.context,
-        prefix=None if begun.prefix is None else [begun.prefix],
-        forbidden=never(model, begun.allowed),
-        ends=ends,
+        **decoded_from(model, [asked], settings.max_new_tokens),
         sampling=settings.sampling,
-        keys_B=key[None],
+        keys_B=keys_of(settings.seed, 1, 1)[0],
         watch=watch,
     )
-    row = _until_end(out.tokens_BN[0], ends) if halted is None else halted
-    text = _text(model, parts, begun, row)
+    row = _until_end(out.tokens_BN[0], asked.ends) if halted is None else halted
+    text = asked.before + asked.said(row)
     on_text(text)
     given = np.concatenate([begun.given, row[:-1]]).astype(np.int32)
     seen = given[: model.context]
@@ -168,45 +152,21 @@ def answer(
     return Answer(text, read, _tokens(model, read, places, row, np.exp(log_probs)))
 
 
-def _filled(
-    model: LanguageModel, prompt: str, begun: Begun, settings: Settings, key: jax.Array
-) -> Answer:
+def _filled(model: LanguageModel, prompt: str, settings: Settings) -> Answer:
     """A text with a token in each blank, by an encoder."""
-    row = begun.given
-    [chosen] = chosen_tokens(model, row, settings.sampling, key[None])
+    begun = begin(model, prompt, fill=True)
+    row, keys_N = begun.given, keys_of(settings.seed, 1, 1)[0]
+    [chosen] = chosen_tokens(model, row, settings.sampling, keys_N)
     read = Read(begun, row, one_row(model, begun, row))
     places = np.flatnonzero(row == model.tokenizer.vocabulary.mask_id)
     text = with_tokens(model, prompt.split(BLANK), row, chosen)
     return Answer(text, read, _tokens(model, read, places, chosen, None))
 
 
-def _ends(model: LanguageModel, begun: Begun, blanks: int) -> list[int]:
-    return (
-        span_ends(model, blanks)
-        if _says_spans(model, begun)
-        else [model.tokenizer.vocabulary.eos_id]
-    )
-
-
-def _says_spans(model: LanguageModel, begun: Begun) -> bool:
-    """Whether the decoder says a span a blank, each behind its sentinel."""
-    spans = model.config.objective.name not in ('prefix_lm', 'denoising')
-    return begun.source is not None and spans
-
-
-def _until_end(row: np.ndarray, ends: list[int]) -> np.ndarray:
+def _until_end(row: np.ndarray, ends: Sequence[int]) -> np.ndarray:
     """The ids up to the first that ends a text."""
     ended = np.flatnonzero(np.isin(row, ends))
     return row[: ended[0] + 1] if len(ended) else row
-
-
-def _text(model: LanguageModel, parts: list[str], begun: Begun, row: np.ndarray) -> str:
-    """The prompt with what was said of it so far."""
-    if _says_spans(model, begun):
-        sentinels = model.tokenizer.vocabulary.sentinel_ids[: len(parts) - 1]
-        return with_spans(model, parts, np.append(begun.given[1:], row), sentinels)
-    before = begun.given if begun.source is None else model.tokenizer.encode(parts[0])
-    return parts[0] + model.text_added(before, row)
 
 
 def _tokens(

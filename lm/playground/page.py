@@ -14,7 +14,7 @@ from lm.inspection.attention import AttentionMap
 from lm.playground.admission import Admission
 from lm.playground.answer import Answer, Settings
 from lm.playground.shown import map_svg, map_words, tokens_html
-from lm.playground.turns import Asked, Turns, settings_of
+from lm.playground.turns import Turn, Turns, settings_of
 
 LOOK_SECONDS = 0.1
 """Between two looks for more text."""
@@ -91,7 +91,7 @@ class Page:
 
     def __init__(self, turns: Turns, name: str) -> None:
         self._turns, self._name = turns, name
-        self._asked: Asked | None = None
+        self._turn: Turn | None = None
         self._answer: Answer | None = None
         self._maps: list[AttentionMap] = []
 
@@ -170,7 +170,7 @@ class Page:
         self._answer, self._maps = None, []
         try:
             settings = settings_of({name: box.value for name, box in self._numbers.items()})
-            asked = self._asked = self._turns.ask(self._prompt.value or '', settings)
+            turn = self._turn = self._turns.ask(self._prompt.value or '', settings)
         except UserError as error:
             self._error.text = str(error)
             return
@@ -178,7 +178,7 @@ class Page:
         self._stop.enable()
         self._timer.activate()
         try:
-            self._answer = await run.io_bound(asked.done.result)
+            self._answer = await run.io_bound(turn.done.result)
         except UserError as error:
             self._error.text = str(error)
         except CancelledError:
@@ -187,7 +187,7 @@ class Page:
             self._timer.deactivate()
             self._stop.disable()
             self._generate.enable()
-            self._status.text = 'stopped' if asked.stopped else ''
+            self._status.text = 'stopped' if turn.stopped else ''
         if self._answer is None:
             return
         self._text.text = self._answer.text
@@ -196,13 +196,13 @@ class Page:
 
     def _look(self) -> None:
         """Shows how far the answer has come."""
-        if self._asked is not None:
-            self._text.text = self._asked.text
-            self._status.text = 'generating' if self._asked.begun else 'waiting for its turn'
+        if self._turn is not None:
+            self._text.text = self._turn.text
+            self._status.text = 'generating' if self._turn.begun else 'waiting for its turn'
 
     def _halt(self) -> None:
-        if self._asked is not None:
-            self._asked.stop()
+        if self._turn is not None:
+            self._turn.stop()
 
     async def _show_layer(self) -> None:
         """Computes the maps of the chosen layer."""

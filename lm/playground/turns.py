@@ -14,7 +14,7 @@ FRACTIONS = ('temperature', 'top_p')
 """Settings that are no whole numbers."""
 
 
-class Asked:
+class Turn:
     """A prompt that waits for its answer, or is being answered.
 
     Attributes:
@@ -49,15 +49,15 @@ class Turns:
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
         self._worker = ThreadPoolExecutor(1, 'model')
-        self._open: set[Asked] = set()
+        self._open: set[Turn] = set()
 
-    def ask(self, prompt: str, settings: Settings) -> Asked:
+    def ask(self, prompt: str, settings: Settings) -> Turn:
         """Puts a prompt behind those that wait."""
-        asked = Asked()
-        self._open.add(asked)
-        asked.done = self._worker.submit(self._answer, asked, prompt, settings)
-        asked.done.add_done_callback(lambda _: self._open.discard(asked))
-        return asked
+        turn = Turn()
+        self._open.add(turn)
+        turn.done = self._worker.submit(self._answer, turn, prompt, settings)
+        turn.done.add_done_callback(lambda _: self._open.discard(turn))
+        return turn
 
     def maps(self, of: Answer, layer: int) -> 'Future[list[AttentionMap]]':
         """Where a layer looked while it read what the answer has read, when the turn comes."""
@@ -65,15 +65,13 @@ class Turns:
 
     def close(self) -> None:
         """Stops who is being answered, and lets nobody wait."""
-        for asked in [*self._open]:
-            asked.stop()
+        for turn in [*self._open]:
+            turn.stop()
         self._worker.shutdown(cancel_futures=True)
 
-    def _answer(self, asked: Asked, prompt: str, settings: Settings) -> Answer:
-        asked.hear(prompt)
-        return answer(
-            self.model, prompt, settings, on_text=asked.hear, stopped=lambda: asked.stopped
-        )
+    def _answer(self, turn: Turn, prompt: str, settings: Settings) -> Answer:
+        turn.hear(prompt)
+        return answer(self.model, prompt, settings, on_text=turn.hear, stopped=lambda: turn.stopped)
 
 
 def settings_of(values: Mapping[str, float | None]) -> Settings:

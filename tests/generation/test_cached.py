@@ -20,7 +20,9 @@ from lm.mesh.mesh import build
 from lm.models.context import Context
 from lm.models.decoder import DecoderModel
 from lm.models.functional import Functional
+from lm.precision.policy import POLICIES
 from lm.shapes import Params
+from lm.training.quantized import joined, rounded_params
 from tests.models.tiny import perturbed, tiny
 
 FAMILY = {name: registry.lookup('models', name, '').FAMILY for name in registry.names('models')}
@@ -179,6 +181,39 @@ def test_kept_and_afresh_say_the_same(name: str, monkeypatch: pytest.MonkeyPatch
         np.testing.assert_array_equal(kept.tokens_BN, afresh.tokens_BN)
         np.testing.assert_allclose(kept.log_probs_BN, afresh.log_probs_BN, rtol=0, atol=1e-3)
         assert not np.isin(kept.tokens_BN, [0, 3]).any()
+
+
+@pytest.mark.parametrize('scan_layers', [False, True])
+@pytest.mark.parametrize('name', GOES_ON)
+def test_layers_apart_compute_the_same(name: str, scan_layers: bool) -> None:
+    """And what is apart already stays as it is."""
+    model, params = made(name, scan_layers)
+    apart = model.apart(params)
+    assert apart.keys() == params.keys() and len(jax.tree.leaves(apart)) > len(params)
+    assert all(
+        a is b for a, b in zip(*map(jax.tree.leaves, (apart, model.apart(apart))), strict=True)
+    )
+    batch, places = right_aligned(prompts(), source(name), None, 16)
+    read = jax.jit(Kept(model).read, static_argnums=2)
+    (want, state), (got, _) = read(params, batch, places + 1), read(apart, batch, places + 1)
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)
+    advance, tokens_B = jax.jit(Kept(model).advance), jnp.arange(len(LENGTHS))
+    want, got = (advance(held, tokens_B, state)[0] for held in (params, apart))
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)
+
+
+def test_int8_weights_are_decoded_as_a_whole_forward_pass_reads_them() -> None:
+    model, params = made('llama')
+    small = joined(rounded_params(params, model.dims, POLICIES['fp32']))
+    [ids] = prompts()[:1]
+    out = decode(
+        model, small, [ids], max_new_tokens=6, window=32, forbidden=[], ends=[VOCABULARY],
+        sampling=Sampling(0.0), keys_B=jax.random.split(jax.random.key(1), 1),
+    )  # fmt: skip
+    row = [*ids.tolist(), *out.tokens_BN[0].tolist()]
+    logits = alone(model, small, row, None)[len(ids) - 1 : -1]
+    np.testing.assert_array_equal(out.tokens_BN[0], logits.argmax(-1))
+    assert np.abs(logits - alone(model, params, row, None)[len(ids) - 1 : -1]).max() > 1e-3
 
 
 def test_rows_do_not_depend_on_one_another() -> None:

@@ -235,6 +235,13 @@ def test_logits_of_packed_and_two_sided_rows() -> None:
         ('llama', ['a'], {'max_new_tokens': 0}, 'max_new_tokens=0: must be at least 1'),
         ('llama', ['a'], {'num_samples': 0}, 'num_samples=0: must be at least 1'),
         ('llama', ['a'], {'seed': -1}, 'seed=-1: must be in [0, 2**31)'),
+        ('llama', ['a'], {'num_beams': 0}, 'num_beams=0: must be at least 1'),
+        ('llama', ['a'], {'num_beams': 20}, 'num_beams=20: between 1 and a 2th of'),
+        ('llama', ['a'], {'num_beams': 2, 'top_k': 3}, 'num_beams=2: draws nothing; leave out'),
+        ('llama', ['a'], {'num_beams': 2, 'stop': ['b']}, 'num_beams=2: takes no stop'),
+        ('llama', ['a'], {'num_beams': 2, 'num_samples': 3}, 'num_samples=3: num_beams=2 finds'),
+        ('llama', ['a'], {'length_penalty': 2.0}, 'length_penalty=2.0: is of a search; give'),
+        ('bert', ['<mask>'], {'fill': True, 'num_beams': 2}, 'num_beams=2: bert chooses each'),
     ],
 )
 def test_refusals_are_one_line(
@@ -244,6 +251,31 @@ def test_refusals_are_one_line(
         lm.generate(model(name), prompts, **settings)
     assert words in str(error.value)
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('name', 'prompts', 'fill'),
+    [
+        ('llama', ['abc', '', 'the cat'], False),
+        ('t5', ['the <mask> sat<mask>', 'a<mask>', 'all <mask> or <mask>'], True),
+    ],
+)
+def test_many_prompts_are_answered_as_each_alone(name: str, prompts: list[str], fill: bool) -> None:
+    """Whatever they are put together with, drawn or searched for, and in their own order."""
+    ask = functools.partial(lm.generate, model(name), max_new_tokens=7, fill=fill)
+    best = ask(prompts, num_beams=3, num_samples=2, length_penalty=0.5)
+    alone = [
+        text
+        for prompt in prompts
+        for text in ask([prompt], num_beams=3, num_samples=2, length_penalty=0.5)
+    ]
+    assert best == alone and len(best) == 2 * len(prompts)
+    assert best[0] != best[1]
+    greedy = [text for prompt in prompts for text in ask([prompt], temperature=0)]
+    assert ask(prompts, temperature=0) == greedy == ask(prompts, num_beams=1)
+    drawn = ask(prompts, num_samples=2, seed=3)
+    assert drawn[:2] == ask(prompts[:1], num_samples=2, seed=3)
+    assert all(text.startswith(prompts[0].split('<mask>')[0]) for text in best[:2])
 
 
 @pytest.mark.parametrize('name', DECODERS)

@@ -10,8 +10,8 @@ import pytest
 
 import lm
 from lm.config import ObjectiveConfig, resolve_options
-from lm.generation.fill import never
 from lm.generation.language_model import LanguageModel
+from lm.generation.rows import never
 from lm.hub.export import write_model
 from lm.hub.folder import open_folder
 from lm.objectives._objective import build_objective

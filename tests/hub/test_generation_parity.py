@@ -13,7 +13,12 @@ from lm.batch import Batch
 from lm.generation.beams import beam_search
 from lm.generation.decode import decode
 from lm.generation.sampling import Sampling
+from lm.hub.export import write_model
+from lm.hub.llama2c import open_file
+from lm.models.functional import functional
+from lm.precision.policy import POLICIES
 from lm.training.load import load_foreign
+from tests.data.corpora import corpus
 from tests.hub import peers
 from tests.hub.peers import torch
 
@@ -89,3 +94,31 @@ def test_the_same_tokens(name: str, tmp_path: Path) -> None:
         want = theirs(name, model, rows, end, num_beams=beams, length_penalty=penalty)
         np.testing.assert_array_equal(found.tokens_BKN[:, 0], want)
         assert (np.diff(found.scores_BK, axis=1) <= 0).all()
+
+
+def test_stories260k_tells_the_same_story(tmp_path: Path) -> None:
+    """A trained model, as far as its context reaches: its logits are close together at times."""
+    weights = open_file(corpus('checkpoints/stories260K.bin'))
+    model, params = functional(weights.config, POLICIES['fp32']), weights.params()
+    write_model(tmp_path, weights.config, params, None, shard_bytes=10**9)
+    peer = peers.transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    # bos, 'Once upon a time' and 'Lily' as tok512.bin has them.
+    rows = [np.array(row, np.int32) for row in ([1, 403, 407, 261, 378], [1, 317], [1])]
+    given = torch.tensor(np.array([[1] * (5 - len(row)) + row.tolist() for row in rows]))
+    mask = torch.tensor(np.array([[0] * (5 - len(row)) + [1] * len(row) for row in rows]))
+    how = {'max_new_tokens': 200, 'window': 512, 'forbidden': [], 'ends': [2]}
+
+    def told(**search: Any) -> np.ndarray:
+        asked = peers.transformers.GenerationConfig(
+            max_new_tokens=200, do_sample=False, eos_token_id=2, pad_token_id=2, **search
+        )
+        return peer.generate(given, attention_mask=mask, generation_config=asked).numpy()[:, 5:]
+
+    greedy = decode(
+        model, params, rows, sampling=Sampling(0.0), keys_B=jax.random.split(jax.random.key(0), 3),
+        **how,
+    )  # fmt: skip
+    np.testing.assert_array_equal(greedy.tokens_BN, told())
+    found = beam_search(model, params, rows, num_beams=4, **how)
+    want = told(num_beams=4, early_stopping=False)
+    np.testing.assert_array_equal(found.tokens_BKN[:, 0, : want.shape[1]], want)

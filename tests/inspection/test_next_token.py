@@ -70,7 +70,7 @@ def test_every_setting_is_that_of_numpy(
             got_N, want_V = each.probabilities[setting], want[setting]
             np.testing.assert_allclose(got_N, want_V[each.ids_N], atol=1e-5, err_msg=setting)
             assert each.remaining[setting] == np.count_nonzero(want_V)
-        words = [('<%d>' % i if i < A else model.tokenizer.decode([i])) for i in each.ids_N]
+        words = [model.tokenizer.decode([i]) or f'<{i}>' for i in each.ids_N]
         assert list(each.tokens) == words
 
 
