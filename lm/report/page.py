@@ -60,7 +60,8 @@ th { font-weight: 600 } td { font-variant-numeric: tabular-nums }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--soft); padding: .8rem;
   border-radius: 4px; margin: .3rem 0 1rem } pre b { font-weight: 600 }
 @media print { body { font-size: 10pt; max-width: none; padding: 0 } .legend { position: static }
-  .wide { overflow: visible } tr, pre { break-inside: avoid } .grid {
+  .wide { overflow: visible } th, td { min-width: 0; font-size: 8pt; padding-right: .5rem }
+  tr, pre { break-inside: avoid } .grid {
   grid-template-columns: 1fr 1fr } }
 """
 
