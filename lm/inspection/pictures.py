@@ -3,18 +3,16 @@
 import io
 import math
 from collections.abc import Sequence
-from functools import cache
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont
-from matplotlib.ft2font import FT2Font
 
 from lm.inspection.attention import AttentionMap
 from lm.inspection.embeddings import TokenPoints
+from lm.inspection.lettering import GREY, INK, PALE, drawable, inches_of, short
 from lm.inspection.next_token import RAW, NextToken
+from lm.inspection.scatter import scatter
 
 TITLES = {
     'encoder': 'Self-attention of the encoder',
@@ -23,7 +21,6 @@ TITLES = {
 }
 """By kind of attention."""
 METHODS = {'pca': 'PCA', 'tsne': 't-SNE'}
-INK, GREY, PALE, ACCENT = '#222222', '#666666', '#b5b9c0', '#b3263a'
 COLOURS = 'Blues'
 SHADES = PowerNorm(0.5, 0, 1)
 """Weights to shades: by the square root, so that small ones show."""
@@ -31,8 +28,8 @@ LABEL_SIZE, LABEL_PITCH = 7.0, 0.125
 """Points of a token's letters, and inches from one token to the next at least."""
 SMALLEST, LARGEST, WIDEST = 1.15, 3.2, 54.0
 """Inches of a panel of attention, and of all panels of a figure."""
-LONGEST = 16
-"""Letters of a token that a picture shows."""
+NARROWEST = 5.0
+"""Inches that a heading takes."""
 DPI = 100
 
 
@@ -47,9 +44,10 @@ def attention_figure(found: AttentionMap) -> Figure:
     """A panel a layer and head: rows look at columns, darker is more."""
     layers, heads, rows, columns = found.weights_LHTS.shape
     width, height = _panel(columns, heads), _panel(rows, layers)
-    left = 0.55 + _letters(found.rows)
-    bottom, top, gap = 0.15 + _letters(found.columns), 0.95, 0.1
-    figure = Figure((left + heads * (width + gap) + 0.3, top + layers * (height + gap) + bottom))
+    left = 0.55 + inches_of(found.rows, LABEL_SIZE)
+    bottom, top, gap = 0.15 + inches_of(found.columns, LABEL_SIZE), 0.95, 0.1
+    across = max(NARROWEST, left + heads * (width + gap) + 0.3)
+    figure = Figure((across, top + layers * (height + gap) + bottom))
     size_x, size_y = figure.get_size_inches()
     for i in range(layers):
         for head in range(heads):
@@ -93,7 +91,7 @@ def embeddings_figure(found: Sequence[TokenPoints]) -> Figure:
         axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_color(PALE)
-        _scatter(axes, points, (box[2], box[3]))
+        scatter(axes, points, (box[2], box[3]))
         words = f'Token embeddings by {METHODS[points.method]}'
         if points.explained is not None:
             words += f': {points.explained[0]:.1%} and {points.explained[1]:.1%} of the variance'
@@ -104,7 +102,7 @@ def embeddings_figure(found: Sequence[TokenPoints]) -> Figure:
 def next_token_figure(found: Sequence[NextToken]) -> Figure:
     """A row of panels a place, a panel a setting, a bar a token, likeliest first."""
     shown, settings = len(found[0].ids_N), [*found[0].probabilities]
-    left = 0.75 + max(_letters(each.tokens, 8.5) for each in found)
+    left = 0.75 + max(inches_of(each.tokens, 8.5) for each in found)
     panel, gap, height = 2.0, 0.25, 0.19 * shown + 0.1
     each_height = height + 0.85
     figure = Figure((left + len(settings) * (panel + gap) + 0.2, 0.15 + each_height * len(found)))
@@ -123,15 +121,9 @@ def next_token_figure(found: Sequence[NextToken]) -> Figure:
             )
             _bars(axes, each, name)
             if column == 0:
-                names = [f'{_short(token)}  {rank:>2}' for rank, token in enumerate(each.tokens, 1)]
+                names = [f'{short(token)}  {rank:>2}' for rank, token in enumerate(each.tokens, 1)]
                 axes.set_yticks(range(shown), names, size=8.5, color=INK, parse_math=False)
     return figure
-
-
-def drawable(words: str) -> str:
-    """The words, with what the pictures' font lacks written as its code point."""
-    known = _characters()
-    return ''.join(c if ord(c) in known and c.isprintable() else f'\\u{ord(c):04x}' for c in words)
 
 
 def _panel(tokens: int, panels: int) -> float:
@@ -144,70 +136,10 @@ def _label(axes: Axes, axis: str, tokens: Sequence[str], inches: float) -> None:
     """Names tokens along an axis: all, or as many as there is room for, evenly."""
     every = max(1, math.ceil(LABEL_PITCH * len(tokens) / inches - 1e-6))
     places = range(0, len(tokens), every)
-    names = [_short(tokens[place]) for place in places]
+    names = [short(tokens[place]) for place in places]
     put = axes.set_xticks if axis == 'x' else axes.set_yticks
     turn = 90 if axis == 'x' else 0
     put([*places], names, size=LABEL_SIZE, rotation=turn, parse_math=False)
-
-
-def _scatter(axes: Axes, found: TokenPoints, inches: tuple[float, float]) -> None:
-    points_N2, mine_N = found.points_N2, found.of_text_N
-    low, high = points_N2.min(0), points_N2.max(0)
-    margin = 0.04 * (high - low) + 1e-9
-    axes.set(xlim=(low[0] - margin[0], high[0] + 2 * margin[0]))
-    axes.set(ylim=(low[1] - margin[1], high[1] + margin[1]))
-    for chosen_N, area, colour in ((~mine_N, 5, PALE), (mine_N, 22, ACCENT)):
-        x_N, y_N = points_N2[chosen_N].T
-        axes.scatter(x_N, y_N, area, colour, linewidths=0)
-    # In inches from the corner, where letters have a size.
-    corner = np.array([axes.get_xlim()[0], axes.get_ylim()[0]])
-    span = np.array([np.diff(axes.get_xlim())[0], np.diff(axes.get_ylim())[0]])
-    places_N2 = (points_N2 - corner) / span * np.array(inches)
-    taken: list[tuple[float, float, float, float]] = [
-        (x - 0.04, y - 0.04, x + 0.04, y + 0.04) for x, y in places_N2[mine_N]
-    ]
-    for i in range(len(points_N2)):
-        size, words = 10.0 if mine_N[i] else 6.5, _short(found.tokens[i])
-        spot = _free(places_N2[i], words, size, taken, inches)
-        if spot is None and not mine_N[i]:
-            continue
-        box = spot or _around(places_N2[i], words, size)[0]
-        taken.append(box)
-        axes.text(
-            box[0] / inches[0], (box[1] + box[3]) / 2 / inches[1], words, size=size,
-            color=ACCENT if mine_N[i] else GREY, va='center', transform=axes.transAxes,
-            weight='bold' if mine_N[i] else 'normal', parse_math=False, zorder=4,
-        )  # fmt: skip
-
-
-def _around(place: np.ndarray, words: str, size: float) -> list[tuple[float, float, float, float]]:
-    """Where a token may be named, best first: right of its point, left, above, below."""
-    width, height = 0.0092 * size * len(words) + 0.02, size / 72 * 1.15
-    x, y = float(place[0]), float(place[1])
-    corners = [
-        (x + 0.06, y - height / 2), (x - 0.06 - width, y - height / 2),
-        (x - width / 2, y + 0.06), (x - width / 2, y - 0.06 - height),
-    ]  # fmt: skip
-    return [(left, low, left + width, low + height) for left, low in corners]
-
-
-def _free(
-    place: np.ndarray,
-    words: str,
-    size: float,
-    taken: Sequence[tuple[float, float, float, float]],
-    inches: tuple[float, float],
-) -> tuple[float, float, float, float] | None:
-    """The first box beside a point that is inside and covers nothing; None: there is none."""
-    for box in _around(place, words, size):
-        inside = box[0] > 0 and box[1] > 0 and box[2] < inches[0] and box[3] < inches[1]
-        covers = any(
-            box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
-            for other in taken
-        )
-        if inside and not covers:
-            return box
-    return None
 
 
 def _bars(axes: Axes, found: NextToken, name: str) -> None:
@@ -234,18 +166,3 @@ def _bars(axes: Axes, found: NextToken, name: str) -> None:
 def share_words(share: float) -> str:
     """A probability, to three digits; 0 is what cannot come."""
     return '0' if share == 0 else f'{share:.3f}' if share >= 0.001 else f'{share:.0e}'
-
-
-def _short(token: str) -> str:
-    words = drawable(token)
-    return words if len(words) <= LONGEST else words[: LONGEST - 1] + '\u2026'
-
-
-def _letters(tokens: Sequence[str], size: float = LABEL_SIZE) -> float:
-    """Inches that the longest token takes."""
-    return 0.0095 * size * max(len(_short(token)) for token in tokens) + 0.08
-
-
-@cache
-def _characters() -> frozenset[int]:
-    return frozenset(FT2Font(findfont(FontProperties())).get_charmap())

@@ -1,5 +1,6 @@
 """Attention maps of texts: a trained encoder's, and what other families are given to read."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import lm
 from lm.errors import UserError
 from lm.inspection.attention import attention_maps
+from lm.inspection.vectors import text_vectors
 from tests.generation.tiny import language_model
 from tests.hub.peers import torch, transformers
 
@@ -41,6 +43,23 @@ def test_a_decoder_sees_bos_and_what_came_before() -> None:
     assert own.weights_LHTS.shape == (1, 6, 8, 8)
     assert not np.triu(own.weights_LHTS, 1).any()
     np.testing.assert_allclose(own.weights_LHTS.sum(-1), 1, atol=1e-6)
+
+
+def test_a_prefix_is_seen_both_ways() -> None:
+    model = language_model('llama')
+    objective = replace(model.config.objective, name='prefix_lm')
+    trained = replace(model, config=replace(model.config, objective=objective))
+    [own] = attention_maps(trained, 'the cat')
+    assert (own.weights_LHTS > 0).all()
+
+
+def test_a_module_of_ones_own_is_refused() -> None:
+    model = language_model('llama')
+    own = replace(model, functional=replace(model.functional, by_policy=False))
+    with pytest.raises(UserError, match='^model.name=llama: is a module of yours; only models'):
+        attention_maps(own, 'a')
+    with pytest.raises(UserError, match='^model.name=llama: is a module of yours; only models'):
+        text_vectors(own, ['a'])
 
 
 def test_two_sides_have_three_maps() -> None:

@@ -11,11 +11,11 @@ from matplotlib import image
 
 from lm.inspection.attention import AttentionMap
 from lm.inspection.embeddings import TokenPoints
+from lm.inspection.lettering import drawable
 from lm.inspection.next_token import NextToken
 from lm.inspection.page import page
 from lm.inspection.pictures import (
     attention_figure,
-    drawable,
     embeddings_figure,
     next_token_figure,
     png,
