@@ -1,5 +1,6 @@
 """Files that a flag names: read and written with errors that name the flag."""
 
+import os
 from pathlib import Path
 
 from lm.errors import UserError
@@ -30,7 +31,7 @@ def require_writable(flag: str, path: str) -> None:
     Raises:
       UserError: its folder does not exist, or it is a folder itself.
     """
-    if Path(path).is_dir():
+    if os.path.isdir(path):  # False of a name that no file can have
         raise UserError(f'--{flag}={path}: is a folder; give a file')
     if not Path(path).parent.is_dir():
         raise UserError(f'--{flag}={path}: there is no folder {Path(path).parent}')

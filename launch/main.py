@@ -99,7 +99,7 @@ def _run(verb: str, argv: list[str]) -> None:
         run_file(file, '--import')
     module.define_flags(flags)
     if asked != argv:
-        print(f'lm {verb} [--flag=value ...]\n{module.__doc__}\n{flags.describe()}')
+        print(f'lm {verb} {flags.usage}\n{module.__doc__}\n{flags.describe()}')
         return
     flags.parse()
     module.main(flags)

@@ -28,6 +28,9 @@ class Flags:
     An absl `FlagValues` of its own, so that two commands in one process share nothing. A flag of
     type `X | None` is unset by `none`; a bool may stand alone (`--strict`) or be negated
     (`--nostrict`).
+
+    Attributes:
+      words: what stands among the flags and is none, of a verb that takes such.
     """
 
     def __init__(self, argv: Sequence[str]) -> None:
@@ -36,6 +39,19 @@ class Flags:
         self._values = absl_flags.FlagValues()
         self._types: dict[str, Any] = {}
         self._base: Config | None = None
+        self._words_name = ''
+        self.words: tuple[str, ...] = ()
+
+    def define_words(self, name: str) -> None:
+        """Lets words that are no flags stand among the flags: `words`, in messages `name`."""
+        self._words_name = name
+        self._values.set_gnu_getopt(True)
+
+    @property
+    def usage(self) -> str:
+        """What may follow the verb."""
+        words = f'{self._words_name} ... ' if self._words_name else ''
+        return f'{words}[--flag=value ...]'
 
     def define(self, name: str, annotation: Any, default: Any, meaning: str) -> None:
         """Adds the flag `--name`, whose values are of the type `annotation`."""
@@ -93,7 +109,8 @@ class Flags:
         """Reads all flags.
 
         Raises:
-          UserError: an unknown flag, a value of the wrong type, or a word that is no flag.
+          UserError: an unknown flag, a value of the wrong type, or a word that is no flag where
+            none is taken.
         """
         try:
             left = self._values(['lm', *self._argv])[1:]
@@ -104,8 +121,9 @@ class Flags:
         except absl_flags.Error as error:
             # 'flag --NAME=VALUE: why not', or, at the end of the line, 'Missing value for ...'
             raise UserError(str(error).removeprefix('flag ')) from None
-        if left:
+        if left and not self._words_name:
             raise UserError(f'{left[0]!r}: not a flag; values are given as --flag=value')
+        self.words = tuple(left)
 
     def __getitem__(self, name: str) -> Any:
         """The value of `--name`."""

@@ -178,3 +178,16 @@ def test_help_lists_type_default_and_meaning() -> None:
     assert '--config.optim.clip_norm=1.0\n      float or none:' in text
     assert '--config.optim.options.b1=0.9' in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_words_that_are_no_flags() -> None:
+    flags = Flags(['a', '--size=4', 'b', '--strict', '--', '--c'])
+    flags.define_words('WORKDIR')
+    flags.define('size', int, 3, 'how many')
+    flags.define('strict', bool, False, 'no fallback')
+    flags.parse()
+    assert (flags.words, flags['size'], flags['strict']) == (('a', 'b', '--c'), 4, True)
+    assert flags.usage == 'WORKDIR ... [--flag=value ...]'
+    assert Flags([]).usage == '[--flag=value ...]'
+    with pytest.raises(UserError, match="'a': not a flag"):
+        Flags(['a']).parse()

@@ -22,7 +22,10 @@ BASE = {
     'rendezvous', 'shapes', 'vocabulary',
 }  # fmt: skip
 PARTS = {'data', 'mesh', 'models', 'objectives', 'optim', 'precision'}
-LADDER = ['planning', 'hub', 'generation', 'inspection', 'evaluation', 'training', 'sweep']
+LADDER = [
+    'planning', 'hub', 'generation', 'inspection', 'evaluation', 'training', 'sweep', 'report',
+    'playground',
+]  # fmt: skip
 MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
     **{name: BASE | {name} for name in PARTS},

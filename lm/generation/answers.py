@@ -71,7 +71,7 @@ def drawn(
         out = decode(
             model.functional,
             model.params,
-            **_given(model, [rows[i] for i in chosen], max_new_tokens),
+            **decoded_from(model, [rows[i] for i in chosen], max_new_tokens),
             sampling=sampling,
             keys_B=keys_R[np.array(chosen)],
             watch=hear if stop or on_text else None,
@@ -105,7 +105,7 @@ def searched(
         found = beam_search(
             model.functional,
             model.params,
-            **_given(model, [asked[j] for j in chosen], max_new_tokens),
+            **decoded_from(model, [asked[j] for j in chosen], max_new_tokens),
             num_beams=search.num_beams,
             length_penalty=search.length_penalty,
         )
@@ -124,7 +124,9 @@ def _alike(asked: Sequence[Asked], at_most: int) -> Iterator[list[int]]:
             yield alike[first : first + at_most]
 
 
-def _given(model: LanguageModel, asked: Sequence[Asked], max_new_tokens: int) -> dict[str, Any]:
+def decoded_from(
+    model: LanguageModel, asked: Sequence[Asked], max_new_tokens: int
+) -> dict[str, Any]:
     """The arguments of `decode` and `beam_search` that rows decide."""
     begun = [one.begun for one in asked]
     sources = [one.source for one in begun if one.source is not None]

@@ -70,7 +70,7 @@ def generate(
     require(num_samples >= 1, f'num_samples={num_samples}: must be at least 1')
     require(0 <= seed < 2**31, f'seed={seed}: must be in [0, 2**31)')
     sampling = Sampling(1.0 if temperature is None else temperature, top_k, top_p)
-    _require_able(model, prompts, fill)
+    require_able(model, prompts, fill)
     family, name = model.functional.family, model.config.model.name
     require(not isinstance(stop, str), 'stop: a text; give a list of texts')
     require(all(stop), 'stop: an empty text; give what ends a continuation')
@@ -95,7 +95,7 @@ def generate(
         )
         require(family != 'encoder', f'num_beams={num_beams}: {name} chooses each token by itself')
     if family == 'encoder':
-        keys_JN = _keys(seed, len(prompts), num_samples)
+        keys_JN = keys_of(seed, len(prompts), num_samples)
         return [
             text
             for prompt, keys_N in zip(prompts, keys_JN, strict=True)
@@ -104,18 +104,18 @@ def generate(
     asked = [ask(model, prompt, fill=fill) for prompt in prompts]
     if search is not None:
         return searched(model, asked, search, num_samples, max_new_tokens)
-    keys_JN = _keys(seed, len(prompts), num_samples)
+    keys_JN = keys_of(seed, len(prompts), num_samples)
     return drawn(model, asked, sampling, keys_JN, max_new_tokens, stop, on_text)
 
 
-def _keys(seed: int, prompts: int, samples: int) -> Key[jax.Array, 'J N']:
+def keys_of(seed: int, prompts: int, samples: int) -> Key[jax.Array, 'J N']:
     """One random key a text, which depends on the numbers of its prompt and sample alone."""
     fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
     keys_J = fold(jax.random.key(seed), jnp.arange(prompts))
     return jax.vmap(fold, in_axes=(0, None))(keys_J, jnp.arange(samples))
 
 
-def _require_able(model: LanguageModel, prompts: Sequence[str], fill: bool) -> None:
+def require_able(model: LanguageModel, prompts: Sequence[str], fill: bool) -> None:
     """Raises UserError unless the model's family can do with the prompts what is asked."""
     name, family = model.config.model.name, model.functional.family
     require(family != 'decoder' or not fill, f'fill: a decoder ({name}) only continues text')

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from lm.config import require
 from lm.generation.language_model import LanguageModel
 from lm.inspection.recording import Kind, recorded
-from lm.inspection.text import read_text, spelled
+from lm.inspection.text import Read, read_text, spelled
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,22 @@ def attention_maps(
       UserError: as `read_text` of `lm.inspection.text`; a layer that the model does not have, or a
         model without attention.
     """
+    return maps_of(model, read_text(model, text, target), layers)
+
+
+def maps_of(
+    model: LanguageModel, read: Read, layers: Sequence[int] | None = None
+) -> list[AttentionMap]:
+    """The same of a text that is ids already.
+
+    Raises:
+      UserError: a layer that the model does not have, or a model without attention.
+    """
     count = model.config.model.num_layers
     kept = tuple(range(count) if layers is None else layers)
     for layer in kept:
         require(0 <= layer < count, f'layers={layer}: the model has layers 0 to {count - 1}')
     require(bool(kept), 'layers: none is given; give numbers of layers, or leave it out')
-    read = read_text(model, text, target)
     given = spelled(model, read.given)
     source = given if read.begun.source is None else spelled(model, read.begun.source)
     found = recorded(model.functional, model.params, read.batch, kept)

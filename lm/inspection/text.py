@@ -64,7 +64,7 @@ def read_text(model: LanguageModel, text: str, target: str = '') -> Read:
     given = np.concatenate([begun.given, model.tokenizer.encode(target)]).astype(np.int32)
     for words, ids in (('text', begun.source), ('target' if target else 'text', given)):
         require_fits(model, 0 if ids is None else len(ids), words)
-    return Read(begun, given, _row(model, begun, given))
+    return Read(begun, given, one_row(model, begun, given))
 
 
 def spelled(model: LanguageModel, ids: Int[np.ndarray, ' n']) -> tuple[str, ...]:
@@ -75,7 +75,8 @@ def spelled(model: LanguageModel, ids: Int[np.ndarray, ' n']) -> tuple[str, ...]
     return tuple(model.tokenizer.decode([i]) or f'<{i}>' for i in map(int, ids))
 
 
-def _row(model: LanguageModel, begun: Begun, given: np.ndarray) -> Batch:
+def one_row(model: LanguageModel, begun: Begun, given: Int[np.ndarray, ' n']) -> Batch:
+    """The batch of one text of which the side that predicts has read the ids `given`."""
     row = padded_rows(model, [given])
     if begun.source is not None:
         return Batch(*padded_rows(model, [begun.source]), *row)

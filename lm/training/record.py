@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -26,6 +27,14 @@ def params_sha256(params: Params) -> str:
         whole = multihost_utils.process_allgather(params[path], tiled=True)
         digest.update(np.ascontiguousarray(whole).tobytes())
     return digest.hexdigest()
+
+
+def peak_device_bytes() -> int | None:
+    """The most that a device of this process has held; None where devices do not tell (CPUs)."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    if not all('peak_bytes_in_use' in known for known in stats):
+        return None
+    return max(known['peak_bytes_in_use'] for known in stats)
 
 
 def account(
@@ -135,6 +144,7 @@ def summarise(
         'seconds': seconds,
         'compile_seconds': compile_seconds,
         'device': device_words(),
+        'peak_device_bytes': peak_device_bytes(),
         'dtypes': state_dtypes(program),
         # Of a run whose loss was scaled: the last scale, and the steps that overflowed.
         **{

@@ -162,7 +162,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The rows of a JSONL file; a last line cut short by a kill is left out.
 
     Raises:
-      UserError: another line is not JSON.
+      UserError: another line is not JSON, or no object.
     """
     if not path.exists():
         return []
@@ -170,9 +170,12 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(lines[:-1], 1):
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f'{path}: line {number} is not JSON; mend or remove it') from error
+        if not isinstance(row, dict):
+            raise UserError(f'{path}: line {number} is no JSON object; mend or remove it')
+        rows.append(row)
     return rows
 
 

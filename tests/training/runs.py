@@ -17,7 +17,7 @@ from lm.config import Config
 CONFIG = Path(__file__).with_name('tiny_config.py')
 ROOT = Path(__file__).parent.parent.parent
 FAMILIES = ('gpt2', 'bert', 't5')
-TIMES = ('seconds', 'tokens_per_second', 'mfu', 'compile_seconds')
+TIMES = ('seconds', 'tokens_per_second', 'mfu', 'compile_seconds', 'peak_device_bytes')
 """What two equal runs may tell differently."""
 
 
