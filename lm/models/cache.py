@@ -22,9 +22,9 @@ KeysValues = tuple[jax.Array, jax.Array]
 """Keys and values of one layer, both [B, S, G, K]."""
 
 
-Layers: TypeAlias = Float[jax.Array, 'L B S G K'] | Apart
-"""Of all layers, [L, B, S, G, K]; apart where each layer has its own code: then nothing is copied
-out of a stack."""
+Layers: TypeAlias = Float[jax.Array, 'L B G S K'] | Apart
+"""Of all layers, [L, B, G, S, K]; apart where each layer has its own code: then nothing is copied
+out of a stack. Groups come first, as products of each group read them."""
 
 
 class Memory(NamedTuple):
@@ -165,12 +165,12 @@ def empty_cache(
     nothing_B = jnp.zeros_like(x_BTD[:, 0, 0])
 
     def zeros(places: int) -> Layers:
-        shape = (rows, places, config.kv_heads, config.head_width)
+        shape = (rows, config.kv_heads, places, config.head_width)
         empty = jnp.broadcast_to(nothing_B[:, None, None, None], shape)
         if apart:
-            return Apart((layout.constrain(empty, 'BSGK'),) * config.num_layers)
+            return Apart((layout.constrain(empty, 'BGSK'),) * config.num_layers)
         stacked = jnp.broadcast_to(empty, (config.num_layers, *shape))
-        return layout.constrain(stacked, 'LBSGK')
+        return layout.constrain(stacked, 'LBGSK')
 
     memory = None
     if memory_segments_BS is not None:
@@ -180,20 +180,23 @@ def empty_cache(
     return Cache(zeros(places), zeros(places), empty_BS, jnp.int32(0), memory)
 
 
-def _of_layer(kept: Layers, layer: Index) -> jax.Array:
+def _of_layer(kept: Layers, layer: Index) -> Float[jax.Array, 'B S G K']:
     if isinstance(kept, Apart):
         assert isinstance(layer, int)
-        return kept.layers[layer]
-    return jax.lax.dynamic_index_in_dim(kept, layer, keepdims=False)
+        return jnp.swapaxes(kept.layers[layer], 1, 2)
+    return jnp.swapaxes(jax.lax.dynamic_index_in_dim(kept, layer, keepdims=False), 1, 2)
 
 
-def _written(kept: Layers, layer: Index, place: jax.Array | int, new_BTGK: jax.Array) -> Layers:
+def _written(
+    kept: Layers, layer: Index, place: jax.Array | int, new_BTGK: Float[jax.Array, 'B T G K']
+) -> Layers:
+    new_BGTK = jnp.swapaxes(new_BTGK, 1, 2)
     if isinstance(kept, Apart):
         assert isinstance(layer, int)
-        of_all, old_BSGK = list(kept.layers), kept.layers[layer]
+        of_all, old_BGSK = list(kept.layers), kept.layers[layer]
         of_all[layer] = jax.lax.dynamic_update_slice(
-            old_BSGK, new_BTGK.astype(old_BSGK.dtype), (0, place, 0, 0)
+            old_BGSK, new_BGTK.astype(old_BGSK.dtype), (0, 0, place, 0)
         )
         return Apart(tuple(of_all))
-    new = new_BTGK[None].astype(kept.dtype)
-    return jax.lax.dynamic_update_slice(kept, new, (layer, 0, place, 0, 0))
+    new = new_BGTK[None].astype(kept.dtype)
+    return jax.lax.dynamic_update_slice(kept, new, (layer, 0, 0, place, 0))
