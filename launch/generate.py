@@ -1,6 +1,7 @@
 """Continues a prompt, or fills its blanks, with a trained model.
 
-Stdout is the prompt and what the model adds, one text after another, and nothing else.
+PROMPT may also be given as --prompt. Stdout is the prompt and what the model adds, one text after
+another, and nothing else.
 """
 
 import sys
@@ -14,6 +15,7 @@ from ._model import define_model, load_model
 def define_flags(flags: Flags) -> None:
     """The model, the prompt and how tokens are chosen."""
     define_model(flags)
+    flags.define_words('PROMPT')
     flags.define('prompt', str, '', 'text to continue; empty: from bos; absent: stdin')
     flags.define('max_new_tokens', int, 100, 'tokens added at most')
     flags.define(
@@ -41,20 +43,18 @@ def define_flags(flags: Flags) -> None:
 
 def main(flags: Flags) -> None:
     """Prints the texts."""
-    prompt = flags['prompt']
+    if flags.words and flags.given('prompt'):
+        raise UserError(f'{flags.words[0]!r}: give it or --prompt, not both')
     model = load_model(flags)
-    if not flags.given('prompt'):
-        try:
-            prompt = sys.stdin.buffer.read().decode()
-        except UnicodeDecodeError as error:
-            raise UserError(f'stdin: is not UTF-8 (byte {error.start})') from error
+    prompts = flags.words or (flags['prompt'] if flags.given('prompt') else _typed(),)
     from lm.generation.sample import generate
 
     # A single continuation is told as it comes; not before its first token, up to which it may be
     # refused.
     searches = flags['num_beams'] is not None
-    streams = flags['num_samples'] == 1 and model.functional.family == 'decoder' and not searches
-    pieces = iter([prompt])
+    one = len(prompts) == flags['num_samples'] == 1
+    streams = one and model.functional.family == 'decoder' and not searches
+    pieces = iter(prompts)
 
     def told(_: int, piece: str) -> None:
         sys.stdout.write(next(pieces, '') + piece)
@@ -62,7 +62,7 @@ def main(flags: Flags) -> None:
 
     texts = generate(
         model,
-        [prompt],
+        prompts,
         max_new_tokens=flags['max_new_tokens'],
         temperature=flags['temperature'],
         top_k=flags['top_k'],
@@ -80,3 +80,11 @@ def main(flags: Flags) -> None:
         return
     for text in texts:
         sys.stdout.write(text + '\n')
+
+
+def _typed() -> str:
+    """The prompt that comes by stdin."""
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f'stdin: is not UTF-8 (byte {error.start})') from error

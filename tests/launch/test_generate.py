@@ -35,6 +35,17 @@ def test_stdout_is_prompt_and_continuation(
     assert out == ''.join(text + '\n' for text in texts)
 
 
+def test_prompts_as_words_and_a_search(
+    loaded: LanguageModel, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ['the cat', 'a', '--num_beams=3', '--num_samples=2', '--max_new_tokens=6']
+    assert main(['generate', '--workdir=run', *words, '--length_penalty=0.5']) == 0
+    texts = lm.generate(
+        loaded, ['the cat', 'a'], max_new_tokens=6, num_samples=2, num_beams=3, length_penalty=0.5
+    )
+    assert capfd.readouterr().out == ''.join(text + '\n' for text in texts)
+
+
 @pytest.mark.parametrize(
     ('words', 'typed_in', 'prompt'),
     [
@@ -66,6 +77,9 @@ def test_where_the_prompt_comes_from(
         (['--workdir=run', '--prompt=a', '--temperature=-1'], 'temperature=-1.0: must be'),
         (['--workdir=run', '--prompt=a', '--fill'], 'fill: a decoder (llama) only continues'),
         (['--workdir=run'], 'stdin: is not UTF-8 (byte 1)'),
+        (['--workdir=run', '--prompt=a', 'b'], "'b': give it or --prompt, not both"),
+        (['--workdir=run', '--prompt=a', '--top_p=0'], 'top_p=0.0: must be in (0, 1]'),
+        (['--workdir=run', '--prompt=a', '--num_beams=2', '--top_k=3'], 'num_beams=2: draws'),
     ],
 )
 @pytest.mark.usefixtures('loaded')
