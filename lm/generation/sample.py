@@ -76,24 +76,16 @@ def generate(
     require(all(stop), 'stop: an empty text; give what ends a continuation')
     require(family == 'decoder' or not stop, f'stop: {name} is no decoder; leave it out')
     require(family == 'decoder' or on_text is None, f'on_text: {name} is no decoder')
-    search = None if num_beams is None else Search(num_beams, length_penalty)
-    if search is None:
-        require(
-            length_penalty == 1, f'length_penalty={length_penalty}: is of a search; give num_beams'
-        )
-    else:
+    search = None
+    if num_beams is not None:
+        search = Search(num_beams, length_penalty)
         draws = temperature is not None or top_k is not None or top_p < 1
-        require(
-            not draws, f'num_beams={num_beams}: draws nothing; leave out temperature, top_k, top_p'
-        )
-        require(
-            num_samples <= search.num_beams,
-            f'num_samples={num_samples}: num_beams={num_beams} finds no more than these',
-        )
-        require(
-            not stop and on_text is None, f'num_beams={num_beams}: takes no stop and no on_text'
-        )
-        require(family != 'encoder', f'num_beams={num_beams}: {name} chooses each token by itself')
+        listens = bool(stop) or on_text is not None
+        _require_searches(model, search, num_samples, draws=draws, listens=listens)
+    require(
+        search is not None or length_penalty == 1,
+        f'length_penalty={length_penalty}: is of a search; give num_beams',
+    )
     if family == 'encoder':
         keys_JN = keys_of(seed, len(prompts), num_samples)
         return [
@@ -113,6 +105,20 @@ def keys_of(seed: int, prompts: int, samples: int) -> Key[jax.Array, 'J N']:
     fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
     keys_J = fold(jax.random.key(seed), jnp.arange(prompts))
     return jax.vmap(fold, in_axes=(0, None))(keys_J, jnp.arange(samples))
+
+
+def _require_searches(
+    model: LanguageModel, search: Search, num_samples: int, *, draws: bool, listens: bool
+) -> None:
+    """Raises UserError where a search is asked for what it does not do."""
+    beams, name = f'num_beams={search.num_beams}', model.config.model.name
+    require(not draws, f'{beams}: draws nothing; leave out temperature, top_k, top_p')
+    require(not listens, f'{beams}: takes no stop and no on_text')
+    require(model.functional.family != 'encoder', f'{beams}: {name} chooses each token by itself')
+    require(
+        num_samples <= search.num_beams,
+        f'num_samples={num_samples}: {beams} finds no more than these',
+    )
 
 
 def require_able(model: LanguageModel, prompts: Sequence[str], fill: bool) -> None:

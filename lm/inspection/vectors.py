@@ -14,6 +14,7 @@ from lm.config import require
 from lm.generation.begin import framed
 from lm.generation.decode import padded_length
 from lm.generation.language_model import Forward, LanguageModel
+from lm.generation.rows import padded_rows
 from lm.shapes import Params
 
 
@@ -97,24 +98,21 @@ def _batches(
     by_width: dict[int, list[int]] = {}
     for i, row in enumerate(rows):
         by_width.setdefault(padded_length(len(row), model.context), []).append(i)
-    for width, numbers in sorted(by_width.items()):
+    for _, numbers in sorted(by_width.items()):
         for first in range(0, len(numbers), batch_size):
             chosen = numbers[first : first + batch_size]
             copies = min(batch_size, 1 << (len(chosen) - 1).bit_length()) - len(chosen)
-            yield chosen, _padded(model, [rows[i] for i in chosen + chosen[:1] * copies], width)
+            yield chosen, _read(model, [rows[i] for i in chosen + chosen[:1] * copies])
 
 
-def _padded(model: LanguageModel, rows: Sequence[np.ndarray], width: int) -> Batch:
-    tokens_BT = np.full((len(rows), width), model.tokenizer.vocabulary.pad_id, np.int32)
-    segments_BT = np.zeros_like(tokens_BT)
-    for i, row in enumerate(rows):
-        tokens_BT[i, : len(row)], segments_BT[i, : len(row)] = row, 1
-    batch = Batch(tokens_BT, segments_BT, np.arange(width, dtype=np.int32) * segments_BT)
+def _read(model: LanguageModel, rows: Sequence[np.ndarray]) -> Batch:
+    """Texts as a batch; a model that knows prefixes sees them both ways."""
+    batch = Batch(*padded_rows(model, rows))
     sees_both_ways = model.functional.family == 'decoder' and model.config.objective.name in (
         'prefix_lm',
         'ul2',
     )
-    return batch._replace(prefix=segments_BT > 0) if sees_both_ways else batch
+    return batch._replace(prefix=batch.segment_ids > 0) if sees_both_ways else batch
 
 
 @partial(jax.jit, static_argnames='forward')

@@ -13,6 +13,7 @@ import lm
 from lm.batch import Batch
 from lm.config import ObjectiveConfig
 from lm.errors import UserError
+from lm.generation import answers
 from lm.generation import decode as decoding
 from lm.generation.language_model import LanguageModel
 from lm.models.functional import Functional
@@ -276,6 +277,34 @@ def test_many_prompts_are_answered_as_each_alone(name: str, prompts: list[str], 
     drawn = ask(prompts, num_samples=2, seed=3)
     assert drawn[:2] == ask(prompts[:1], num_samples=2, seed=3)
     assert all(text.startswith(prompts[0].split('<mask>')[0]) for text in best[:2])
+
+
+def test_prompts_whose_answers_end_alike_are_decoded_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    together = []
+
+    def spy(*given: Any, **how: Any) -> decoding.Decoded:
+        together.append((len(how['given']), tuple(how['ends'])))
+        return decoding.decode(*given, **how)
+
+    monkeypatch.setattr(answers, 'decode', spy)
+    lm.generate(
+        model('t5'), ['<mask>b<mask>', 'a<mask>', '<mask>c<mask>'], fill=True, max_new_tokens=2
+    )
+    assert together == [
+        (2, (V.eos_id, *V.sentinel_ids[2:])),
+        (1, (V.eos_id, *V.sentinel_ids[1:])),
+    ]
+
+
+def test_a_penalty_by_length_decides_how_long_the_best_is() -> None:
+    ending = favouring('llama', {V.eos_id: 3.5})
+    lengths = [
+        len(lm.generate(ending, ['abc'], max_new_tokens=9, num_beams=4, length_penalty=power)[0])
+        for power in (-4.0, 4.0)
+    ]
+    assert lengths[0] < lengths[1]
 
 
 @pytest.mark.parametrize('name', DECODERS)
