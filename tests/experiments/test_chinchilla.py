@@ -146,6 +146,7 @@ def test_runs_at_other_rates_are_no_part_of_the_laws() -> None:
     assert len(by_the_rule(surface())) == len(surface()) - 4
 
 
+@pytest.mark.slow  # nine runs, one after another: minutes
 def test_a_small_real_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -90,6 +90,7 @@ def test_means_and_intervals_are_over_seeds() -> None:
     assert '| llama clm | 1 | 2 | 3 | 4 | 4.500 ± 6.353 | 2.000 ± 0.000 | 5.000 |' in table(result)
 
 
+@pytest.mark.slow  # a study of all families: a minute
 def test_a_tiny_study_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -246,6 +246,7 @@ def test_the_exit_status_tells_of_controls(monkeypatch: pytest.MonkeyPatch) -> N
         assert precision.main() == status
 
 
+@pytest.mark.slow  # a study of all formats: more than half a minute
 def test_a_tiny_study_runs_and_is_not_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

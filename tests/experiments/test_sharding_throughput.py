@@ -86,6 +86,7 @@ def test_what_is_monotone(found: list[dict[str, Any]]) -> None:
             assert 0 < cell['tflops_lower'] < cell['tflops_upper'] <= 312 * 1.0001
 
 
+@pytest.mark.slow  # plans sixty cells, then trains: most of a minute
 def test_all_of_it_small(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
