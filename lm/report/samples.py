@@ -7,10 +7,8 @@ from lm.generation.begin import BLANK
 from lm.generation.sample import generate
 from lm.report.page import Sample
 from lm.report.recorded import Recorded
+from lm.training.evaluate import SAMPLED
 from lm.training.load import load_run
-
-TEMPERATURE, TOP_K = 0.8, 50
-"""As of the samples that training prints."""
 
 
 def samples_of(runs: Sequence[Recorded], prompt: str, max_new_tokens: int) -> list[Sample]:
@@ -28,8 +26,7 @@ def _sample_of(run: Recorded, prompt: str, max_new_tokens: int) -> Sample:
         if fill and BLANK not in prompt:
             prompt += BLANK
         [text] = generate(
-            model, [prompt], max_new_tokens=max_new_tokens, temperature=TEMPERATURE, top_k=TOP_K,
-            fill=fill,
+            model, [prompt], max_new_tokens=max_new_tokens, fill=fill, **SAMPLED
         )  # fmt: skip
     except UserError as error:
         return Sample(f'none: {error}', told=False)

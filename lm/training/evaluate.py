@@ -28,6 +28,9 @@ from lm.objectives._objective import Objective
 from lm.shapes import Params
 from lm.training.program import Program
 
+SAMPLED: dict[str, Any] = {'temperature': 0.8, 'top_k': 50}
+"""How samples that show a run are drawn."""
+
 
 @dataclass(frozen=True)
 class MixtureScore:
@@ -150,10 +153,9 @@ class HeldOut:
             model,
             [prompt],
             max_new_tokens=config.eval.sample_tokens,
-            temperature=0.8,
-            top_k=50,
             seed=config.train.seed,
             fill=fill,
+            **SAMPLED,
         )
         shown = f'{prompt}\n  -> {text}' if fill else text
         processes.tell(f'sample: {shown}')
