@@ -77,7 +77,7 @@ from lm.report.recorded import read_runs
 
 CONFIGS = {'clm': 'llama_tiny', 'mlm': 'bert_tiny', 'span_corruption': 't5_tiny'}
 FLOPS = 1e10 if SMALL else 2e12
-SHAPE = {'train.batch_size': 16, 'eval.every_steps': 1000} | BASE
+SHAPE = {'train.batch_size': 8, 'optim.warmup_steps': 40, 'eval.every_steps': 1000} | BASE
 SHAPE.pop('train.steps', None)  # the budget says how many
 configs = {
     objective: lm.load_config(name, **SHAPE, **{'train.flops': FLOPS})

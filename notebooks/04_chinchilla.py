@@ -185,7 +185,7 @@ for asked in (1e9, 1e11, 1e12, 1e13):
 # at this size most of them are the table of embeddings. Losses are those of held-out text.
 
 # %%
-BUDGETS = (2e9, 8e9) if SMALL else (1e11, 4e11)
+BUDGETS = (2e9,) if SMALL else (1e11, 4e11)
 WIDTHS = (8, 16, 32) if SMALL else (16, 32, 48, 64, 96)
 SHAPE = {name: value for name, value in BASE.items() if name != 'train.steps'}
 rows = []
