@@ -188,11 +188,10 @@ for name, setting in SETTINGS.items():
 # A beam search keeps several beginnings and gives the one that is likeliest as a whole.
 
 # %%
-if SMALL:
-    print('left out of the small setting')
-else:
-    for text in lm.generate(model, ['Return the'], max_new_tokens=20, num_beams=4, num_samples=2):
-        print(text)
+for text in lm.generate(
+    model, ['Return the'], max_new_tokens=4 if SMALL else 20, num_beams=4, num_samples=2
+):
+    print(text, end='\n\n')
 
 # %% [markdown]
 # ## Try
