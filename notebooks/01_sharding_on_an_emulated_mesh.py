@@ -113,7 +113,7 @@ SHAPE = (
         'optim.eps': 1e-6,
     }
     | BASE
-    | {'mesh.devices': 8, 'train.steps': 20}
+    | {'mesh.devices': 8, 'train.steps': 20, 'optim.warmup_steps': 4}
 )
 configs = {name: lm.load_config('llama_tiny', **(SHAPE | mesh)) for name, mesh in MESHES.items()}
 

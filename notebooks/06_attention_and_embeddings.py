@@ -127,7 +127,7 @@ for panel, (name, share_LH) in zip(axes, habits.items(), strict=True):
     for layer in range(layers):
         for head in range(heads):
             share = share_LH[layer, head]
-            colour = 'white' if share > 0.5 else 'black'
+            colour = 'white' if share > 0.6 else 'black'
             panel.text(head, layer, f'{share:.2f}', ha='center', va='center', color=colour)
     panel.set_title(f'{name} (evenly: {even[name]:.2f})', size=10)
     panel.set(xlabel='head', ylabel='layer', xticks=range(heads), yticks=range(layers))
@@ -136,7 +136,9 @@ pyplot.show()
 # %% [markdown]
 # ## Does it use the repetition?
 #
-# If a head of that kind does its work, the second time the sentence is easier than the first.
+# If a head of that kind does its work, the second time the sentence is much easier than the first.
+# After so short a training hardly any head does; a small difference is there anyway, for the second
+# time has more context.
 
 # %%
 logits_TV = np.asarray(model.logits(ids[None])[0], np.float64)
@@ -155,14 +157,21 @@ print(f'first time {nats[: half - 1].mean():.2f} nats a token, second {nats[half
 # ## Where tokens lie
 #
 # The table of embeddings has a vector for each token. PCA (Pearson 1901) turns it so that the two
-# directions of most variance lie in the plane, and says how much of the variance that is: a little,
-# so two points that are near may be far apart in what is not shown. t-SNE (van der Maaten and
-# Hinton 2008) keeps neighbours together instead, and its distances between groups mean nothing.
-# Coloured are the tokens of the text below, pale the commonest words.
+# directions of most variance lie in the plane, and says how much of the variance that is: points
+# that are near may be far apart in what is not shown. t-SNE (van der Maaten and Hinton 2008) keeps
+# neighbours together instead, and its distances between groups mean nothing. Coloured are the
+# tokens of the text below, pale the commonest words.
+#
+# Look for articles, verbs and constants that stand together. And far out in the first picture for
+# pieces such as `attribu`: byte-pair encoding made them on the way to longer tokens, they hardly
+# ever stand alone, and so nothing has taught them a place.
 
 # %%
 WORDS = 'string number list tuple file name True False None is are was has the a an'
-points = [lm.inspection.token_points(model, WORDS, method=method) for method in ('pca', 'tsne')]
+points = [
+    lm.inspection.token_points(model, WORDS, method=method, tokens=100 if SMALL else 400)
+    for method in ('pca', 'tsne')
+]
 display(Image(png(embeddings_figure(points))))
 
 # %% [markdown]
