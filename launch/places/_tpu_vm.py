@@ -99,14 +99,22 @@ def extras_of(command: Argv) -> tuple[str, ...]:
     return ('tpu', *found)
 
 
-def install_script(source: Source, extras: tuple[str, ...], setup: str) -> str:
-    """What is executed once on each VM."""
+def install_script(source: Source, extras: Argv, setup: str, folders: Argv) -> str:
+    """What is executed once on each VM.
+
+    Args:
+      source: of lm.
+      extras: of lm.
+      setup: the user's line of bash.
+      folders: that must not lie on the VM's own disk.
+    """
     constraints = '--constraints=constraints.txt ' if source.constraints else ''
     requirement = shlex.quote(f'{source.requirement}[{",".join(extras)}]')
     lines = [
         '# Installs lm on this VM, with a Python of its own.',
         'set -eu',
         *([setup] if setup else []),
+        *(_require_mounted(folder) for folder in folders),
         'cd "$(dirname "$0")"',
         f'tar -xzf {ARCHIVE}',
         # Without the variable a Python that belongs to the system refuses; older pips ignore it.
@@ -115,6 +123,16 @@ def install_script(source: Source, extras: tuple[str, ...], setup: str) -> str:
         f'python3 -m uv pip install --quiet --python=.venv/bin/python {constraints}{requirement}',
     ]
     return '\n'.join(lines) + '\n'
+
+
+def _require_mounted(folder: str) -> str:
+    """A line of bash that makes the folder, and fails where no disk is mounted for it."""
+    quoted = shlex.quote(folder)
+    words = shlex.quote(f'lm: {folder}: no disk is mounted there; mount it by --setup')
+    return (
+        f'mkdir -p {quoted} && [ "$(df --output=target {quoted} | tail -n 1)" != / ] || '
+        f'{{ echo {words} >&2; exit 2; }}'
+    )
 
 
 def command_script(command: Argv, variables: dict[str, str]) -> str:

@@ -7,6 +7,7 @@ the run. Files that the command names, `--config=FILE.py` say, must be in the im
 """
 
 import shlex
+import signal
 import subprocess
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ TPU_PORTS = (8471, 8482, 8080)
 """Of hosts with TPUs: the TPUs' own, that of JAX's coordinator, that of other slices."""
 CONNECT_SECONDS = 900
 """For all pods to come: nodes may have to be made, and pull the image, first."""
-PREEMPTED = 143
+TOLD_TO_END = 128 + signal.SIGTERM
 """With which `lm train` ends after SIGTERM, its state saved."""
 DRIVER_FOLDER = '/usr/local/nvidia/lib64'
 """Where GKE puts the libraries of a GPU's driver."""
@@ -155,6 +156,8 @@ def manifest(setting: Setting, command: tuple[str, ...]) -> dict[str, Any]:
         'spec': {
             'failurePolicy': {
                 'maxRestarts': setting.max_restarts,
+                # Or pods of before, which are still saving, would write beside the new ones.
+                'restartStrategy': 'BlockingRecreate',
                 'rules': [
                     {
                         'name': 'preempted',
@@ -178,7 +181,13 @@ def _job(hosts: int, pod: dict[str, Any]) -> dict[str, Any]:
     """One slice: any pod that fails fails it; the reason tells whether that was its own doing."""
     preempted: list[dict[str, Any]] = [
         {'onPodConditions': [{'type': 'DisruptionTarget', 'status': 'True'}]},
-        {'onExitCodes': {'containerName': CONTAINER, 'operator': 'In', 'values': [PREEMPTED]}},
+        {
+            'onExitCodes': {
+                'containerName': CONTAINER,
+                'operator': 'In',
+                'values': [int(TOLD_TO_END)],
+            }
+        },
     ]
     return {
         'completionMode': 'Indexed',

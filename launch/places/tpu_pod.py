@@ -1,8 +1,9 @@
 """Cloud TPU VMs: asks for a slice, runs the command on all its hosts, deletes it.
 
 This `lm`, with files such as --config=FILE.py, is copied to each host and installed there. When the
-TPUs are preempted they are asked for anew, and the run goes on from its last checkpoint; a command
-that fails by itself is not repeated. Either way the hosts' logs are fetched and the TPUs deleted.
+TPUs are preempted, or the command is told to end (143), they are asked for anew and the run goes on
+from its last checkpoint; a command that fails by itself is not repeated. In the end the hosts' logs
+are fetched and the TPUs deleted.
 The command does not hang on the connection: Ctrl-C leaves TPUs and run as they are, and says how to
 come back to them (--attach) and how to end what they cost.
 """
@@ -23,7 +24,7 @@ from ._command import connected, require_devices
 from ._environment import variables
 from ._names import require_name
 from ._slices import TPUS, find_accelerator_type, tpu_vm_hosts
-from ._storage import require_lasting, require_shared_cache
+from ._storage import require_lasting, require_shared_cache, shared_folders
 from ._tpu_vm import (
     ARCHIVE,
     HOME,
@@ -41,11 +42,16 @@ from ._tpu_vm import (
 POLL_SECONDS = 30.0
 LOOKS = 4
 """At what gcloud says of the TPUs after a failure, for a preemption shows there late."""
-CONNECTIONS = 20
-"""That may break while the TPUs are there, one after another."""
+CONNECTIONS = 10
+"""That may break one after another while the TPUs are there."""
+LASTING_SECONDS = 3600.0
+"""After which a connection is no failure when it breaks."""
 
 DELETIONS = 5
 """Tries to delete TPUs."""
+
+TOLD_TO_END = 128 + signal.SIGTERM
+"""With which `lm train` ends after SIGTERM, its state saved."""
 
 LOST = ('FAILED', 'SUSPENDING', 'SUSPENDED', 'DELETING')
 """States of a queued resource that has no TPUs, or will not have them any more."""
@@ -170,7 +176,9 @@ def make_plan(setting: Setting, command: Argv) -> Plan:
     )
     words = connected(command, hosts, ('--distributed', '--connect_seconds=600'))
     files = {
-        'install.sh': install_script(source, extras_of(command), setting.setup),
+        'install.sh': install_script(
+            source, extras_of(command), setting.setup, shared_folders(command, environment)
+        ),
         'command.sh': command_script(words, environment),
         'run.sh': RUN,
     }
@@ -210,6 +218,10 @@ def start(setting: Setting, command: Argv) -> int:
       UserError: gcloud is not there or refuses, or the TPUs do not come, or not again.
     """
     plan = make_plan(setting, command)
+    if shutil.which('gcloud') is None:
+        raise UserError(
+            "gcloud: not found; install Google Cloud's command line and log in, or use --dry_run"
+        )
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _Launch(setting, plan).run()
@@ -229,16 +241,20 @@ class _Launch:
         self._there = setting.attach
 
     def run(self) -> int:
-        """Until the command has ended, on however many TPUs one after another."""
+        """Until the command has ended; what is left there, however it comes, is told of."""
+        try:
+            return self._run()
+        finally:
+            self._tell_costs()
+
+    def _run(self) -> int:
+        """On however many TPUs, one after another."""
         for left in range(self._setting.relaunches, -1, -1):
             try:
                 return self._once()
             except _Preempted as error:
                 self._tell(f'{error}; {left} relaunches left')
                 self._delete()
-            except KeyboardInterrupt:
-                self._tell_costs()
-                raise
         raise UserError(
             f'--relaunches={self._setting.relaunches}: the TPUs were preempted once more; the run '
             'goes on from its last checkpoint when launched again'
@@ -258,12 +274,11 @@ class _Launch:
                 self._do(self._plan.copy, 'lm could not be copied there')
                 self._do(self._plan.install, 'lm could not be installed there')
             except UserError:
-                self._delete()
+                if not self._setting.keep:
+                    self._delete()
                 raise
         status = self._follow()
-        if self._setting.keep:
-            self._tell_costs()
-        else:
+        if not self._setting.keep:
             self._delete()
         return status
 
@@ -276,10 +291,11 @@ class _Launch:
         self._do(self._plan.pack, 'the source could not be packed')
 
     def _create(self) -> None:
+        self._there = True  # or may be, if we are interrupted
         done = _call(self._plan.create)
         if done.returncode:
+            self._there = False
             raise UserError(f'--name={self._setting.name}: not created ({_error(done)})')
-        self._there = True
 
     def _wait(self) -> None:
         """Until the TPUs are there.
@@ -315,18 +331,21 @@ class _Launch:
           _Preempted: the TPUs are gone before.
           UserError: they are there, and cannot be connected to.
         """
-        for _ in range(CONNECTIONS):
-            status = subprocess.run(self._plan.run).returncode
+        broken = 0
+        while broken < CONNECTIONS:
+            begun = time.monotonic()
+            status = _show(self._plan.run)
             if status:
                 self._watch()
             if self._gather():
                 # The connection, or gcloud, may have failed, and not the command.
-                return status and _call(self._plan.result).returncode
+                status = status and _call(self._plan.result).returncode
+                if status == TOLD_TO_END:
+                    raise _Preempted(f'{self._setting.name} was told to end')
+                return status
+            broken = broken + 1 if time.monotonic() - begun < LASTING_SECONDS else 1
             self._tell(f'the connection broke (status {status}); the command goes on; once more')
-        raise UserError(
-            f'--name={self._setting.name}: cannot be connected to, {CONNECTIONS} times; it still '
-            f'costs: {shlex.join(self._plan.calls.delete())}'
-        )
+        raise UserError(f'--name={self._setting.name}: is there, but cannot be connected to')
 
     def _watch(self) -> None:
         """Looks for a while whether a failure is the TPUs' end.
@@ -374,7 +393,7 @@ class _Launch:
           _Preempted: it failed since the TPUs are gone.
           UserError: it failed by itself.
         """
-        status = subprocess.run(argv).returncode
+        status = _show(argv)
         if status and self._there:
             self._watch()
         if status:
@@ -394,10 +413,7 @@ class _Launch:
                 return
             time.sleep(POLL_SECONDS)
         if self._there:
-            raise UserError(
-                f'--name={self._setting.name}: not deleted ({_error(done)}); end what it costs by '
-                f'{shlex.join(self._plan.calls.delete())}'
-            )
+            raise UserError(f'--name={self._setting.name}: could not be deleted ({_error(done)})')
 
     def _tell_costs(self) -> None:
         if self._there:
@@ -408,18 +424,14 @@ class _Launch:
         print(f'lm launch: {words}', file=sys.stderr, flush=True)
 
 
-def _call(argv: Argv) -> subprocess.CompletedProcess[str]:
-    """Executes a call whose output is not for the user.
+def _show(argv: Argv) -> int:
+    """Executes a call whose output is for the user; returns the exit status."""
+    return subprocess.run(argv, stdin=subprocess.DEVNULL).returncode
 
-    Raises:
-      UserError: there is no such program.
-    """
-    try:
-        return subprocess.run(argv, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise UserError(
-            f"{argv[0]}: not found; install Google Cloud's command line, or use --dry_run"
-        ) from None
+
+def _call(argv: Argv) -> subprocess.CompletedProcess[str]:
+    """Executes a call whose output is not for the user."""
+    return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
 
 
 def _error(done: subprocess.CompletedProcess[str]) -> str:

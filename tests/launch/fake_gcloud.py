@@ -31,6 +31,16 @@ sys.exit(int(open(folder + '/status').read()))
 """
 """What stands for lm on a host."""
 
+DISKS = """\
+#!/bin/bash
+# df and mkdir on a host, where one disk is mounted at /mnt.
+case "$0 $*" in
+  */df*/mnt/*) printf 'Mounted on\\n/mnt\\n' ;;
+  */df*) printf 'Mounted on\\n/\\n' ;;
+  */mkdir*) echo "$*" >> {folder}/installs ;;
+esac
+"""
+
 PYTHON = """\
 #!{python} -S
 # python3 on a host, where uv is asked for a Python with lm.
@@ -94,6 +104,8 @@ def _ssh(words: list[str], play: dict[str, Any]) -> int:
     command = next(word for word in words if word.startswith('--command='))
     folder = next((word for word in words if word.startswith('--output-directory=')), None)
     end = 0
+    if play.get('unreachable'):
+        return 255
     if 'run.sh' in command:
         end = play['ends'].pop(0)
         (HOME / 'status').write_text(str(end if isinstance(end, int) else 0))
@@ -135,6 +147,8 @@ def install(folder: Path, binaries: Path) -> None:
         f'#!/bin/bash\nFAKE_GCLOUD={folder} exec {sys.executable} -S {__file__} "$@"\n',
     )
     (folder / 'lm').write_text(LM.format(python=sys.executable, folder=folder))
+    for name in ('df', 'mkdir'):
+        _executable(folder / 'bin' / name, DISKS.format(folder=folder))
     _executable(folder / 'bin' / 'python3', PYTHON.format(python=sys.executable, folder=folder))
 
 

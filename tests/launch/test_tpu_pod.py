@@ -27,6 +27,11 @@ AWKWARD = [
 ]  # fmt: skip
 
 
+COSTS = (
+    'lm launch: pod goes on, and costs; come back to it by --attach\n'
+    'lm launch: its end: gcloud compute tpus queued-resources delete pod --force '
+    '--zone=us-east5-b --quiet\n'
+)
 MINE = """\
 from lm.config import named_config
 
@@ -44,7 +49,9 @@ class Cloud:
 
     def set(self, **play: Any) -> None:
         """Sets what will happen."""
-        usual = {'waits': [['WAITING_FOR_RESOURCES', 'ACTIVE']], 'ends': [0]}
+        usual = {
+            'waits': [['WAITING_FOR_RESOURCES', 'ACTIVE']], 'ends': [0], 'states': ['ACTIVE'],
+        }  # fmt: skip
         (self._folder / 'play.json').write_text(json.dumps({**usual, **play}))
 
     def calls(self) -> list[str]:
@@ -104,16 +111,34 @@ def test_a_run_to_its_end(cloud: Cloud, tmp_path: Path, capfd: Any) -> None:
     assert 'lm says é 0\nlm says é 1\n' in capfd.readouterr().out
 
 
-def test_words_arrive_as_they_are(cloud: Cloud, tmp_path: Path) -> None:
+def test_words_arrive_as_they_are_and_the_users_file_with_them(
+    cloud: Cloud, tmp_path: Path
+) -> None:
     (tmp_path / 'here' / 'mine.py').write_text(MINE)
-    assert launch(command=AWKWARD) == 0
+    assert launch('--keep', command=AWKWARD) == 0
+    assert cloud.calls()[-1] == 'ssh'
     assert cloud.started() == [[*AWKWARD, '--distributed', '--connect_seconds=600']]
+    for host in '01':
+        assert (tmp_path / 'cloud/hosts' / host / 'lm/mine.py').read_text() == MINE
+    assert '-p /mnt/é\nline two\n' in cloud.installs()
 
 
-def test_the_users_file_comes_along(cloud: Cloud, tmp_path: Path) -> None:
-    (tmp_path / 'here' / 'mine.py').write_text(MINE)
-    assert launch('--keep', command=['train', '--config=mine.py', '--workdir=/mnt/run']) == 0
-    assert (tmp_path / 'cloud/hosts/1/lm/mine.py').read_text().startswith('from lm.config')
+def test_a_folder_on_the_hosts_own_disk_is_refused(cloud: Cloud, capfd: Any) -> None:
+    command = [*TRAIN[:-1], '--workdir=/data/run']
+    assert launch('--shared=/mnt,/data', command=command) == 2
+    error = capfd.readouterr().err
+    assert 'lm: /data/run: no disk is mounted there; mount it by --setup' in error
+    assert 'lm launch: --name=pod: lm could not be installed there (status 2, see above)' in error
+    assert cloud.calls() == ['create', 'scp', 'ssh', 'delete'] and not cloud.started()
+
+
+def test_a_command_that_is_told_to_end_was_preempted(cloud: Cloud, capfd: Any) -> None:
+    cloud.set(ends=[143])
+    assert launch('--relaunches=0') == 2
+    error = capfd.readouterr().err
+    assert 'lm launch: pod was told to end; 0 relaunches left\n' in error
+    assert error.splitlines()[-1].startswith('lm launch: --relaunches=0: the TPUs were preempted')
+    assert cloud.calls()[-1] == 'delete'
 
 
 def test_preempted_it_is_launched_again(cloud: Cloud, capfd: Any) -> None:
@@ -142,6 +167,17 @@ def test_a_failing_command_is_not_repeated(cloud: Cloud, tmp_path: Path) -> None
     assert (tmp_path / 'here/launched/pod/logs_1/1.log').exists()
 
 
+def test_a_host_that_cannot_be_reached_is_left_and_told_of(cloud: Cloud, capfd: Any) -> None:
+    cloud.set(ends=[0], unreachable=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tpu_pod, 'CONNECTIONS', 2)
+        assert launch('--attach') == 2
+    error = capfd.readouterr().err
+    assert error.count('the connection broke (status 255)') == 2
+    assert error.endswith('--name=pod: is there, but cannot be connected to\n') and COSTS in error
+    assert 'delete' not in cloud.calls()
+
+
 def test_a_broken_connection_does_not_start_it_twice(cloud: Cloud) -> None:
     cloud.set(ends=['broken', 0])
     assert launch() == 0
@@ -154,13 +190,9 @@ def test_ctrl_c_leaves_it_and_attach_comes_back(cloud: Cloud, capfd: Any) -> Non
     cloud.set(ends=['interrupted'])
     assert launch() == 130
     assert 'delete' not in cloud.calls()
-    error = capfd.readouterr().err
-    assert 'pod goes on, and costs; come back to it by --attach' in error
-    assert (
-        'its end: gcloud compute tpus queued-resources delete pod --force --zone=us-east5-b --quiet'
-    ) in error
+    assert COSTS in capfd.readouterr().err
     before = len(cloud.calls())
-    cloud.set(states=['ACTIVE'])
+    cloud.set()
     assert launch('--attach', '--keep') == 0
     assert cloud.calls()[before:] == ['ssh', 'ssh']
 
@@ -184,8 +216,7 @@ def test_ctrl_c_leaves_it_and_attach_comes_back(cloud: Cloud, capfd: Any) -> Non
         ),
         (
             {'ends': ['preempted'], 'deletions': [1, 1, 1, 1, 1]}, [],
-            '--name=pod: not deleted (ERROR: it is being suspended); end what it costs by gcloud '
-            'compute tpus queued-resources delete pod --force --zone=us-east5-b --quiet',
+            '--name=pod: could not be deleted (ERROR: it is being suspended)',
             ['create', 'scp', 'ssh', 'ssh', *['delete'] * 5],
         ),
     ],
@@ -195,17 +226,20 @@ def test_refusals(
 ) -> None:
     cloud.set(**play)
     assert launch(*flags) == 2
-    assert capfd.readouterr().err.splitlines()[-1] == f'lm launch: {said}'
+    error = capfd.readouterr().err
+    assert error.splitlines()[-1] == f'lm launch: {said}'
     assert cloud.calls() == calls
+    # What is left there is told of, and nothing is left unless it cannot be deleted.
+    assert (COSTS in error) == ('could not be deleted' in said)
 
 
 def test_without_gcloud(cloud: Cloud, tmp_path: Path, monkeypatch: Any, capfd: Any) -> None:
-    (tmp_path / 'empty').mkdir()
-    for name in ('tar', 'gzip'):
-        (tmp_path / 'empty' / name).symlink_to(f'/bin/{name}')
-    monkeypatch.setenv('PATH', str(tmp_path / 'empty'))
+    monkeypatch.setenv('PATH', str(tmp_path))
     assert launch() == 2
-    assert capfd.readouterr().err.startswith('lm launch: gcloud: not found; install')
+    assert capfd.readouterr().err == (
+        "lm launch: gcloud: not found; install Google Cloud's command line and log in, or use "
+        '--dry_run\n'
+    )
 
 
 @pytest.mark.parametrize(
@@ -224,6 +258,7 @@ def test_without_gcloud(cloud: Cloud, tmp_path: Path, monkeypatch: Any, capfd: A
         (['--source=no.whl'], TRAIN, '--source=no.whl: no such file'),
         ([], [*TRAIN[:-1], '--workdir=runs/x'], '--workdir=runs/x: would be lost with the machine'),
         ([], [*TRAIN[:-1], '--workdir=/mnt/../x'], 'would be lost with the machine'),
+        ([], [*TRAIN[:-1], '--workdir=memory://x'], 'would be lost with the machine'),
         ([], TRAIN[:-1], 'train: --workdir: missing'),
         ([], [*TRAIN, '--distributed'], '--distributed: the launcher gives it; leave it out'),
         ([], [*TRAIN, '--config.mesh.tensor=3'], 'train: '),
