@@ -112,6 +112,24 @@ def _ssh(words: list[str], play: dict[str, Any]) -> int:
     if end == 'interrupted':
         os.kill(os.getppid(), signal.SIGINT)
         time.sleep(60)
+    if end == 'broken':
+        _on_hosts(command)  # gcloud connects again by itself, and executes the line again
+    statuses = []
+    for host, said, status in _on_hosts(command):
+        if folder is None:
+            sys.stdout.buffer.write(said)
+        else:
+            (Path(folder.partition('=')[2]) / f'{host}.log').write_bytes(said)
+        statuses.append(status)
+    if end == 'preempted':
+        play['states'] = ['ACTIVE', 'SUSPENDING']
+    if end in ('preempted', 'broken'):
+        return 255
+    return next(filter(None, statuses), 0)
+
+
+def _on_hosts(command: str) -> list[tuple[str, bytes, int]]:
+    """Has all hosts execute the line at once; host, output and exit status of each."""
     running = {
         host.name: subprocess.Popen(
             ['bash', '-c', command.partition('=')[2]],
@@ -126,17 +144,9 @@ def _ssh(words: list[str], play: dict[str, Any]) -> int:
         )
         for host in sorted((HOME / 'hosts').iterdir())
     }
-    for name, process in running.items():
-        said, _ = process.communicate()
-        if folder is None:
-            sys.stdout.buffer.write(said)
-        else:
-            (Path(folder.partition('=')[2]) / f'{name}.log').write_bytes(said)
-    if end == 'preempted':
-        play['states'] = ['ACTIVE', 'SUSPENDING']
-    if end in ('preempted', 'broken'):
-        return 255
-    return next(filter(None, (process.returncode for process in running.values())), 0)
+    return [
+        (name, process.communicate()[0], process.returncode) for name, process in running.items()
+    ]
 
 
 def install(folder: Path, binaries: Path) -> None:
