@@ -125,6 +125,17 @@ def test_words_arrive_as_they_are_and_the_users_file_with_them(
     assert '-p /mnt/é\nline two\n' in cloud.installs()
 
 
+def test_a_file_from_elsewhere_is_refused(cloud: Cloud, tmp_path: Path, capfd: Any) -> None:
+    (tmp_path / 'mine.py').write_text(MINE)
+    for name in ('../mine.py', f'{tmp_path}/mine.py'):
+        assert launch(command=['train', f'--config={name}', '--workdir=gs://bucket/run']) == 2
+        assert capfd.readouterr().err == (
+            f'lm launch: --config={name}: is copied to each host by its name from the current '
+            'folder; give it relative to that, and inside\n'
+        )
+    assert cloud.calls() == []
+
+
 def test_a_folder_on_the_hosts_own_disk_is_refused(cloud: Cloud, capfd: Any) -> None:
     command = [*TRAIN[:-1], '--workdir=/data/run']
     assert launch('--shared=/mnt,/data', command=command) == 2
