@@ -54,14 +54,14 @@ def test_flags_that_contradict_each_other(
 def test_a_coordinator_that_is_not_there_or_whose_port_is_taken() -> None:
     port = free_port()
     with pytest.raises(UserError, match='process 0 cannot be reached'):
-        meet(f'localhost:{port}', 2, 1, seconds=0.3)
+        meet(f'--coordinator=localhost:{port}', ('localhost', port), 2, 1, seconds=0.3)
     with pytest.raises(UserError, match='process 1, 2 of 3 did not come in time'):
-        meet(f'localhost:{port}', 3, 0, seconds=0.3)
+        meet(f'--coordinator=localhost:{port}', ('localhost', port), 3, 0, seconds=0.3)
     with (
         socket.create_server(('', port)),
         pytest.raises(UserError, match=f'--coordinator=localhost:{port}: cannot listen there'),
     ):
-        meet(f'localhost:{port}', 2, 0, seconds=0.3)
+        meet(f'--coordinator=localhost:{port}', ('localhost', port), 2, 0, seconds=0.3)
 
 
 def told(port: int, *parties: tuple[int, int]) -> list[str]:
@@ -70,7 +70,7 @@ def told(port: int, *parties: tuple[int, int]) -> list[str]:
 
     def come(place: int, count: int, process: int) -> None:
         try:
-            meet(f'localhost:{port}', count, process, seconds=5)
+            meet(f'--coordinator=localhost:{port}', ('localhost', port), count, process, seconds=5)
         except UserError as error:
             heard[place] = str(error)
 
@@ -108,7 +108,7 @@ def test_a_stranger_at_the_port_is_no_process() -> None:
             break
         except ConnectionRefusedError:
             pass
-    meet(f'localhost:{port}', 2, 1, seconds=5)
+    meet(f'--coordinator=localhost:{port}', ('localhost', port), 2, 1, seconds=5)
     thread.join()
     assert heard == ['']
 
