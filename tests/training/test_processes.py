@@ -1,6 +1,7 @@
 """Several processes as one run: gloo between two of them with 4 emulated CPU devices each."""
 
 import json
+import os
 import signal
 import socket
 import sys
@@ -83,7 +84,8 @@ class Pair:
 
     def _start(self, runs: Runs, workdir: Path, i: int, port: int, **overrides: Any) -> Any:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv('XLA_FLAGS', '--xla_force_host_platform_device_count=4')
+            flags = os.environ['XLA_FLAGS']  # of what is given twice the last one counts
+            patch.setenv('XLA_FLAGS', f'{flags} --xla_force_host_platform_device_count=4')
             patch.setenv(ROWS_LOG, str(self.logs[i]))
             return runs.start(
                 'llama', workdir, f'--coordinator=localhost:{port}', '--num_processes=2',
