@@ -56,7 +56,7 @@ def start(setting: Setting, command: Argv) -> int:
     commands = _commands(setting, command)
     if setting.port and len(commands) > 1:
         _require_free(setting.port)
-    return _Group(commands).run()
+    return Group(commands).run()
 
 
 def _commands(setting: Setting, command: Argv) -> list[Argv]:
@@ -131,7 +131,7 @@ def _require_free(port: int) -> None:
         ) from error
 
 
-class _Group:
+class Group:
     """The processes of one run, started together and ended together."""
 
     def __init__(self, commands: list[Argv]):
