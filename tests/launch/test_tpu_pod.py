@@ -78,7 +78,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     fake_gcloud.install(tmp_path / 'cloud', tmp_path / 'bin')
     monkeypatch.setenv('PATH', str(tmp_path / 'bin'), prepend=':')
     monkeypatch.setattr(tpu_pod, 'POLL_SECONDS', 0.01)
-    monkeypatch.setattr(tpu_pod, 'LOOKS', 2)
+    monkeypatch.setattr(tpu_pod, 'LOOKS', 1)
     here, checkout = tmp_path / 'here', tmp_path / 'checkout'
     for name in ('lm', 'launch', 'experiments'):
         (checkout / name / '__pycache__').mkdir(parents=True)
@@ -154,11 +154,15 @@ def test_a_command_that_is_told_to_end_was_preempted(cloud: Cloud, capfd: Any) -
     assert cloud.calls()[-1] == 'delete'
 
 
-def test_preempted_it_is_launched_again(cloud: Cloud, capfd: Any) -> None:
-    cloud.set(waits=[['ACTIVE'], ['PROVISIONING', 'ACTIVE']], ends=['preempted', 0], deletions=[1])
+def test_preempted_it_is_launched_again(cloud: Cloud, capfd: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(tpu_pod, 'LOOKS', 2)
+    cloud.set(
+        waits=[['ACTIVE'], ['PROVISIONING', 'ACTIVE']], ends=['preempted', 0],
+        after=['ACTIVE', 'SUSPENDING'], deletions=[1],
+    )  # fmt: skip
     assert launch('--spot') == 0
     once = ['create', 'scp', 'ssh', 'ssh']
-    # Only a preemption's end is told by gcloud late: the first deletion is refused.
+    # A preemption shows at the second look; the first deletion is refused meanwhile.
     assert cloud.calls() == [*once, 'delete', 'delete', *once, 'ssh', 'delete']
     assert len(cloud.started()) == 2
     assert 'pod is SUSPENDING; 20 relaunches left' in capfd.readouterr().err
