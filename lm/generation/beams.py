@@ -76,11 +76,18 @@ def beam_search(
     """Searches for the likeliest continuations.
 
     Args:
-      functional, params, given, source, max_new_tokens, window, prefix, forbidden, ends: as of
-        `decode`.
+      functional: as of `decode`, as is all that follows but for two.
+      params: the model's.
+      given: ids of each row.
+      source: of an encoder-decoder.
       num_beams: K.
       length_penalty: power of the length that log-probabilities are divided by; above 0 longer
         texts gain.
+      max_new_tokens: the most that are added.
+      window: places that are seen at once.
+      prefix: of each row, how much is seen both ways.
+      forbidden: ids that are never said.
+      ends: ids that end a text.
 
     Raises:
       UserError: fewer than one beam, or more than there are tokens.

@@ -47,7 +47,9 @@ def generate(
       model: from `lm.load`.
       prompts: texts; an empty one starts from bos.
       max_new_tokens: tokens added at most.
-      temperature, top_k, top_p: as in `Sampling`; no temperature is 1.
+      temperature: as in `Sampling`; none is 1.
+      top_k: as in `Sampling`.
+      top_p: as in `Sampling`.
       num_samples: texts for each prompt, one after another; of a search the best, best first.
       seed: decides the draws; those of sample i of prompt j do not depend on the others.
       num_beams: a beam search of this width finds the likeliest texts; None: texts are drawn.

@@ -59,8 +59,11 @@ def next_tokens(
 
     Args:
       model: from `lm.load`.
-      text, target: as of `attention_maps`.
-      temperature, top_k, top_p: of `lm.generation.sampling.Sampling`; each alone, and all together.
+      text: as of `attention_maps`.
+      target: as of `attention_maps`.
+      temperature: of `lm.generation.sampling.Sampling`; alone, and together with the next two.
+      top_k: the same.
+      top_p: the same.
       rows: N, of which there are fewer where the vocabulary is smaller.
 
     Returns:

@@ -71,7 +71,8 @@ class Objective(Protocol):
 
         Args:
           text: int32, ids of a text, without bos or eos.
-          start, stop: of the span, not empty.
+          start: the span's first token.
+          stop: the one behind its last; above `start`.
 
         Raises:
           ValueError: the text does not fit in a row.

@@ -162,9 +162,12 @@ def step_memory(
     A recipe that counts activations by the parameter takes the place of the closed forms.
 
     Args:
-      model, recipe, strategy: what is trained, and how.
+      model: what is trained.
       work: what the device computes on at once.
-      remat, microbatches: as `model.remat` and `train.microbatches`.
+      recipe: in which number formats, by which optimizer.
+      strategy: what of the state is split.
+      remat: as `model.remat`.
+      microbatches: as `train.microbatches`.
       offloads: the optimizer's state lies in the host's memory.
     """
     arrays = held(model, work.axes)

@@ -15,7 +15,13 @@ Fit: TypeAlias = ParametricFit | IsoflopFit | EnvelopeFit
 
 @dataclass(frozen=True)
 class Allocation:
-    """A budget, and the parameters and tokens to spend it on."""
+    """A budget, and the parameters and tokens to spend it on.
+
+    Args:
+      flops: C.
+      params: N*.
+      tokens: D*.
+    """
 
     flops: float
     params: float
@@ -32,6 +38,10 @@ def optimal_allocation(fit: Fit, flops: float) -> Allocation:
 
     Of a parametric fit in closed form, where C = 6 N D:
     N* = G (C/6)^a, D* = (C/6)^b / G, G = (alpha A / (beta B))^(1/(alpha + beta)).
+
+    Args:
+      fit: of any of the three approaches.
+      flops: C.
 
     References:
       Hoffmann et al. 2022, Training Compute-Optimal Large Language Models, arXiv 2203.15556,

@@ -49,7 +49,14 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Approach:
-    """A fit, its resamples, and the largest compute of the runs that it was fitted to."""
+    """A fit, its resamples, and the largest compute of the runs that it was fitted to.
+
+    Args:
+      method: which of the three approaches.
+      fit: its law.
+      resampled: the fits of the runs drawn again; None where nothing was.
+      largest: C of the dearest run.
+    """
 
     method: Method
     fit: Fit

@@ -71,6 +71,11 @@ def data_limited_optimum(
 ) -> DataLimitedOptimum:
     """The N that minimises L(N', D') at C = 6 N D.
 
+    Args:
+      surface: the law where no text is repeated.
+      flops: C.
+      unique_tokens: that there are, each read as often as it takes.
+
     Raises:
       UserError: `unique_tokens` is not positive and finite.
     """

@@ -22,6 +22,8 @@ class EnvelopeFit(Frontier):
     """N*(C) and D*(C) through the hull's points.
 
     Args:
+      params_law: N*(C).
+      tokens_law: D*(C).
       optima: the hull's points, by C.
       owners: the name of the run that each belongs to; None where runs have no names.
     """

@@ -34,6 +34,10 @@ class IsoflopFit(Frontier):
     """N*(C) and D*(C) through the budgets' optima.
 
     Args:
+      params_law: N*(C).
+      tokens_law: D*(C).
+      optima: the bottom of each budget's bowl, by C.
+      dropped: budgets that have none within their sizes.
       alternatives: the same by other vertex methods and window rules, by name.
       unavailable: alternatives that found fewer than two optima, and why.
     """
@@ -48,6 +52,9 @@ def fit_isoflop(runs: Runs) -> IsoflopFit:
 
     Alternatives: `exponentials`, exact where the law is E + A / N^alpha + B / D^beta; `cubic`; and
     parabolas `within_2x`, `within_4x`, `within_8x` of the best point's N.
+
+    Args:
+      runs: several sizes at each of two budgets or more.
 
     Raises:
       UserError: fewer than two budgets have an optimum.

@@ -41,6 +41,11 @@ class ParametricFit:
     """A fitted law, and how far to trust that it is the objective's minimum.
 
     Args:
+      E: the loss that is left at any size and length, nats a token.
+      A: what N^alpha divides.
+      B: what D^beta divides.
+      alpha: exponent of N.
+      beta: exponent of D.
       objective: the sum over points of Huber's function, delta 1e-3.
       gradient_norm: its gradient's norm, ln N and ln D centred and scaled to unit deviation.
       converged: the gradient is nil, the curvature positive every way, both exponents positive.

@@ -100,6 +100,9 @@ def read_runs(path: str | Path) -> Runs:
     Lines that begin with `#` are comments, other columns are ignored. A row whose column `error` is
     not empty is a run that failed, as `lm sweep` writes it: it is counted and left out.
 
+    Args:
+      path: of the file.
+
     Raises:
       UserError: the file, its header or a value is wrong; names the line and the column.
     """

@@ -17,7 +17,15 @@ MOST_LOG = 709.0
 
 
 class Constants(NamedTuple):
-    """The five constants of the law."""
+    """The five constants of L(N, D) = E + A / N^alpha + B / D^beta.
+
+    Attributes:
+      E: the loss that is left at any size and length, nats a token.
+      A: what N^alpha divides.
+      B: what D^beta divides.
+      alpha: exponent of N.
+      beta: exponent of D.
+    """
 
     E: float
     A: float

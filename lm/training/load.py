@@ -40,6 +40,9 @@ def load(path: str | Path) -> LanguageModel:
     It lies on the first device, its parameters in the dtypes that they were saved in: int8 where
     `lm convert --quantize` made it.
 
+    Args:
+      path: of either.
+
     Raises:
       UserError: there is no run, no checkpoint yet, or none that is undamaged; or a Hugging Face
         folder that cannot be read or holds what is not supported.
