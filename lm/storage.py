@@ -9,11 +9,12 @@ bring anyway. A layer that imitates `pathlib` on it would promise appending and 
 """
 
 import contextlib
+import io
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 from lm.errors import UserError, did_you_mean
 
@@ -28,6 +29,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     's3': {'config_kwargs': {'connect_timeout': 10, 'read_timeout': 60}},
 }
 """How long is waited for an answer, in seconds: a wrong endpoint is to be told of."""
+_BLOCK = 1 << 17
 _NO_CREDENTIALS = ('CredentialsError', 'RefreshError', 'TokenRetrievalError')
 """Ends of the names of errors that say so; botocore's and google-auth's share no type."""
 
@@ -63,12 +65,12 @@ class Store:
         """
         Args:
           address: `SCHEME://BUCKET/NAME`.
-          words: the flag or field that gives it, for errors.
+          words: the flag or field that gives it and its value, for errors.
 
         Raises:
           UserError: another scheme, or a package that is not installed.
         """
-        self._words = f'{words}={address}'
+        self._words = words
         self._scheme, _, rest = address.partition('://')
         self.address = f'{self._scheme}://{rest.rstrip("/")}'
         if self._scheme not in (*EXTRAS, 'memory'):
@@ -113,11 +115,10 @@ class Store:
         with self._told():
             return bool(self._system.isfile(self._path(name)))
 
-    def open(self, name: str) -> IO[bytes]:
-        """An object, to be read."""
+    def open(self, name: str) -> Any:
+        """An object, a binary file to be read."""
         with self._told():
-            opened: IO[bytes] = self._system.open(self._path(name), 'rb')
-            return opened
+            return self._system.open(self._path(name), 'rb')
 
     def fetch(self, targets: Mapping[str, Path]) -> None:
         """Writes objects into files, several at a time; folders are made if need be.
@@ -195,7 +196,7 @@ class StoredFile:
         """As of a `Path`."""
         return PurePosixPath(self.path).suffixes
 
-    def open(self, mode: str = 'rb') -> IO[bytes]:
+    def open(self, mode: str = 'rb') -> io.BufferedReader:
         """Its bytes, as it is read."""
         assert mode == 'rb'
-        return self.store.open(self.path)
+        return io.BufferedReader(self.store.open(self.path), _BLOCK)

@@ -47,7 +47,7 @@ def gcs() -> Iterator[None]:
 
 def refusal(address: str) -> str:
     with pytest.raises(UserError) as caught:
-        Store(address, 'workdir').names()
+        Store(address, f'workdir={address}').names()
     assert '\n' not in str(caught.value)
     return str(caught.value)
 

@@ -22,8 +22,7 @@ def open_packed(path: Path | StoredFile, suffix: str) -> io.BufferedIOBase:
         return gzip.GzipFile(fileobj=path.open('rb'))
     if suffix == '.zst':
         return io.BufferedReader(_ZstandardFile(path), _BLOCK)
-    opened: Any = path.open('rb')
-    return opened
+    return path.open('rb')
 
 
 class _ZstandardFile(io.RawIOBase):

@@ -18,6 +18,7 @@ from lm.storage import Store, StoredFile, is_hidden, is_stored
 File = Path | StoredFile
 
 _HASH_BLOCK = 1 << 20
+_BUCKET = 2  # which part of an address, between slashes, is the bucket
 _SNIFFED = 8192  # bytes after one that is not UTF-8 in which a NUL tells a binary file
 
 
@@ -207,21 +208,23 @@ def _on_disk(source: str) -> tuple[bool, dict[str, File]]:
 
 def _stored(source: str) -> tuple[bool, dict[str, File]]:
     """The same of a source in a store, where what has objects below it is a directory."""
+    words = f'data.source={source}'
     folders, names = source.rstrip('/').split('/'), []
     is_glob = glob.has_magic(source)
     first = next((i for i, part in enumerate(folders) if glob.has_magic(part)), len(folders) - 1)
-    store = Store('/'.join(folders[:first]), 'data.source')
+    first = max(first, _BUCKET + 1)
+    store = Store('/'.join(folders[:first]), words)
     pattern = '/'.join(folders[first:])
     if is_glob:
         names = store.glob(pattern)
-    elif store.holds(pattern):
+    elif pattern and store.holds(pattern):
         names = [pattern]
     if names or is_glob:
-        require(bool(names), f'data.source={source}: matches no file; check the glob')
+        require(bool(names), f'{words}: matches no file; check the glob')
         return False, {name: StoredFile(store, name) for name in names}
-    store = Store(source, 'data.source')
+    store = Store(source, words)
     names = [name for name in store.names() if not is_hidden(name)]
-    require(bool(names), f'data.source={source}: no such object or folder; check the address')
+    require(bool(names), f'{words}: no such object or folder; check the address')
     return True, {name: StoredFile(store, name) for name in names}
 
 

@@ -55,7 +55,7 @@ class Workdir:
             if copy is None:
                 copy = Path(tempfile.mkdtemp(prefix='lm-'))
                 atexit.register(shutil.rmtree, copy, ignore_errors=True)
-            self.stored = StoredRun(Store(str(path), words), copy, shared=shared)
+            self.stored = StoredRun(Store(str(path), f'{words}={path}'), copy, shared=shared)
             self.path, self.name = copy, self.stored.store.address
         else:
             self.path = Path(path).expanduser()

@@ -79,7 +79,10 @@ def test_a_kill_while_putting_leaves_the_checkpoint_before(
     if steps:
         assert lm.load(address).config.train.steps == 24
     runs.train('llama', address)
-    same_run(fetched(address, tmp_path / 'fetched'), finished)
+    folder = fetched(address, tmp_path / 'fetched')
+    same_run(folder, finished)
+    for place in (folder, finished):  # nothing is left of what was cut short
+        assert len([*place.glob('checkpoints/*/params/d/*')]) == 2
 
 
 def test_what_was_trained_beyond_the_last_put_is_trained_again(
