@@ -209,18 +209,16 @@ def _on_disk(source: str) -> tuple[bool, dict[str, File]]:
 def _stored(source: str) -> tuple[bool, dict[str, File]]:
     """The same of a source in a store, where what has objects below it is a directory."""
     words = f'data.source={source}'
-    folders, names = source.rstrip('/').split('/'), []
-    is_glob = glob.has_magic(source)
+    folders = source.rstrip('/').split('/')
     first = next((i for i, part in enumerate(folders) if glob.has_magic(part)), len(folders) - 1)
     first = max(first, _BUCKET + 1)
-    store = Store('/'.join(folders[:first]), words)
-    pattern = '/'.join(folders[first:])
-    if is_glob:
-        names = store.glob(pattern)
-    elif pattern and store.holds(pattern):
-        names = [pattern]
-    if names or is_glob:
+    store, rest = Store('/'.join(folders[:first]), words), '/'.join(folders[first:])
+    if glob.has_magic(rest):
+        names = store.glob(rest)
         require(bool(names), f'{words}: matches no file; check the glob')
+    else:
+        names = [rest] if rest and store.holds(rest) else []
+    if names:
         return False, {name: StoredFile(store, name) for name in names}
     store = Store(source, words)
     names = [name for name in store.names() if not is_hidden(name)]

@@ -1,6 +1,7 @@
 """`lm.train`: from a config and a folder to a finished run."""
 
 import hashlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ def train(
     start, source = processes.all_or_none(plan)
     if start.finished:
         processes.tell(f'lm: the run in {folder.name} is finished: nothing to do')
+        _let_go(folder)
         return start.finished
     keep_programs(start.config.data)
     processes.from_first(lambda: require_packages(start.config))
@@ -83,7 +85,9 @@ def train(
         processes.tell(f'note: {words}')
     with Session(folder, program, mixture, start, strict, profile_steps) as session:
         session.begin(source)
-        return session.run()
+        summary = session.run()
+    _let_go(folder)
+    return summary
 
 
 def describe(config: Config, picture_file: str | Path | None = None) -> str:
@@ -126,6 +130,12 @@ def _opened(workdir: str | Path, config: Config) -> Workdir:
 
     processes.all_or_none(check)
     return folder
+
+
+def _let_go(folder: Workdir) -> None:
+    """Removes the copy of a folder whose store has all of it."""
+    if folder.stored is not None:
+        processes.from_first(lambda: shutil.rmtree(folder.path, ignore_errors=True))
 
 
 def _agree(config: Config, folder: Workdir) -> None:

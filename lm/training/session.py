@@ -269,7 +269,7 @@ class Session:
             peak = self.program.policy.peak
             found = shares(self.profiler.folder, step, traced, device, peak)
             write(found, self.profiler.folder / 'operations.csv')
-            processes.tell(f'profile    {self.profiler.folder}\n{table(found)}')
+            processes.tell(f'profile    {self.folder.name}/profile\n{table(found)}')
 
     def _flops(self) -> FlopCount:
         objective = self.program.objective

@@ -36,7 +36,10 @@ def steps_there(address: str, folder: Path) -> list[int]:
     return StoredRun(Store(address, 'workdir'), folder, shared=False).steps
 
 
-def test_a_run_in_a_store_is_that_on_a_disk(stored: str, finished: Path, tmp_path: Path) -> None:
+def test_a_run_in_a_store_is_that_on_a_disk(
+    runs: Runs, stored: str, finished: Path, tmp_path: Path
+) -> None:
+    assert not [*(runs.cache / 'workdirs').iterdir()]  # the copy is gone
     folder = fetched(stored, tmp_path / 'fetched')
     same_run(folder, finished)
     left_there = {p.relative_to(folder).as_posix() for p in folder.iterdir()}
