@@ -21,14 +21,14 @@ from lm.config import Config, run_file
 from lm.flags import Flags
 from tests.docs.pages import GUIDES, ROOT, Block, blocks
 
-TEXT = ROOT / 'docs' / 'LOG.md'
+LOG = ROOT / 'docs' / 'LOG.md'
 SMALL: dict[str, Any] = {
     'model.num_layers': 1, 'model.d_model': 16, 'model.num_heads': 2, 'model.num_kv_heads': None,
-    'model.vocab_size': None, 'model.max_positions': 32, 'data.source': str(TEXT),
+    'model.vocab_size': None, 'model.max_positions': 32, 'data.source': 'text.txt',
     'data.tokenizer': 'char', 'optim.warmup_steps': 1, 'train.steps': 3, 'train.batch_size': 4,
     'train.seq_len': 16, 'eval.batches': 1, 'eval.sample_tokens': 0, 'mesh.devices': 1,
 }  # fmt: skip
-SMALL_SWEEP = (f'--source={TEXT}', '--flops=3e10')
+SMALL_SWEEP = (f'--source={LOG}', '--flops=3e10')
 PAGES = [ROOT / 'README.md', ROOT / 'BUILD.md', *GUIDES]
 ADDING = [page for page in GUIDES if page.stem.startswith('add_')]
 
@@ -45,10 +45,11 @@ def cache(tmp_path_factory: Any) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder to work in; what is registered there is forgotten."""
+    """A folder with a text to work in; what is registered there is forgotten."""
     monkeypatch.setattr(registry, '_registered', {})
     monkeypatch.setenv('LM_CACHE', str(cache))
     monkeypatch.chdir(tmp_path)
+    Path('text.txt').write_text(LOG.read_text(encoding='utf-8')[-6000:], encoding='utf-8')
     yield tmp_path
 
 
