@@ -2,6 +2,9 @@
 
 from lm.flags import Flags
 
+NAMES = ('coordinator', 'num_processes', 'process_id', 'distributed')
+"""Flags that say that there are several, and which one this is."""
+
 
 def define_processes(flags: Flags) -> None:
     """`--coordinator`, `--num_processes`, `--process_id`, or `--distributed`."""

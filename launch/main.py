@@ -5,17 +5,22 @@ other exception is a bug of ours and keeps its traceback. Nothing heavy is impor
 verb is known, so that `lm help` answers at once.
 """
 
-import ast
 import errno
 import importlib
 import os
-import pkgutil
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from lm.errors import UserError, did_you_mean
+
+from ._modules import summaries, table
+
+if TYPE_CHECKING:
+    from lm.flags import Flags
 
 HELP = ('--help', '-h')
 USERS_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -54,27 +59,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def verbs() -> dict[str, str]:
     """What each verb does, in a line, by name; imports none of them."""
-    folder = Path(__file__).parent
-    found = [m.name for m in pkgutil.iter_modules([str(folder)]) if not m.ispkg]
-    own = Path(__file__).stem
-    return {
-        name: _summary(folder / f'{name}.py')
-        for name in sorted(found)
-        if not name.startswith('_') and name != own
-    }
+    path = Path(__file__)
+    return {name: line for name, line in summaries(path.parent).items() if name != path.stem}
 
 
 def overview() -> str:
     """What `lm help` prints."""
-    table = {**verbs(), 'help': 'This list; `lm help VERB` lists the flags of a verb.'}
-    width = max(map(len, table))
-    lines = [f'  {name:<{width}}  {summary}' for name, summary in sorted(table.items())]
-    return '\n'.join(['lm VERB [--flag=value ...]', '', *lines])
+    rows = {**verbs(), 'help': 'This list; `lm help VERB` lists the flags of a verb.'}
+    return '\n'.join(['lm VERB [--flag=value ...]', '', table(rows)])
 
 
-def _summary(path: Path) -> str:
-    docstring = ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or ''
-    return docstring.partition('\n')[0]
+def read_flags(verb: str, words: Sequence[str]) -> 'tuple[ModuleType, Flags]':
+    """The module of a verb, and the flags that `words` give it.
+
+    Raises:
+      UserError: a flag that the verb has not, or a value that it refuses.
+    """
+    module, flags = _defined(verb, words)
+    flags.parse()
+    return module, flags
 
 
 def _run(verb: str, argv: list[str]) -> None:
@@ -82,6 +85,19 @@ def _run(verb: str, argv: list[str]) -> None:
     if verb not in known:
         raise UserError(f'{verb!r}: no such verb{did_you_mean(verb, [*known, "help"])}')
     _quieten()
+    # What follows `--` is no flag of the verb, not even --help.
+    own = argv[: argv.index('--')] if '--' in argv else argv
+    if any(word in HELP for word in own):
+        asked = [word for word in own if word not in HELP]
+        module, flags = _defined(verb, asked + argv[len(own) :])
+        print(f'lm {verb} {flags.usage}\n{flags.about or module.__doc__}\n{flags.describe()}')
+        return
+    module, flags = read_flags(verb, argv)
+    module.main(flags)
+
+
+def _defined(verb: str, words: Sequence[str]) -> 'tuple[ModuleType, Flags]':
+    """The module of a verb and its flags, not parsed yet."""
     from absl import flags as absl_flags
 
     from lm.config import run_file
@@ -90,19 +106,14 @@ def _run(verb: str, argv: list[str]) -> None:
     # Libraries that read absl's global flags (Grain's workers) insist on their being parsed.
     absl_flags.FLAGS(['lm'])
     module = importlib.import_module(f'.{verb}', __package__)
-    asked = [word for word in argv if word not in HELP]
-    flags = Flags(asked)
+    flags = Flags(words)
     flags.define(
         'import', str, '', 'a FILE.py of yours, run first: members that it registers exist'
     )
     if file := flags.peek('import'):
         run_file(file, '--import')
     module.define_flags(flags)
-    if asked != argv:
-        print(f'lm {verb} {flags.usage}\n{module.__doc__}\n{flags.describe()}')
-        return
-    flags.parse()
-    module.main(flags)
+    return module, flags
 
 
 def _quieten() -> None:

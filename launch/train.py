@@ -31,13 +31,25 @@ def define_flags(flags: Flags) -> None:
     flags.define_config(recorded or 'quickstart')
 
 
-def main(flags: Flags) -> None:
-    """Trains, or describes the run that would be trained."""
+def check(flags: Flags) -> Config:
+    """The config, after all that can be said of the flags before anything runs.
+
+    Raises:
+      UserError: one of them is refused.
+    """
     config = flags.config()
+    if not flags['describe']:
+        flags.required('workdir')
     if flags['fork_from'] and '@' not in flags['fork_from']:
         raise UserError(f'--fork_from={flags["fork_from"]}: must be WORKDIR@STEP')
     if flags['picture']:
         _require_picture(flags)
+    return config
+
+
+def main(flags: Flags) -> None:
+    """Trains, or describes the run that would be trained."""
+    config = check(flags)
     # Imported here, after the config is known to be good: jax takes seconds.
     connect_processes(flags)
     from lm.ending import ending_together

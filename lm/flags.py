@@ -31,6 +31,8 @@ class Flags:
 
     Attributes:
       words: what stands among the flags and is none, of a verb that takes such.
+      command: what follows `--`, of a verb that takes a command.
+      about: what `--help` says of the verb, where that depends on its words; else its docstring.
     """
 
     def __init__(self, argv: Sequence[str]) -> None:
@@ -40,16 +42,34 @@ class Flags:
         self._types: dict[str, Any] = {}
         self._base: Config | None = None
         self._words_name = ''
+        self._command_name = ''
         self.words: tuple[str, ...] = ()
+        self.command: tuple[str, ...] = ()
+        self.about = ''
 
     def define_words(self, name: str) -> None:
         """Lets words that are no flags stand among the flags: `words`, in messages `name`."""
         self._words_name = name
         self._values.set_gnu_getopt(True)
 
+    def define_command(self, name: str) -> None:
+        """Takes what follows `--` as a command, `command`, and no flags; in the usage `name`."""
+        self._command_name = name
+        if '--' in self._argv:
+            end = self._argv.index('--')
+            self.command = tuple(self._argv[end + 1 :])
+            del self._argv[end:]
+
+    @property
+    def first_word(self) -> str | None:
+        """The word that comes before all flags, before anything is parsed; None: there is none."""
+        return next((word for word in self._argv[:1] if not word.startswith('-')), None)
+
     @property
     def usage(self) -> str:
         """What may follow the verb."""
+        if self._command_name:
+            return f'{self._words_name} [--flag=value ...] -- {self._command_name}'
         words = f'{self._words_name} ... ' if self._words_name else ''
         return f'{words}[--flag=value ...]'
 

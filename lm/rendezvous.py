@@ -118,7 +118,8 @@ def _visit(
                 raise UserError(answer)
             reason = 'it hung up'
         except socket.gaierror as error:
-            raise UserError(f'{words}: no such machine ({error.strerror})') from error
+            # A pod's name is known once the pod is there.
+            reason = f'no such machine, {error.strerror}'
         except OSError as error:
             reason = error.strerror or 'no answer'
         if time.monotonic() > deadline:

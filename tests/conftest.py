@@ -18,20 +18,35 @@ import tests.typechecker
 
 CACHE = Path(__file__).parent.parent / '.pytest_cache' / 'jax'
 MOST_MAPPINGS = 30_000
-DEVICES = '--xla_force_host_platform_device_count=8'
+FLAGS = {
+    '--xla_force_host_platform_device_count': '8',
+    # Programs of tests run for milliseconds: less than half of the time to compile, the same
+    # arithmetic. Flags that XLA_FLAGS sets already are left as they are.
+    '--xla_backend_optimization_level': '0',
+    '--xla_cpu_use_fusion_emitters': 'false',
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
     wants_accelerator = re.search(r'(?<!not )\b(gpu|tpu)\b', config.getoption('markexpr'))
     if not wants_accelerator:
         os.environ['JAX_PLATFORMS'] = 'cpu'
-    if DEVICES not in os.environ.get('XLA_FLAGS', ''):
-        os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {DEVICES}'.strip()
+        given = os.environ.get('XLA_FLAGS', '')
+        added = [f'{name}={value}' for name, value in FLAGS.items() if name not in given]
+        os.environ['XLA_FLAGS'] = ' '.join([given, *added]).strip()
     # Tiny models compile for seconds and run for milliseconds: keep every program.
     os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(CACHE))
     os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     install_import_hook('lm', f'{tests.typechecker.__name__}.check')
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how long each notebook took."""
+    for report in terminalreporter.getreports('passed'):
+        for name, value in report.user_properties:
+            if name == 'notebook_seconds':
+                terminalreporter.write_line(f'{value:6.1f} s  {report.nodeid}')
 
 
 @pytest.fixture(autouse=True)

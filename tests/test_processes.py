@@ -3,6 +3,7 @@
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,27 @@ def test_a_coordinator_that_is_not_there_or_whose_port_is_taken() -> None:
         pytest.raises(UserError, match=f'--coordinator=localhost:{port}: cannot listen there'),
     ):
         meet(f'localhost:{port}', 2, 0, seconds=0.3)
+
+
+def test_the_name_of_process_0_may_come_to_be_known_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    port, asked, known = free_port(), [], socket.getaddrinfo
+
+    def look_up(host: str, *more: Any, **others: Any) -> Any:
+        if host != 'pod-0.run':
+            return known(host, *more, **others)
+        asked.append(host)
+        if len(asked) <= 3:
+            raise socket.gaierror(socket.EAI_NONAME, 'Name or service not known')
+        return known('localhost', *more, **others)
+
+    monkeypatch.setattr(socket, 'getaddrinfo', look_up)
+    with pytest.raises(UserError, match='cannot be reached .no such machine, Name or service not'):
+        meet(f'pod-0.run:{port}', 2, 1, seconds=0.15)
+    thread = threading.Thread(target=meet, args=(f'localhost:{port}', 2, 0, 5))
+    thread.start()
+    meet(f'pod-0.run:{port}', 2, 1, seconds=5)
+    thread.join()
+    assert len(asked) > 3
 
 
 def told(port: int, *parties: tuple[int, int]) -> list[str]:

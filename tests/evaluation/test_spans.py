@@ -1,5 +1,9 @@
 """The likelihood of a span: asked of each objective in its own form, against its logits."""
 
+import functools
+from typing import Any
+
+import jax
 import numpy as np
 import pytest
 from scipy.special import log_softmax
@@ -9,12 +13,18 @@ from lm.config import Config, ModelConfig, ObjectiveConfig, TrainConfig, resolve
 from lm.errors import UserError
 from lm.evaluation.spans import Span, span_nats
 from lm.generation.language_model import LanguageModel
-from tests.models.tiny import perturbed
+from tests.models.tiny import perturbed, side
 from tests.objectives.rows import SIZE, TEXT, VOCABULARY
 from tests.objectives.test_contract import ARCHITECTURES, SEQ_LEN, built, every_objective, model
 
 START, STOP = 9, 13
 SEES_BEHIND = {'mlm', 'span_corruption', 'denoising', 'ul2'}
+
+
+@functools.cache
+def applying(family: str) -> Any:
+    """One program for all rows of a shape."""
+    return jax.jit(model(family).apply)
 
 
 def language_model(name: str, family: str) -> LanguageModel:
@@ -65,14 +75,11 @@ def by_hand(name: str, family: str, text: np.ndarray, start: int, stop: int) -> 
             }[name]
             sides = [given, [v.pad_id, *told, *said]]
             place = len(sides[1]) - 1
-        arrays = []
-        for side in sides:
-            tokens = np.array([side], np.int32)
-            arrays += [tokens, np.ones_like(tokens), np.arange(len(side), dtype=np.int32)[None]]
+        arrays = [x for row in sides for x in side([len(row)], SEQ_LEN, np.resize(row, SEQ_LEN))]
         batch = Batch(*arrays)
         if prefix is not None:
-            batch = batch._replace(prefix=np.arange(len(sides[0]))[None] < prefix)
-        logits = np.asarray(loaded.functional.apply(loaded.params, batch), np.float64)[0, place]
+            batch = batch._replace(prefix=np.arange(SEQ_LEN)[None] < prefix)
+        logits = np.asarray(applying(family)(loaded.params, batch), np.float64)[0, place]
         total -= log_softmax(logits[: v.size])[target]
     return total
 
@@ -100,7 +107,7 @@ def test_the_span_itself_is_hidden_and_its_context_is_not(name: str, family: str
 
     def logits(changed: np.ndarray) -> np.ndarray:
         batch = stack(objective.span_rows(changed, START, STOP))
-        logits_BTV = functional.apply(perturbed(functional), batch)
+        logits_BTV = applying(family)(perturbed(functional), batch)
         return np.asarray(logits_BTV)[np.asarray(batch.loss_weights) > 0][:, :SIZE]
 
     usual = logits(text)

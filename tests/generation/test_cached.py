@@ -24,11 +24,13 @@ from lm.precision.policy import POLICIES
 from lm.shapes import Params
 from lm.training.quantized import joined, rounded_params
 from tests.models.tiny import perturbed, tiny
+from tests.models.tiny import side as of_one_row
 
 FAMILY = {name: registry.lookup('models', name, '').FAMILY for name in registry.names('models')}
 GOES_ON = sorted(name for name, family in FAMILY.items() if family != 'encoder')
 VOCABULARY = 40
 LENGTHS = (7, 1, 4)
+LONGEST = 16
 
 
 @functools.cache
@@ -53,16 +55,22 @@ def prompts() -> list[np.ndarray]:
     return [random.integers(0, VOCABULARY, n).astype(np.int32) for n in LENGTHS]
 
 
+@functools.cache
+def applying(model: Functional) -> Any:
+    """One program for the rows of a model, whatever they are compared with."""
+    return jax.jit(model.apply)
+
+
 def alone(model: Functional, params: Params, ids: list[int], side: Batch | None) -> np.ndarray:
     """Logits of every place of one text that begins at the first place: a whole forward pass."""
-    tokens = np.array([ids], np.int32)
-    rows = (tokens, np.ones_like(tokens), np.arange(len(ids), dtype=np.int32)[None])
-    batch = Batch(*rows)
-    if side is not None:
+    fields = of_one_row([len(ids)], LONGEST, np.resize(ids, LONGEST))
+    if side is None:
+        batch = Batch(*fields)
+    else:
         batch = side._replace(
-            decoder_tokens=rows[0], decoder_segment_ids=rows[1], decoder_positions=rows[2]
+            decoder_tokens=fields[0], decoder_segment_ids=fields[1], decoder_positions=fields[2]
         )
-    return np.asarray(model.apply(params, batch)[0])
+    return np.asarray(applying(model)(params, batch)[0, : len(ids)])
 
 
 @pytest.mark.parametrize('name', GOES_ON)
@@ -96,11 +104,12 @@ def test_a_window_moves_with_the_place(window: int) -> None:
     model = tiny('llama', vocab_size=VOCABULARY, options={'attention_window': window})
     params, given = perturbed(model, noise=0.3), prompts()
     batch, places = right_aligned(given, None, None, 16)
-    logits_BV, state = Kept(model).read(params, batch, places + 4)
+    logits_BV, state = jax.jit(Kept(model).read, static_argnums=2)(params, batch, places + 4)
+    advance = jax.jit(Kept(model).advance)
     added = np.random.default_rng(2).integers(0, VOCABULARY, (4, len(LENGTHS))).astype(np.int32)
     got = [logits_BV]
     for tokens_B in added:
-        logits_BV, state = Kept(model).advance(params, jnp.asarray(tokens_B), state)
+        logits_BV, state = advance(params, jnp.asarray(tokens_B), state)
         got.append(logits_BV)
     for i, ids in enumerate(given):
         want = alone(model, params, [*ids, *added[:, i]], None)[len(ids) - 1 :]
@@ -153,13 +162,15 @@ def test_a_prefix_is_seen_both_ways(name: str) -> None:
     model, params = made(name)
     given = prompts()
     batch, places = right_aligned(given, None, [len(ids) for ids in given], 16)
-    logits_BV, _ = Kept(model).read(params, batch, places)
+    logits_BV, _ = jax.jit(Kept(model).read, static_argnums=2)(params, batch, places)
     for i, ids in enumerate(given):
-        rows = Batch(ids[None], np.ones((1, len(ids)), np.int32), np.arange(len(ids))[None])
-        want = model.apply(params, rows._replace(prefix=np.ones((1, len(ids)), bool)))[0, -1]
+        rows = Batch(*of_one_row([len(ids)], LONGEST, np.resize(ids, LONGEST)))
+        prefix = np.asarray(rows.segment_ids) > 0
+        want = applying(model)(params, rows._replace(prefix=prefix))[0, len(ids) - 1]
         np.testing.assert_allclose(logits_BV[i], want, rtol=0, atol=1e-4)
         if len(ids) > 1:
-            assert np.abs(np.asarray(logits_BV[i] - model.apply(params, rows)[0, -1])).max() > 1e-2
+            apart = np.asarray(logits_BV[i]) - alone(model, params, ids.tolist(), None)[-1]
+            assert np.abs(apart).max() > 1e-2
 
 
 @pytest.mark.parametrize('name', GOES_ON)

@@ -20,7 +20,7 @@ from lm.precision.policy import POLICIES
 from lm.shapes import Params
 from tests.hub import peers
 from tests.hub.peers import torch
-from tests.models.tiny import compiled, side
+from tests.models.tiny import side
 
 LOGITS = 2e-5
 """Of the largest logit."""
@@ -58,7 +58,7 @@ def test_logits_of_padded_rows(name: str, tmp_path: Path) -> None:
         decoder = peers.rows(2, 3, 25)
         batch = Batch(*batch[:3], *one_document_a_row(decoder, [25, 25, 25]))
     want = peers.logits(peer, tokens, np.asarray(real, np.int64), decoder)
-    got = np.asarray(compiled(model.apply)(params, batch))
+    got = np.asarray(jax.jit(model.apply)(params, batch))
     shown = real if decoder is None else np.ones_like(decoder, bool)
     assert got.shape == want.shape
     assert report(name, 'logits, padded rows', got[shown], want[shown]) <= LOGITS
@@ -74,7 +74,7 @@ def test_logits_of_packed_rows_equal_documents_alone(name: str, tmp_path: Path) 
     two_sided = model.family == 'encoder_decoder'
     if two_sided:
         batch = Batch(*batch[:3], *side(decoder_lengths, 30, decoder))
-    got = np.asarray(compiled(model.apply)(params, batch))[0]
+    got = np.asarray(jax.jit(model.apply)(params, batch))[0]
     want = np.zeros_like(got)
     start = decoder_start = 0
     for size, decoder_size in zip(lengths, decoder_lengths, strict=True):
@@ -93,7 +93,7 @@ def test_t5_beyond_its_largest_distance(tmp_path: Path) -> None:
     model, params = imported(peer, tmp_path)
     tokens, decoder = peers.rows(1, 1, 300), peers.rows(2, 1, 200)
     batch = Batch(*side([300], 300, tokens[0]), *side([200], 200, decoder[0]))
-    got = np.asarray(compiled(model.apply)(params, batch))
+    got = np.asarray(jax.jit(model.apply)(params, batch))
     want = peers.logits(peer, tokens, np.ones_like(tokens), decoder)
     assert report('t5', 'logits, 300 -> 200 tokens', got, want) <= LOGITS
 
@@ -122,7 +122,7 @@ def test_gradients_of_the_loss(name: str, tmp_path: Path) -> None:
         nats_BT = cross_entropy(logits_BTV, jnp.asarray(targets, jnp.int32))
         return jnp.sum(nats_BT * weights) / weights.sum()
 
-    got_loss, got = compiled(jax.value_and_grad(loss))(params)
+    got_loss, got = jax.jit(jax.value_and_grad(loss))(params)
     assert float(got_loss) == pytest.approx(want_loss.item(), rel=1e-6)
     assert set(got) == set(want)
     # A bias on all keys moves all scores of a query alike, if no rotation comes after it: its true

@@ -135,7 +135,7 @@ def test_a_model_padded_here_is_written_without_padding(tmp_path: Path) -> None:
 
 
 def test_what_roberta_lacks_is_written_as_zeros(tmp_path: Path) -> None:
-    from tests.models.tiny import VOCABULARY, compiled, perturbed, side, tiny
+    from tests.models.tiny import VOCABULARY, perturbed, side, tiny
 
     model = tiny('roberta', num_kv_heads=6, d_model=24)
     params = perturbed(model)
@@ -143,7 +143,7 @@ def test_what_roberta_lacks_is_written_as_zeros(tmp_path: Path) -> None:
     back = strictly_loaded('roberta', tmp_path)
     assert not back.roberta.embeddings.token_type_embeddings.weight.any()
     tokens = np.arange(1, 13)
-    got = compiled(model.apply)(params, Batch(*side([12], 12, tokens)))[0, :, :VOCABULARY]
+    got = jax.jit(model.apply)(params, Batch(*side([12], 12, tokens)))[0, :, :VOCABULARY]
     want = peers.logits(back, tokens[None], np.ones((1, 12), np.int64))[0]
     assert np.abs(got - want).max() <= 2e-5 * np.abs(want).max()
 

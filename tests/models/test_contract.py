@@ -20,7 +20,6 @@ from tests.models.tiny import (
     LENGTH,
     RECURRENT,
     VOCABULARY,
-    compiled,
     packed_batch,
     perturbed,
     predicting,
@@ -46,7 +45,7 @@ def loss_and_gradients(name: str, **changes: object) -> tuple[jax.Array, Params]
         nats_BT = -jnp.take_along_axis(log_p_BTV, targets[..., None], axis=-1)[..., 0]
         return jnp.sum(nats_BT * (segments > 0))
 
-    return compiled(jax.value_and_grad(loss))(perturbed(model))
+    return jax.jit(jax.value_and_grad(loss))(perturbed(model))
 
 
 @functools.cache
@@ -110,7 +109,7 @@ def influence(name: str) -> tuple[np.ndarray, Batch]:
         logits_BTV = model.apply({**params, 'embedding/tokens': table_VD}, batch)
         return logits_BTV[0][:, others] @ weights
 
-    gradient_TVD = compiled(jax.jacrev(read))(params['embedding/tokens'])
+    gradient_TVD = jax.jit(jax.jacrev(read))(params['embedding/tokens'])
     return np.abs(np.asarray(gradient_TVD)).max(axis=-1)[:, ids], batch
 
 
@@ -156,7 +155,7 @@ def test_packed_rows_equal_documents_one_by_one(name: str) -> None:
     model = tiny(name)
     params = perturbed(model)
     batch = packed_batch(model)
-    apply = compiled(model.apply)
+    apply = jax.jit(model.apply)
     packed = apply(params, batch)
     _, segments = predicting(batch)
     for segment in (1, 2):
@@ -189,7 +188,7 @@ def test_order_is_known_by_positions_alone(name: str, kind: str) -> None:
     order = np.concatenate([rng.permutation(LENGTH - 1), [LENGTH - 1]])
     decoder = side([DECODER_LENGTH], DECODER_LENGTH, tokens[::-1])
     decoder = decoder if model.family == 'encoder_decoder' else []
-    apply = compiled(model.apply)
+    apply = jax.jit(model.apply)
     before = apply(params, Batch(*side([LENGTH], LENGTH, tokens), *decoder))
     after = apply(params, Batch(*side([LENGTH], LENGTH, tokens[order]), *decoder))
     if model.family == 'encoder':
@@ -212,7 +211,7 @@ def test_vocabulary_padding_has_no_probability_and_finite_gradients(name: str) -
         log_p_BTV = jax.nn.log_softmax(logits_BTV)
         return -jnp.take_along_axis(log_p_BTV, targets[..., None], axis=-1).mean(), logits_BTV
 
-    (value, logits_BTV), gradients = compiled(jax.value_and_grad(loss, has_aux=True))(params)
+    (value, logits_BTV), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     assert logits_BTV.shape[-1] > VOCABULARY
     assert (logits_BTV[..., VOCABULARY:] == -jnp.inf).all()
     assert jnp.isfinite(logits_BTV[..., :VOCABULARY]).all() and jnp.isfinite(value)
@@ -228,7 +227,7 @@ def test_vocabulary_padding_has_no_probability_and_finite_gradients(name: str) -
 def test_dropout_follows_its_key(name: str) -> None:
     model = tiny(name, dropout=0.3)
     params, batch = perturbed(model), packed_batch(model)
-    apply = compiled(model.apply)
+    apply = jax.jit(model.apply)
     plain = apply(params, batch)
     one, again = (apply(params, batch, dropout_key=jax.random.key(1)) for _ in range(2))
     two = apply(params, batch, dropout_key=jax.random.key(2))
@@ -242,8 +241,8 @@ def test_dropout_follows_its_key(name: str) -> None:
 def test_bf16_stays_close_and_logits_are_fp32(name: str) -> None:
     params = perturbed(tiny(name), noise=0.02)
     batch = packed_batch(tiny(name))
-    want = compiled(tiny(name).apply)(params, batch)[..., :VOCABULARY]
-    got = compiled(tiny(name, 'bf16_mixed').apply)(params, batch)[..., :VOCABULARY]
+    want = jax.jit(tiny(name).apply)(params, batch)[..., :VOCABULARY]
+    got = jax.jit(tiny(name, 'bf16_mixed').apply)(params, batch)[..., :VOCABULARY]
     assert got.dtype == want.dtype == jnp.float32
     assert 0 < np.abs(got - want).max() <= 0.05 * np.abs(want).max()
 
@@ -282,7 +281,7 @@ def test_dims_name_every_axis_once(name: str) -> None:
 @every_architecture
 def test_layers_begin_different_and_vocabulary_padding_zero(name: str) -> None:
     model = tiny(name)
-    params = compiled(model.init)(jax.random.key(0))
+    params = jax.jit(model.init)(jax.random.key(0))
     for path, letters in model.dims.items():
         if 'V' in letters:
             rows = np.moveaxis(np.asarray(params[path]), letters.index('V'), 0)
@@ -305,12 +304,12 @@ def test_first_loss_is_that_of_a_uniform_guess(name: str) -> None:
     sizes: dict[str, int | None] = {'num_layers': 4, 'd_model': 128, 'num_heads': 4, 'd_ff': None}
     sizes.update(num_kv_heads=2, head_dim=32)
     model = tiny(name, vocab_size=2048, max_positions=128, **sizes)
-    params = compiled(model.init)(jax.random.key(0))
+    params = jax.jit(model.init)(jax.random.key(0))
     rng = np.random.default_rng(0)
     fields = side([128], 128, rng.integers(2048, size=128))
     if model.family == 'encoder_decoder':
         fields += side([128], 128, rng.integers(2048, size=128))
-    logits_BTV = compiled(model.apply)(params, Batch(*fields))
+    logits_BTV = jax.jit(model.apply)(params, Batch(*fields))
     targets = rng.integers(2048, size=(1, 128, 1))
     loss = -jnp.take_along_axis(jax.nn.log_softmax(logits_BTV), targets, axis=-1).mean()
     assert abs(float(loss) - np.log(2048)) <= 0.05 * np.log(2048)

@@ -12,7 +12,7 @@ from lm.models.context import Context
 from lm.models.positions import sinusoids, slopes
 from lm.models.spec import gated_width
 from tests.models.reference import alibi
-from tests.models.tiny import compiled, perturbed, side, tiny
+from tests.models.tiny import perturbed, side, tiny
 
 
 def deviations(name: str) -> dict[str, float]:
@@ -27,7 +27,7 @@ def deviations(name: str) -> dict[str, float]:
         vocab_size=512,
         max_positions=512,
     )
-    params = compiled(model.init)(jax.random.key(0))
+    params = jax.jit(model.init)(jax.random.key(0))
     return {path: float(np.std(array)) for path, array in params.items()}
 
 
@@ -43,7 +43,7 @@ def test_what_writes_to_the_residual_stream_begins_smaller(name: str) -> None:
 
 
 def test_bert_truncates_at_two_deviations() -> None:
-    params = compiled(tiny('bert').init)(jax.random.key(0))
+    params = jax.jit(tiny('bert').init)(jax.random.key(0))
     for path in ('embedding/tokens', 'encoder/layers/feed_forward/up', 'head/transform/weight'):
         assert np.abs(params[path]).max() <= 0.04
         assert np.std(params[path]) > 0.015
@@ -74,7 +74,7 @@ def test_a_position_has_the_row_that_the_offset_names() -> None:
     rows = {path: jnp.asarray(array) for path, array in params.items()}
     rows['encoder/learned_positions/table'] = rows['encoder/learned_positions/table'][3:]
     plain = tiny('roberta', options={'position_offset': 0})
-    assert (compiled(model.apply)(params, batch) == compiled(plain.apply)(rows, batch)).all()
+    assert (jax.jit(model.apply)(params, batch) == jax.jit(plain.apply)(rows, batch)).all()
 
 
 def test_t5_begins_as_mesh_tensorflow() -> None:

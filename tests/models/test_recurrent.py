@@ -16,7 +16,7 @@ from lm.hub.export import write_model
 from lm.objectives._objective import weighted_cross_entropy
 from lm.planning.plan import plan
 from lm.shapes import Params
-from tests.models.tiny import RECURRENT, VOCABULARY, compiled, packed_batch, perturbed, side, tiny
+from tests.models.tiny import RECURRENT, VOCABULARY, packed_batch, perturbed, side, tiny
 
 TOLERANCE = 2e-5
 LENGTH = 18
@@ -92,7 +92,7 @@ def test_logits_and_gradients_are_those_of_pytorch(name: str) -> None:
         logits_BTV = model.apply(params, batch)
         return weighted_cross_entropy(logits_BTV, batch).loss, logits_BTV
 
-    (_, got), gradients = compiled(jax.value_and_grad(loss, has_aux=True))(params)
+    (_, got), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     peer = Peer(name, params)
     want = peer(tokens)
     torch.nn.functional.cross_entropy(
@@ -112,10 +112,10 @@ def test_token_by_token_equals_the_whole_row(name: str) -> None:
         params = perturbed(model)
         tokens = np.random.default_rng(0).integers(VOCABULARY, size=(2, LENGTH)).astype(np.int32)
         places = np.broadcast_to(np.arange(LENGTH, dtype=np.int32), tokens.shape)
-        whole = compiled(model.apply)(params, Batch(tokens, np.ones_like(tokens), places))
+        whole = jax.jit(model.apply)(params, Batch(tokens, np.ones_like(tokens), places))
         first = Batch(tokens[:, :1], np.ones((2, 1), np.int32), places[:, :1])
         logits_BV, state = model.read(params, first, LENGTH)
-        advance = compiled(model.advance)
+        advance = jax.jit(model.advance)
         for t in range(LENGTH):
             if t:
                 logits_BV, state = advance(params, jnp.asarray(tokens[:, t]), state)
@@ -130,14 +130,14 @@ def test_a_tied_head_is_the_embedding(name: str) -> None:
     model = tiny(name, options={'tie_embeddings': True})
     assert 'head/output' not in model.shapes
     params, batch = perturbed(model), packed_batch(model)
-    hidden = compiled(model.hidden)(params, batch)
+    hidden = jax.jit(model.hidden)(params, batch)
     want = hidden @ params['embedding/tokens'][:VOCABULARY].T
-    got = compiled(model.apply)(params, batch)[..., :VOCABULARY]
+    got = jax.jit(model.apply)(params, batch)[..., :VOCABULARY]
     np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
 
 
 def test_a_forget_gate_begins_open() -> None:
-    bias = compiled(tiny('lstm').init)(jax.random.key(0))['decoder/layers/bias']
+    bias = jax.jit(tiny('lstm').init)(jax.random.key(0))['decoder/layers/bias']
     assert bias.shape == (2, 4, 16) and (bias[:, 1] == 1).all()
     assert (bias[:, [0, 2, 3]] == 0).all()
 

@@ -6,7 +6,7 @@ import pytest
 from lm import registry
 from lm.batch import Batch
 from tests.models import reference
-from tests.models.tiny import VOCABULARY, compiled, packed_batch, perturbed, predicting, side, tiny
+from tests.models.tiny import VOCABULARY, packed_batch, perturbed, predicting, side, tiny
 
 TOLERANCE = 2e-5
 """Of the logits' scale: the largest of them."""
@@ -25,7 +25,7 @@ def test_logits_equal_the_papers_formulas(name: str, options: dict, kv_heads: in
     model = tiny(name, num_kv_heads=kv_heads, options=options)
     params = perturbed(model)
     batch = packed_batch(model)
-    got = np.asarray(compiled(model.apply)(params, batch))[0, :, :VOCABULARY]
+    got = np.asarray(jax.jit(model.apply)(params, batch))[0, :, :VOCABULARY]
     exact = {path: np.asarray(array, np.float64) for path, array in params.items()}
     tokens, segments = predicting(batch)
     for segment in (1, 2):
@@ -42,7 +42,7 @@ def test_relative_positions_beyond_the_largest_distance() -> None:
     params = perturbed(model)
     tokens = np.random.default_rng(0).integers(VOCABULARY, size=300)
     batch = Batch(*side([300], 300, tokens), *side([200], 200, tokens[::-1]))
-    got = np.asarray(compiled(model.apply)(params, batch))[0, :, :VOCABULARY]
+    got = np.asarray(jax.jit(model.apply)(params, batch))[0, :, :VOCABULARY]
     exact = {path: np.asarray(array, np.float64) for path, array in params.items()}
     want = reference.t5(exact, model.config, tokens, tokens[::-1][:200])[:, :VOCABULARY]
     assert np.abs(got - want).max() <= TOLERANCE * np.abs(want).max()

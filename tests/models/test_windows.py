@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lm.batch import Batch
-from tests.models.tiny import VOCABULARY, compiled, perturbed, side, tiny
+from tests.models.tiny import VOCABULARY, perturbed, side, tiny
 
 LENGTH, SEGMENTS, REACH = 18, [11, 7], 2
 
@@ -25,7 +25,7 @@ def test_a_layer_sees_exactly_its_window(scan_layers: bool) -> None:
         logits_BTV = model.apply({**params, 'embedding/tokens': table_VD, path: output}, batch)
         return logits_BTV[0][:, others] @ weights
 
-    gradient = compiled(jax.jacrev(read))
+    gradient = jax.jit(jax.jacrev(read))
     own = batch.segment_ids[0][:, None] == batch.segment_ids[0][None, :]
     place = np.arange(LENGTH)
     near = np.abs(place[:, None] - place[None, :]) <= REACH

@@ -1,9 +1,7 @@
 """Tiny models and batches for tests. No two dimensions are of one size, so mix-ups show."""
 
-from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -55,11 +53,6 @@ def perturbed(model: Functional, seed: int = 0, noise: float = 0.3) -> Params:
         )
         for path, shape in model.shapes.items()
     }
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, jitted with few optimisations: tiny programs take far longer to compile."""
-    return jax.jit(function, compiler_options={'xla_backend_optimization_level': 0})
 
 
 def side(segment_lengths: list[int], length: int, tokens: np.ndarray) -> list[np.ndarray]:

@@ -38,8 +38,6 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     'sgd_by_leaf': BY_LEAF,
 }
 """Settings of every optimizer there is, and of the one for tests."""
-QUICKLY = {'xla_backend_optimization_level': 0}
-"""Compiles in half the time: what is compared here does not depend on LLVM's care."""
 
 
 FEWEST_LAYERS = {'modernbert': 2}
@@ -156,8 +154,7 @@ def initial(family: str, optimizer: str, layers: int | None = None) -> State:
     """
     layers = layers or FEWEST_LAYERS.get(family, 1)
     made = program(family, 1, **OPTIMIZERS[optimizer], **{'model.num_layers': layers})
-    lowered = jax.jit(made.init_state).lower()
-    state: State = jax.device_get(lowered.compile(compiler_options=QUICKLY)())
+    state: State = jax.device_get(jax.jit(made.init_state)())
     rng = np.random.default_rng(1)
     noise = {p: 0.1 * rng.standard_normal(x.shape, np.float32) for p, x in state.params.items()}
     return state._replace(params={p: x + noise[p] for p, x in state.params.items()})
@@ -167,7 +164,7 @@ def initial(family: str, optimizer: str, layers: int | None = None) -> State:
 def compiled(made: Program) -> Any:
     """Its step for the batches of this file."""
     like = made.abstract_batch(_row(made, np.random.default_rng(0), 0))
-    return made.step.lower(made.abstract_state, like).compile(compiler_options=QUICKLY)
+    return made.step.lower(made.abstract_state, like).compile()
 
 
 def shardings(made: Program) -> Any:
