@@ -17,7 +17,7 @@ import pytest
 import launch.main
 import lm
 from lm import registry
-from lm.config import Config, run_file
+from lm.config import Config
 from lm.flags import Flags
 from tests.docs.pages import GUIDES, ROOT, Block, blocks
 
@@ -75,29 +75,31 @@ def test_every_command_is_one_and_its_flags_are_flags(page: Path, folder: Path) 
 
 def check(words: list[str], place: str) -> bool:
     """Reads a command's flags as the command itself does; whether it is one of ours."""
-    if words[0] == 'lm':
-        verb, given = words[1], words[2:]
-        if verb == 'help' or '--help' in given:
-            return True
-        assert verb in launch.main.verbs(), f'{place}: lm {verb}'
-        module, flags = importlib.import_module(f'launch.{verb}'), Flags(given)
-        flags.define('import', str, '', '')
-        if file := flags.peek('import'):
-            run_file(file, '--import')
-        define = module.define_flags
-    elif words[:2] == ['python', '-m'] and words[2].startswith(('experiments.', 'benchmarks.')):
-        module, flags = importlib.import_module(words[2]), Flags(words[3:])
-        define = getattr(module, '_define_flags', lambda flags: None)
-    else:
-        return False
     try:
-        define(flags)
-        flags.parse()
-        if flags.peek('config') is not None and words[0] == 'lm':
-            flags.config()
+        if words[0] == 'lm':
+            check_verb(words[1], words[2:], place)
+        elif words[:2] == ['python', '-m'] and words[2].startswith(('experiments.', 'benchmarks.')):
+            flags = Flags(words[3:])
+            # Without a function of that name it takes no flags.
+            getattr(importlib.import_module(words[2]), '_define_flags', lambda _: None)(flags)
+            flags.parse()
+        else:
+            return False
     except lm.UserError as error:
         pytest.fail(f'{place}: {" ".join(words)}: {error}')
     return True
+
+
+def check_verb(verb: str, words: list[str], place: str) -> None:
+    if verb == 'help' or '--help' in words:
+        return
+    assert verb in launch.main.verbs(), f'{place}: lm {verb}'
+    _, flags = launch.main.read_flags(verb, words)
+    if verb == 'launch':
+        inner, *rest = flags.command
+        check_verb(inner, rest, place)
+    elif flags.peek('config') is not None:
+        flags.config()
 
 
 @by_name([ROOT / 'README.md', *GUIDES])
