@@ -186,7 +186,7 @@ for asked in (1e9, 1e11, 1e12, 1e13):
 
 # %%
 BUDGETS = (2e9,) if SMALL else (1e11, 4e11)
-WIDTHS = (8, 16, 32) if SMALL else (16, 32, 48, 64, 96)
+WIDTHS = (8, 16, 32) if SMALL else (8, 16, 24, 32, 48)
 SHAPE = {name: value for name, value in BASE.items() if name != 'train.steps'}
 rows = []
 for flops in BUDGETS:
@@ -202,7 +202,7 @@ for flops in BUDGETS:
                     'model.num_heads': width // 8,
                     'model.num_kv_heads': width // 8,
                     'model.options.tie_embeddings': True,
-                    'train.batch_size': 4,
+                    'train.batch_size': 4 if SMALL else 16,
                     'train.seq_len': 64,
                     'train.flops': flops,
                     'optim.peak_lr': 0.2 / width,
