@@ -15,7 +15,7 @@ from pathlib import Path
 from lm.errors import UserError
 from lm.fields import setting
 
-from ._command import PROGRAM, connected, require_devices
+from ._command import PROGRAM, connected, emulating, require_devices
 
 Argv = tuple[str, ...]
 
@@ -121,10 +121,7 @@ def _require(setting: Setting, tasks: int) -> None:
 
 def _srun(setting: Setting, command: Argv) -> str:
     """The line that starts all tasks; `--wait` ends those that outlive another one."""
-    environment: Argv = ()
-    if setting.devices is not None:
-        emulated = f'--xla_force_host_platform_device_count={setting.devices}'
-        environment = ('env', 'JAX_PLATFORMS=cpu', f'XLA_FLAGS={emulated}')
+    environment = () if setting.devices is None else emulating(setting.devices)
     options = [f'--wait={ALONE_SECONDS}']
     if setting.cpus_per_task:
         options.append(f'--cpus-per-task={setting.cpus_per_task}')  # srun takes no other's word

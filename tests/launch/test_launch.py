@@ -45,7 +45,8 @@ def test_a_process_for_each_gpu(
     assert shares == ['CUDA_VISIBLE_DEVICES=0,3', 'CUDA_VISIBLE_DEVICES=2,5']
 
 
-def test_a_slurm_job(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_slurm_job(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv('XLA_FLAGS')
     flags = [
         '--nodes=2', '--gpus_per_node=4', '--cpus_per_task=12', '--time=1-12:00:00',
         '--partition=gpu', '--account=lm lab', '--job_name=big', '--logs=my logs',

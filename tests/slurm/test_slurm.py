@@ -59,10 +59,12 @@ def training(workdir: Path, text: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def wait_until(happened: Callable[[], bool], log: Path, seconds: float = 400) -> None:
+def wait_until(happened: Callable[[], bool], job: str, log: Path, seconds: float = 400) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
-        assert time.monotonic() < deadline, log.read_text() if log.exists() else 'no log'
+        now = state(job)
+        assert now in ('PENDING', 'RUNNING', 'COMPLETING', 'COMPLETED'), (now, log.read_text())
+        assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.2)
 
 
@@ -78,17 +80,17 @@ def test_requeued_by_a_signal_the_run_ends_bit_equal(
     flags = ['--tasks_per_node=2', '--devices=4', '--time=60', f'--logs={logs}']
     job = launch('slurm', *flags, *training(workdir, text)).split()[-1]
     log = logs / f'lm-{job}.log'
-    wait_until(lambda: last_step(workdir) >= STEPS // 3, log)
+    wait_until(lambda: last_step(workdir) >= STEPS // 3, job, log)
     # What Slurm does by itself --signal_seconds before the time limit.
     subprocess.run(['scancel', '--signal=USR1', '--batch', job], check=True)
-    wait_until(lambda: state(job) == 'PENDING', log)
+    wait_until(lambda: state(job) == 'PENDING', job, log)
     [saved] = [int(path.name) for path in (workdir / 'checkpoints').iterdir()]
     assert STEPS // 3 <= saved < STEPS
     assert f'lm: saved at step {saved}; the same command goes on' in log.read_text()
     assert not (workdir / 'summary.json').exists()
     # Slurm lets a requeued job wait for two minutes.
     subprocess.run(['scontrol', 'update', f'jobid={job}', 'StartTime=now'], check=True)
-    wait_until(lambda: state(job) == 'COMPLETED', log)
+    wait_until(lambda: state(job) == 'COMPLETED', job, log)
     assert f'going on   from step {saved}' in log.read_text()
 
     straight = tmp_path / 'straight'
@@ -107,7 +109,6 @@ def test_a_sweep_is_an_array_of_jobs(cluster: None, text: Path, tmp_path: Path) 
     rows = read_rows(tmp_path / 'sweep' / 'runs.jsonl')
     assert [row['error'] for row in rows] == [None] * 4
     assert len({row['loss'] for row in rows}) == 4
-    scripts = list((tmp_path / 'sweep' / 'slurm').glob('*.sh'))
-    assert len(scripts) == 1
-    assert '#SBATCH --array=0-3%2' in scripts[0].read_text()
-    assert '#SBATCH --job-name=grid' in scripts[0].read_text()
+    [script] = (tmp_path / 'sweep' / 'slurm').glob('*_submission.sh')
+    assert '#SBATCH --array=0-3%2' in script.read_text()
+    assert '#SBATCH --job-name=grid' in script.read_text()
