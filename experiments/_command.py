@@ -3,14 +3,27 @@
 import json
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import logging
 
 from lm.errors import UserError
 from lm.flags import Flags
+from lm.storage import require_disk
 
 HELP = ('--help', '-h')
+
+
+def own_folder(flags: Flags) -> Path:
+    """`--workdir`, where an experiment's runs go.
+
+    Raises:
+      UserError: it is missing, or in a store: the runs share locks and files there.
+    """
+    folder = flags.required('workdir')
+    require_disk('--workdir', folder)
+    return Path(folder).expanduser()
 
 
 def run_command(

@@ -39,7 +39,7 @@ from lm.sweep import Sweep
 from lm.sweep.local import run_here
 from lm.training.workdir import write_jsonl
 
-from ._command import run_command
+from ._command import own_folder, run_command
 from ._isoflop_study import analyze, by_the_rule, plot, predict, table
 
 MODELS = {'clm': 'llama', 'mlm': 'bert', 'span_corruption': 't5'}
@@ -217,7 +217,7 @@ def _define_flags(flags: Flags) -> None:
 def _run_study(flags: Flags) -> dict[str, Any]:
     flags.required('source')
     study = flags.setting(Setting)
-    folder = Path(flags.required('workdir')).expanduser()
+    folder = own_folder(flags)
     runs = configs(study)
     top = max(study.budgets)
     lower = {name: config for name, config in runs.items() if config.train.flops != top}

@@ -31,7 +31,7 @@ from lm.scaling.envelope import lower_hull
 from lm.scaling.frontier import PowerLaw, regress
 from lm.training.workdir import Workdir, read_jsonl
 
-from ._command import run_command
+from ._command import own_folder, run_command
 from .chinchilla import HEAD_DIM, layers, learning_rate, made
 
 LINES = {'N': 'parameters without embeddings', 'D': 'tokens of text', 'C': 'FLOPs, 6 N D'}
@@ -199,7 +199,7 @@ def _define_flags(flags: Flags) -> None:
 def _run_study(flags: Flags) -> dict[str, Any]:
     flags.required('source')
     study = flags.setting(Setting)
-    folder = Path(flags.required('workdir')).expanduser()
+    folder = own_folder(flags)
     rows = made(folder, configs(study), flags['at_once'])
     curves = {row['name']: _curve(folder / 'runs' / row['run'], study) for row in rows}
     found = lines(rows, curves)

@@ -34,7 +34,7 @@ from lm.flags import Flags
 from lm.planning.budget import step_flops
 from lm.planning.flops import train_flops_exact
 
-from ._command import run_command
+from ._command import own_folder, run_command
 
 SIZES: dict[str, tuple[int, float]] = {
     'd64': (64, 3e12),
@@ -256,7 +256,7 @@ def _define_flags(flags: Flags) -> None:
 
 def _run(flags: Flags) -> dict[str, Any] | None:
     runs = configs(flags.required('source'))
-    folder, one = Path(flags.required('workdir')), flags['run']
+    folder, one = own_folder(flags), flags['run']
     require(not one or one in runs, f'run={one}: must be one of {", ".join(runs)}')
     told = {}
     for name in [one] if one else runs:

@@ -21,7 +21,7 @@ import lm
 from lm.config import Config, require
 from lm.flags import Flags
 
-from ._command import run_command
+from ._command import own_folder, run_command
 
 PUBLISHED = {'': 1.88, 'gpu': 1.47}
 """Nats a character that nanoGPT's README gives, by preset."""
@@ -83,7 +83,7 @@ def _define_flags(flags: Flags) -> None:
 
 def _run(flags: Flags) -> dict[str, Any]:
     runs = configs(flags.required('source'), flags['preset'], flags['seeds'])
-    summaries = run(runs, Path(flags.required('workdir')))
+    summaries = run(runs, own_folder(flags))
     return analyze(summaries, PUBLISHED[flags['preset']])
 
 

@@ -36,7 +36,7 @@ from lm.planning.budget import step_flops
 from lm.planning.flops import train_flops_exact
 from lm.vocabulary import placeholder
 
-from ._command import run_command
+from ._command import own_folder, run_command
 
 PAIRS = (
     ('bert', 'mlm'),
@@ -306,7 +306,7 @@ def _run(flags: Flags) -> dict[str, Any]:
     flags.required('source')
     study = flags.setting(Setting)
     runs = configs(study)
-    found = run(runs, Path(flags.required('workdir')), study)
+    found = run(runs, own_folder(flags), study)
     first = next(iter(runs.values()))
     result = analyze(found, bigram_nats(prepare(first.data, first.model.vocab_size), study))
     if flags['plot']:

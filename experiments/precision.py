@@ -48,7 +48,7 @@ from lm.training.loop import NonFinite
 from lm.training.workdir import Workdir, read_jsonl, write_json
 from lm.vocabulary import placeholder
 
-from ._command import run_command
+from ._command import own_folder, run_command
 from ._paired import Comparison
 from ._precision_probes import gradient_range, measured_bytes, planned_bytes
 from ._precision_report import plot_gaps, plot_underflow, table, underflow_table
@@ -387,7 +387,7 @@ def _define_flags(flags: Flags) -> None:
 def _run(flags: Flags) -> dict[str, Any]:
     flags.required('source')
     study = flags.setting(Setting)
-    folder = Path(flags.required('workdir')).expanduser()
+    folder = own_folder(flags)
     result = analyze(study, run(study, folder))
     for model, rows in result.items():
         for name, sizes in state_bytes(study, model).items():

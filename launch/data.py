@@ -55,6 +55,6 @@ def _recorded(workdir: Workdir) -> Config:
     """The config of a run, with the very tokenizer that it trained with."""
     config = workdir.read_config()
     if config is None:
-        raise UserError(f'--workdir={workdir.path}: holds no run (no config.json)')
+        raise UserError(f'--workdir={workdir.name}: holds no run (no config.json)')
     data = dataclasses.replace(config.data, tokenizer=str(workdir.tokenizer_file))
     return dataclasses.replace(config, data=data)

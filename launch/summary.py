@@ -33,9 +33,12 @@ def define_flags(flags: Flags) -> None:
 
 def main(flags: Flags) -> None:
     """Prints the table."""
-    path = Workdir(flags.required('workdir')).summary_file
+    folder = Workdir(flags.required('workdir'))
+    path = folder.summary_file
     if not path.is_file():
-        raise UserError(f'{path}: no such file; `lm train` writes it at the end of a run')
+        raise UserError(
+            f'{folder.name}/{path.name}: no such file; `lm train` writes it at the end of a run'
+        )
     print(table(json.loads(path.read_text(encoding='utf-8'))))
 
 

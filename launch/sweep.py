@@ -19,6 +19,7 @@ from typing import Any, Literal
 from lm.config import Config, run_file
 from lm.errors import UserError, did_you_mean
 from lm.flags import Flags
+from lm.storage import require_disk
 from lm.sweep import Sweep
 from lm.sweep.local import cores_here, gpus_here, places, run_here
 from lm.sweep.slurm import run_on_slurm
@@ -49,6 +50,7 @@ def define_flags(flags: Flags) -> None:
 def main(flags: Flags) -> None:
     """Makes the runs that are left, and says where their rows are."""
     named, workdir = flags.required('experiment'), flags.required('workdir')
+    require_disk('--workdir', workdir)
     launch = _launcher(flags)
     configs = _configs(_experiment(named), flags)
     given = flags['import']

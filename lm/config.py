@@ -127,7 +127,8 @@ class DataConfig:
 
     source: str = setting(
         'stdlib',
-        'stdlib, stdlib_code, a file, directory or glob, tfds:NAME, or hf:NAME[:CONFIG[:SPLIT]]',
+        'stdlib, stdlib_code, a file, directory or glob (gs:// and s3:// too), tfds:NAME, or '
+        'hf:NAME[:CONFIG[:SPLIT]]',
     )
     sources: tuple[str, ...] | None = setting(
         None, 'a mixture instead: several texts, each as data.source takes one'

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jaxtyping import install_import_hook
@@ -69,3 +70,12 @@ def few_mappings() -> Iterator[None]:
                     cached.cache_clear()
     jax.clear_caches()
     gc.collect()
+
+
+@pytest.fixture(scope='session')
+def s3() -> Iterator[Any]:
+    """An imitation of S3 with one bucket; its boto3 client."""
+    from tests.stores import imitated_s3
+
+    with imitated_s3() as client:
+        yield client

@@ -9,10 +9,16 @@ from lm import processes
 from lm.config import DataConfig
 from lm.data import manifest
 from lm.errors import UserError
+from lm.storage import require_disk
 
 
 def cache_root(data: DataConfig) -> Path:
-    """Where prepared text is kept: `data.cache_dir`, else $LM_CACHE, else ~/.cache/lm."""
+    """Where prepared text is kept: `data.cache_dir`, else $LM_CACHE, else ~/.cache/lm.
+
+    Raises:
+      UserError: it is in a store.
+    """
+    require_disk('data.cache_dir', data.cache_dir or os.environ.get('LM_CACHE') or '')
     chosen = data.cache_dir or os.environ.get('LM_CACHE') or '~/.cache/lm'
     return Path(chosen).expanduser()
 

@@ -5,17 +5,21 @@ import io
 from pathlib import Path
 from typing import Any
 
+from lm.storage import StoredFile
+
 PACKED_SUFFIXES = ('.gz', '.zst')
 _BLOCK = 1 << 17
 
 
-def open_packed(path: Path, suffix: str) -> io.BufferedIOBase:
+def open_packed(path: Path | StoredFile, suffix: str) -> io.BufferedIOBase:
     """The bytes of `path`, unpacked if `suffix` is one of `PACKED_SUFFIXES`.
 
     Reading raises OSError or EOFError where the file is damaged or cut short.
     """
     if suffix == '.gz':
-        return gzip.GzipFile(path, 'rb')
+        if isinstance(path, Path):
+            return gzip.GzipFile(path, 'rb')
+        return gzip.GzipFile(fileobj=path.open('rb'))
     if suffix == '.zst':
         return io.BufferedReader(_ZstandardFile(path), _BLOCK)
     return path.open('rb')
@@ -25,12 +29,12 @@ class _ZstandardFile(io.RawIOBase):
     """Unpacks frame after frame, and notices an unfinished last one (the library's reader ends
     there without a word)."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path | StoredFile):
         import zstandard
 
         self._decompressor = zstandard.ZstdDecompressor()
         self._failure = zstandard.ZstdError
-        self._file = path.open('rb')
+        self._file: Any = path.open('rb')
         self._frame: Any = None
         self._packed = b''
         self._ready = b''

@@ -20,6 +20,7 @@ from lm.data.store import Store
 from lm.data.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from lm.errors import UserError, did_you_mean
 from lm.fields import require
+from lm.storage import require_disk
 
 FORMAT = 1
 """Counts up when the same settings would give other files; older ones are then made anew."""
@@ -113,6 +114,7 @@ def given_tokenizer(data: DataConfig, vocab_size: int | None) -> Tokenizer | Non
     """The tokenizer of `data.tokenizer` where that is a file or a folder."""
     if data.tokenizer in KINDS:
         return None
+    require_disk('data.tokenizer', data.tokenizer)
     path = Path(data.tokenizer).expanduser()
     if not path.exists():
         hint = did_you_mean(data.tokenizer, KINDS)

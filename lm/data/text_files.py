@@ -1,4 +1,4 @@
-"""Documents from files: plain text, JSONL and parquet, compressed or not."""
+"""Documents from files, on a disk or in a store: text, JSONL and parquet, compressed or not."""
 
 import glob
 import hashlib
@@ -12,8 +12,13 @@ from pathlib import Path
 from lm.data.compression import PACKED_SUFFIXES, open_packed
 from lm.data.sources import Document, Part, Reading, Unit, cut_documents, require_text
 from lm.errors import UserError, did_you_mean
+from lm.fields import require
+from lm.storage import Store, StoredFile, is_hidden, is_stored
+
+File = Path | StoredFile
 
 _HASH_BLOCK = 1 << 20
+_BUCKET = 2  # which part of an address, between slashes, is the bucket
 _SNIFFED = 8192  # bytes after one that is not UTF-8 in which a NUL tells a binary file
 
 
@@ -23,6 +28,9 @@ class BinaryFileError(UserError):
 
 class TextFiles:
     """A file, every file of a directory, or every file that a glob matches; by sorted path.
+
+    Files in a store are read there, anew for each pass, and are the same text as on a disk: content
+    and documents are told by names from the directory, or from where the glob begins, on.
 
     A named or matched file must be text. In a directory hidden files are not looked at and binary
     ones are left out and counted. The suffix decides the format: `.jsonl` and `.parquet` hold
@@ -40,22 +48,17 @@ class TextFiles:
         self._source = source
         self._text_field = text_field
         self._unit = unit
-        path = Path(source).expanduser()
-        self._is_directory = path.is_dir()
-        if self._is_directory:
-            self._root, self._paths = path, _files_below(path)
-        elif path.exists():
-            self._root, self._paths = path.parent, [path]
-        else:
-            self._root, self._paths = _matched(source, str(path))
-        if not self._paths:
+        find = _stored if is_stored(source) else _on_disk
+        self._is_directory, files = find(source)
+        self._files = dict(sorted(files.items()))
+        if not self._files:
             raise UserError(f'data.source={source}: a directory without files; give one with text')
 
     def fingerprint(self) -> str:
         """SHA-256 over every file's name and bytes."""
         digest = hashlib.sha256()
-        for path in self._paths:
-            digest.update(self._name(path).encode(errors='surrogateescape') + b'\0')
+        for name, path in self._files.items():
+            digest.update(name.encode(errors='surrogateescape') + b'\0')
             content = hashlib.sha256()
             try:
                 with path.open('rb') as file:
@@ -69,9 +72,9 @@ class TextFiles:
     def documents(self, reading: Reading, part: Part = 'train') -> Iterator[Document]:
         """See `Source.documents`."""
         before = reading.documents
-        for path in self._paths:
+        for name, path in self._files.items():
             try:
-                yield from self._read(path, reading)
+                yield from self._read(name, path, reading)
             except BinaryFileError:
                 if not self._is_directory:
                     raise
@@ -84,14 +87,10 @@ class TextFiles:
                 '.jsonl or .parquet'
             )
 
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self._root).as_posix()
-
-    def _read(self, path: Path, reading: Reading) -> Iterator[Document]:
+    def _read(self, name: str, path: File, reading: Reading) -> Iterator[Document]:
         suffixes = [s.lower() for s in path.suffixes]
         packed = suffixes.pop() if suffixes and suffixes[-1] in PACKED_SUFFIXES else ''
         kind = suffixes[-1] if suffixes else ''
-        name = self._name(path)
         if kind == '.parquet':
             yield from self._records(path, name, self._parquet(path), reading)
             return
@@ -102,14 +101,14 @@ class TextFiles:
                 yield from cut_documents(name, self._lines(path, file), self._unit, reading)
 
     def _records(
-        self, path: Path, name: str, texts: Iterator[tuple[int, str]], reading: Reading
+        self, path: File, name: str, texts: Iterator[tuple[int, str]], reading: Reading
     ) -> Iterator[Document]:
         for number, text in texts:
             require_text(f'{path}:{number}', text)
             lines = io.StringIO(text, newline='\n')
             yield from cut_documents(f'{name}:{number}', lines, self._unit, reading)
 
-    def _lines(self, path: Path, file: io.BufferedIOBase) -> Iterator[str]:
+    def _lines(self, path: File, file: io.BufferedIOBase) -> Iterator[str]:
         """Lines of text with their ends. Raises UserError where a byte is not text."""
         offset = 0
         for raw in file:
@@ -123,7 +122,7 @@ class TextFiles:
             offset += len(raw)
 
     def _undecodable(
-        self, path: Path, raw: bytes, offset: int, error: UnicodeDecodeError
+        self, path: File, raw: bytes, offset: int, error: UnicodeDecodeError
     ) -> UserError:
         if b'\0' in raw:
             return self._binary(path, offset + raw.index(b'\0'))
@@ -133,12 +132,12 @@ class TextFiles:
             'where ENCODING is often latin1'
         )
 
-    def _binary(self, path: Path, place: int) -> BinaryFileError:
+    def _binary(self, path: File, place: int) -> BinaryFileError:
         return BinaryFileError(
             f'data.source={path}: binary, not text (a NUL byte at byte {place}); give UTF-8 text'
         )
 
-    def _json_lines(self, path: Path, file: io.BufferedIOBase) -> Iterator[tuple[int, str]]:
+    def _json_lines(self, path: File, file: io.BufferedIOBase) -> Iterator[tuple[int, str]]:
         for number, line in enumerate(self._lines(path, file), 1):
             if not line.strip():
                 continue
@@ -162,12 +161,12 @@ class TextFiles:
                 )
             yield number, text
 
-    def _parquet(self, path: Path) -> Iterator[tuple[int, str]]:
+    def _parquet(self, path: File) -> Iterator[tuple[int, str]]:
         import pyarrow
         import pyarrow.parquet
 
         try:
-            table = pyarrow.parquet.ParquetFile(path)
+            table = pyarrow.parquet.ParquetFile(path if isinstance(path, Path) else path.open())
         except pyarrow.ArrowInvalid as error:
             raise UserError(f'data.source={path}: not a parquet file ({error})') from None
         names = table.schema_arrow.names
@@ -190,18 +189,50 @@ class TextFiles:
             f'{did_you_mean(self._text_field, there)} (fields: {", ".join(there) or "none"})'
         )
 
-    def _unreadable(self, path: Path, error: Exception) -> UserError:
+    def _unreadable(self, path: File, error: Exception) -> UserError:
         reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
         return UserError(f'data.source={path}: cannot be read: {reason}')
 
 
+def _on_disk(source: str) -> tuple[bool, dict[str, File]]:
+    """Whether a source is a directory, and its files by their names in it."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        root, paths = path, _files_below(path)
+    elif path.exists():
+        root, paths = path.parent, [path]
+    else:
+        root, paths = _matched(source, str(path))
+    return path.is_dir(), {path.relative_to(root).as_posix(): path for path in paths}
+
+
+def _stored(source: str) -> tuple[bool, dict[str, File]]:
+    """The same of a source in a store, where what has objects below it is a directory."""
+    words = f'data.source={source}'
+    folders = source.rstrip('/').split('/')
+    first = next((i for i, part in enumerate(folders) if glob.has_magic(part)), len(folders) - 1)
+    first = max(first, _BUCKET + 1)
+    store, rest = Store('/'.join(folders[:first]), words), '/'.join(folders[first:])
+    if glob.has_magic(rest):
+        names = store.glob(rest)
+        require(bool(names), f'{words}: matches no file; check the glob')
+    else:
+        names = [rest] if rest and store.holds(rest) else []
+    if names:
+        return False, {name: StoredFile(store, name) for name in names}
+    store = Store(source, words)
+    names = [name for name in store.names() if not is_hidden(name)]
+    require(bool(names), f'{words}: no such object or folder; check the address')
+    return True, {name: StoredFile(store, name) for name in names}
+
+
 def _files_below(root: Path) -> list[Path]:
-    """Every file below `root` that is not hidden, sorted by its path; links to folders aside."""
+    """Every file below `root` that is not hidden; links to folders aside."""
     found: list[Path] = []
     for folder, folders, files in os.walk(root):
         folders[:] = [f for f in folders if not f.startswith('.')]
         found += [Path(folder, file) for file in files if not file.startswith('.')]
-    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+    return found
 
 
 def _matched(source: str, pattern: str) -> tuple[Path, list[Path]]:
@@ -219,4 +250,4 @@ def _matched(source: str, pattern: str) -> tuple[Path, list[Path]]:
     paths = [Path(path) for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)]
     if not paths:
         raise UserError(f'data.source={source}: matches no file; check the glob')
-    return root, sorted(paths, key=lambda path: path.relative_to(root).as_posix())
+    return root, paths

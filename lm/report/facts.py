@@ -9,7 +9,6 @@ from lm.config import Config
 from lm.fields import flatten, sections
 from lm.planning.devices import PF_DAY
 from lm.report.recorded import Recorded
-from lm.training.workdir import Workdir
 
 UNKNOWN = '—'
 """Stands where a run does not tell."""
@@ -83,7 +82,7 @@ def _model(run: Recorded) -> str:
 
 
 def _is_converted(run: Recorded) -> bool:
-    return Workdir(run.path).conversion_file.exists()
+    return run.folder.conversion_file.exists()
 
 
 def _text(run: Recorded) -> str | None:
@@ -167,7 +166,7 @@ def _value(fields: Mapping[str, Any], path: str) -> str:
 
 
 FACTS: dict[str, Fact] = {
-    'folder': lambda run: str(run.path),
+    'folder': lambda run: run.folder.name,
     'state': state,
     'model': _model,
     'objective': lambda run: run.config.objective.name,

@@ -56,7 +56,7 @@ class Recorded:
 
     Attributes:
       label: how it is called beside other runs.
-      path: its folder.
+      folder: where it is.
       config: what it is a run of.
       metrics: rows of metrics.jsonl.
       held_out: rows of eval.jsonl; `whole` is 1 where the whole held-out text was scored.
@@ -64,7 +64,7 @@ class Recorded:
     """
 
     label: str
-    path: Path
+    folder: Workdir
     config: Config
     metrics: Rows
     held_out: Rows
@@ -119,12 +119,12 @@ def read_runs(paths: Sequence[str]) -> list[Recorded]:
     Raises:
       UserError: a folder that holds no run or is given twice, or a file in it that is damaged.
     """
-    folders = [Workdir(path) for path in paths]
-    resolved = [folder.path.resolve() for folder in folders]
-    for path, place in zip(paths, resolved, strict=True):
-        if resolved.count(place) > 1:
+    folders = [Workdir(path, 'WORKDIR') for path in paths]
+    places = [folder.place for folder in folders]
+    for path, place in zip(paths, places, strict=True):
+        if places.count(place) > 1:
             raise UserError(f'WORKDIR {path}: is given twice; give each run once')
-    names = [place.name for place in resolved]
+    names = [folder.label for folder in folders]
     return [
         _read(folder, name if names.count(name) == 1 else str(path))
         for folder, name, path in zip(folders, names, paths, strict=True)
@@ -133,13 +133,13 @@ def read_runs(paths: Sequence[str]) -> list[Recorded]:
 
 def _read(folder: Workdir, label: str) -> Recorded:
     if not folder.path.exists():
-        raise UserError(f'WORKDIR {folder.path}: does not exist')
+        raise UserError(f'WORKDIR {folder.name}: does not exist')
     config = folder.read_config()
     if config is None:
-        inside = f'; give those inside it: {folder.path}/runs/*' if _is_sweep(folder.path) else ''
-        raise UserError(f'WORKDIR {folder.path}: holds no run (no config.json){inside}')
+        inside = f'; give those inside it: {folder.name}/runs/*' if _is_sweep(folder.path) else ''
+        raise UserError(f'WORKDIR {folder.name}: holds no run (no config.json){inside}')
     metrics, held_out = read_rows(folder.metrics_file), read_rows(folder.eval_file)
-    return Recorded(label, folder.path, config, metrics, held_out, folder.read_summary())
+    return Recorded(label, folder, config, metrics, held_out, folder.read_summary())
 
 
 def _is_sweep(path: Path) -> bool:

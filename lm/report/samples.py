@@ -21,7 +21,7 @@ def samples_of(runs: Sequence[Recorded], prompt: str, max_new_tokens: int) -> li
 
 def _sample_of(run: Recorded, prompt: str, max_new_tokens: int) -> Sample:
     try:
-        model = load_run(run.path)
+        model = load_run(run.folder.name)
         fill = model.fills_blanks
         if fill and BLANK not in prompt:
             prompt += BLANK

@@ -24,6 +24,7 @@ from lm.training.saved import (
     told,
 )  # fmt: skip
 from lm.training.step import State
+from lm.training.stored_run import StoredRun
 
 
 class Checkpoints(SavedStates):
@@ -32,8 +33,14 @@ class Checkpoints(SavedStates):
     Which are kept: the newest `keep_latest`, multiples of `keep_every_steps`, and `always`.
     """
 
-    def __init__(self, directory: Path, config: CheckpointConfig, always: Iterable[int] = ()):
-        super().__init__(directory)
+    def __init__(
+        self,
+        directory: Path,
+        config: CheckpointConfig,
+        always: Iterable[int] = (),
+        stored: StoredRun | None = None,
+    ):
+        super().__init__(directory, stored)
         policies = orbax().training.preservation_policies
         keep = [policies.LatestN(config.keep_latest), policies.CustomSteps([*always])]
         if config.keep_every_steps is not None:
@@ -128,7 +135,7 @@ class Checkpoints(SavedStates):
         if damage:
             last, why = next(iter(damage.items()))
             raise UserError(
-                f'workdir {self._directory.parent}: all checkpoints are damaged (step {last}: '
+                f'workdir {self._owner}: all checkpoints are damaged (step {last}: '
                 f'{why}); nothing was changed: put a good copy in place, or give another workdir'
             )
         return None

@@ -25,6 +25,7 @@ from lm.models.functional import functional
 from lm.planning.counts import count_parameters
 from lm.precision.policy import INT8, POLICIES, policy_of
 from lm.shapes import Params
+from lm.storage import is_stored, require_disk
 from lm.training.checkpoint import Checkpoints
 from lm.training.load import config_of, load_run
 from lm.training.program import resolve_policy
@@ -59,8 +60,12 @@ def convert(
     Raises:
       UserError: a source that cannot be read or converted, or a target that cannot be written.
     """
-    source, target = Path(source).expanduser(), Path(target).expanduser().absolute()
+    require_disk('--to', target)
+    target = Path(target).expanduser().absolute()
     _require_free(target)
+    if is_stored(source):
+        return _from_run(Workdir(source, '--from'), target, tokenizer, shard_bytes, quantize)
+    source = Path(source).expanduser()
     try:
         there = source.exists()
     except (OSError, ValueError) as error:  # a name too long, or with a NUL in it
@@ -73,16 +78,24 @@ def convert(
         given = tokenizer or (source if has_tokenizer(source) else None)
         words = '--tokenizer' if tokenizer else '--from'
         return _to_workdir(open_folder(source), source, target, given, words, quantize=quantize)
-    if not (source / NAME).exists():
+    return _from_run(Workdir(source), target, tokenizer, shard_bytes, quantize)
+
+
+def _from_run(
+    run: Workdir, target: Path, tokenizer: str | Path | None, shard_bytes: int, quantize: bool
+) -> str:
+    if not run.config_file.exists():
         raise UserError(
-            f'--from={source}: holds no {NAME}: it is neither a Hugging Face folder nor a run'
+            f'--from={run.name}: holds no {NAME}: it is neither a Hugging Face folder nor a run'
         )
     if tokenizer is not None:
         raise UserError(f'--tokenizer={tokenizer}: a run has its own; leave it out')
-    if is_quantized(Workdir(source)):
-        asked = '--quantize=int8' if quantize else f'--from={source}'
+    if is_quantized(run):
+        asked = '--quantize=int8' if quantize else f'--from={run.name}'
         raise UserError(f'{asked}: the model there is int8 already; give the run it was made of')
-    return _to_small_run(source, target) if quantize else _to_folder(source, target, shard_bytes)
+    if quantize:
+        return _to_small_run(run.name, target)
+    return _to_folder(run.name, target, shard_bytes)
 
 
 def _to_workdir(
@@ -104,7 +117,7 @@ def _to_workdir(
     return _written(target, source, config, weights.params(), codec, quantize=quantize)
 
 
-def _to_small_run(source: Path, target: Path) -> str:
+def _to_small_run(source: str, target: Path) -> str:
     model = load_run(source)
     codec: Any = model.text_codec
     config = model.config
@@ -116,7 +129,7 @@ def _to_small_run(source: Path, target: Path) -> str:
 
 def _written(
     target: Path,
-    source: Path,
+    source: str | Path,
     config: Config,
     params: Params,
     codec: Tokenizer | None,
@@ -147,7 +160,7 @@ def _written(
     return _words(target, config.model, params, codec)
 
 
-def _to_folder(source: Path, target: Path, shard_bytes: int) -> str:
+def _to_folder(source: str, target: Path, shard_bytes: int) -> str:
     model = load_run(source)
     codec: Any = model.text_codec
     vocabulary = None if codec is None else codec.vocabulary

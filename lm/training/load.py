@@ -16,6 +16,7 @@ from lm.hub.foreign_config import is_foreign
 from lm.hub.trained_form import with_form
 from lm.models.functional import functional
 from lm.precision.policy import POLICIES, policy_of
+from lm.storage import is_stored, require_disk
 from lm.training.kept_programs import keep_programs
 from lm.training.program import resolve_policy
 from lm.training.quantized import held_shapes, is_quantized, joined, policy_of_quantized
@@ -46,6 +47,8 @@ def load(path: str | Path) -> LanguageModel:
       UserError: there is no run, no checkpoint yet, or none that is undamaged; or a Hugging Face
         folder that cannot be read or holds what is not supported.
     """
+    if is_stored(path):
+        return load_run(path)
     folder = Path(path).expanduser()
     return load_foreign(folder) if is_foreign(folder) else load_run(folder)
 
@@ -74,6 +77,7 @@ def load_run(path: str | Path) -> LanguageModel:
 
 def load_foreign(path: str | Path) -> LanguageModel:
     """The model of a Hugging Face folder; raises as `load`."""
+    require_disk('hf', path)
     folder = Path(path).expanduser()
     if not folder.exists():
         raise UserError(f'hf={path}: does not exist')
@@ -129,7 +133,7 @@ def read_newest_params(
         name: x if x.sharding is not None else jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here)
         for name, x in shapes.items()
     }
-    checkpoints = SavedStates(workdir.checkpoints)
+    checkpoints = SavedStates(workdir.checkpoints, workdir.stored)
     damage: list[str] = []
     for step in reversed(checkpoints.steps):
         try:

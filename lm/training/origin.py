@@ -59,7 +59,7 @@ def restored(
     found = checkpoints.restore(program.abstract_state, strict, start.newest)
     if found is None and steps:
         raise UserError(
-            f'workdir={folder.path}: no checkpoint up to step {start.newest}, where the decay '
+            f'workdir={folder.name}: no checkpoint up to step {start.newest}, where the decay '
             'began, is there: a longer run cannot go on from it; --fork_from one that is '
             f'({", ".join(map(str, steps))}), or --restretch'
         )
@@ -69,7 +69,7 @@ def restored(
     if kept['text'] != mixture.fingerprint:
         raise UserError(
             f'{program.config.data.words}: its text or tokens are not those that the '
-            f'run in {folder.path} read up to step {int(state.step)}; give it that text again, or '
+            f'run in {folder.name} read up to step {int(state.step)}; give it that text again, or '
             'another workdir'
         )
     return Origin(state, kept)
@@ -82,7 +82,7 @@ def forked(program: Program, mixture: Mixture, source: Workdir, step: int) -> Or
       UserError: it is not there, damaged, not of this run's shape, or past its end.
     """
     words = f'fork_from={fork_words(source, step)}'
-    checkpoints = SavedStates(source.checkpoints)
+    checkpoints = SavedStates(source.checkpoints, source.stored)
     if step not in checkpoints.steps:
         steps = ', '.join(map(str, checkpoints.steps))
         raise UserError(f'{words}: no such checkpoint; there are {steps or "none"}')
@@ -111,7 +111,7 @@ def fresh(program: Program, mixture: Mixture) -> Origin:
     init_from = program.config.checkpoint.init_from
     if not init_from:
         return Origin(state)
-    words, source = f'checkpoint.init_from={init_from}', Workdir(init_from)
+    words, source = f'checkpoint.init_from={init_from}', Workdir(init_from, 'checkpoint.init_from')
     if is_quantized(source):
         raise UserError(
             f'{words}: its matrices are int8, not to be trained; give what it was made of'

@@ -87,7 +87,9 @@ class Loggers:
             member = registry.lookup('loggers', name, 'train.loggers')
             workdir = self._workdir.path.absolute()
             try:
-                self._open[name] = member.start(workdir.name, config, workdir, run_ids.get(name))
+                self._open[name] = member.start(
+                    self._workdir.label, config, workdir, run_ids.get(name)
+                )
             except Exception as error:
                 raise UserError(
                     f'train.loggers={name}: cannot be started ({_line(error)})'

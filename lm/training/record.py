@@ -1,7 +1,6 @@
 """The record of a run: summary.json and loss.png."""
 
 import hashlib
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -171,7 +170,7 @@ def plot_loss(workdir: Workdir) -> None:
     told = [r for r in train if r['loss'] is not None]
     axes.plot([r['step'] for r in told], [r['loss'] for r in told], lw=0.9, label='training')
     axes.plot([r['step'] for r in held_out], [r['loss'] for r in held_out], 'o-', label='held out')
-    axes.set(xlabel='step', ylabel='loss, nats per target', title=Path(workdir.path).name)
+    axes.set(xlabel='step', ylabel='loss, nats per target', title=workdir.label)
     axes.grid(alpha=0.3)
     axes.legend()
     temporary = workdir.loss_plot.with_suffix('.tmp.png')

@@ -44,8 +44,8 @@ def plan_start(workdir: Workdir, config: Config, restretch: bool) -> Start:
         return Start(config, config.model.vocab_size)
     if workdir.conversion_file.exists():
         raise UserError(
-            f'workdir={workdir.path}: holds a converted model, no run; give another workdir, with '
-            f'checkpoint.init_from={workdir.path} to begin with its parameters'
+            f'workdir={workdir.name}: holds a converted model, no run; give another workdir, with '
+            f'checkpoint.init_from={workdir.name} to begin with its parameters'
         )
     config = as_before(config, before)
     fixed = [
@@ -55,7 +55,7 @@ def plan_start(workdir: Workdir, config: Config, restretch: bool) -> Start:
     ]
     if fixed:
         raise UserError(
-            f'workdir={workdir.path}: holds a run that differs in {", ".join(fixed)}; '
+            f'workdir={workdir.name}: holds a run that differs in {", ".join(fixed)}; '
             'give its values, or another workdir'
         )
     config = with_steps(config, _steps(workdir, config, before))
@@ -63,7 +63,7 @@ def plan_start(workdir: Workdir, config: Config, restretch: bool) -> Start:
     steps, planned = config.train.steps, before.train.steps
     if steps < planned:
         raise UserError(
-            f'{config.train.length_words}: the run in {workdir.path} was planned for {planned}; '
+            f'{config.train.length_words}: the run in {workdir.name} was planned for {planned}; '
             'a smaller budget needs another workdir'
         )
     # The summary of a shorter run is still there when its extension was killed at the beginning.
@@ -87,13 +87,13 @@ def _steps(workdir: Workdir, config: Config, before: Config) -> int | None:
         return before.train.steps
     if old_hours is not None and hours < old_hours:
         raise UserError(
-            f'train.hours={hours}: the run in {workdir.path} was planned for {old_hours}; '
+            f'train.hours={hours}: the run in {workdir.name} was planned for {old_hours}; '
             'a smaller budget needs another workdir'
         )
     rows = read_jsonl(workdir.metrics_file)
     if not rows:
         raise UserError(
-            f'train.hours={hours}: metrics.jsonl in {workdir.path} has no row yet, from which its '
+            f'train.hours={hours}: metrics.jsonl in {workdir.name} has no row yet, from which its '
             'pace is known; go on with the budget it has first'
         )
     steps = hours_steps(config, rows[-1]['seconds'] / rows[-1]['step'])
@@ -139,7 +139,7 @@ def _plateau(workdir: Workdir, before: Config, config: Config, restretch: bool) 
     if end is None and not restretch:
         raise UserError(
             f'{config.train.length_words}: the {before.optim.schedule} schedule of the run '
-            f'in {workdir.path} ends at step {before.train.steps}; --restretch goes on with '
+            f'in {workdir.name} ends at step {before.train.steps}; --restretch goes on with '
             'the longer schedule from where it stands, --fork_from branches off'
         )
     return None if restretch else end
@@ -155,12 +155,12 @@ def plan_fork(workdir: Workdir, start: Start, text: str) -> tuple[Workdir, int] 
     path, at, step = text.rpartition('@')
     if not at or not step.isdecimal():
         raise UserError(f'fork_from={text}: must be WORKDIR@STEP')
-    source = Workdir(path)
+    source = Workdir(path, 'fork_from')
     if start.resumes:
         origins = [row['changes'].get('fork_from') for row in workdir.read_history()]
         if [None, fork_words(source, int(step))] not in origins:
             raise UserError(
-                f'fork_from={text}: workdir={workdir.path} holds a run that did not branch off '
+                f'fork_from={text}: workdir={workdir.name} holds a run that did not branch off '
                 'there; give another workdir'
             )
         return None
@@ -171,4 +171,4 @@ def plan_fork(workdir: Workdir, start: Start, text: str) -> tuple[Workdir, int] 
 
 def fork_words(source: Workdir, step: int) -> str:
     """What history.jsonl says of a branch."""
-    return f'{source.path}@{step}'
+    return f'{source.name}@{step}'

@@ -1,15 +1,20 @@
 """`lm.train`: from a config and a folder to a finished run."""
 
+import hashlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lm import processes
 from lm.config import Config, from_json, resolve, to_json
+from lm.data.cache import cache_root
 from lm.data.mixture import Mixture, prepare_mixture
 from lm.errors import UserError
+from lm.fields import require
 from lm.planning.budget import budget_steps, hours_steps, with_steps
 from lm.planning.counts import count_parameters
+from lm.storage import is_stored
 from lm.training.banner import banner, fallbacks, mixture_words
 from lm.training.kept_programs import keep_programs
 from lm.training.outside import require_packages
@@ -35,7 +40,7 @@ def train(
 
     Args:
       config: a resolved config, from `lm.load_config`.
-      workdir: the run's folder; made if need be.
+      workdir: the run's folder, made if need be, or `gs://` or `s3://` and where it is there.
       strict: raise where something else would run than what was asked for.
       restretch: let a schedule that is tied to its end go on towards a later one.
       fork_from: `WORKDIR@STEP`: a new run begins with the state another one had there.
@@ -49,7 +54,7 @@ def train(
       UserError: the config, the data, the workdir or the disk refuses, or the loss is not finite.
       SystemExit: a signal asked for the end; the state is saved. 128 + the signal's number.
     """
-    folder = Workdir(workdir)
+    folder = _opened(workdir, config)
 
     def plan() -> tuple[Start, tuple[Workdir, int] | None]:
         start = plan_start(folder, resolve(config), restretch)
@@ -58,7 +63,8 @@ def train(
     # Every process reads what is there before the first one changes it.
     start, source = processes.all_or_none(plan)
     if start.finished:
-        processes.tell(f'lm: the run in {folder.path} is finished: nothing to do')
+        processes.tell(f'lm: the run in {folder.name} is finished: nothing to do')
+        _let_go(folder)
         return start.finished
     keep_programs(start.config.data)
     processes.from_first(lambda: require_packages(start.config))
@@ -79,7 +85,9 @@ def train(
         processes.tell(f'note: {words}')
     with Session(folder, program, mixture, start, strict, profile_steps) as session:
         session.begin(source)
-        return session.run()
+        summary = session.run()
+    _let_go(folder)
+    return summary
 
 
 def describe(config: Config, picture_file: str | Path | None = None) -> str:
@@ -104,6 +112,32 @@ def describe(config: Config, picture_file: str | Path | None = None) -> str:
     return banner(program, count_parameters(program.functional)) + mixture_words(mixture)
 
 
+def _opened(workdir: str | Path, config: Config) -> Workdir:
+    """The run's folder; of one in a store the copy that all processes work on."""
+    if not is_stored(workdir):
+        return Workdir(workdir)
+    digest = hashlib.sha256(str(workdir).rstrip('/').encode()).hexdigest()
+    copy = cache_root(config.data) / 'workdirs' / digest[:32]
+    folder = Workdir(workdir, copy=copy)
+
+    def check() -> None:
+        require(
+            copy.is_dir(),
+            f'data.cache_dir={cache_root(config.data)}: process {processes.index()} does not find '
+            f'there the copy of {folder.name} that process 0 made; give a folder that all '
+            'processes share',
+        )
+
+    processes.all_or_none(check)
+    return folder
+
+
+def _let_go(folder: Workdir) -> None:
+    """Removes the copy of a folder whose store has all of it."""
+    if folder.stored is not None:
+        processes.from_first(lambda: shutil.rmtree(folder.path, ignore_errors=True))
+
+
 def _agree(config: Config, folder: Workdir) -> None:
     """Makes the folder; refuses processes that were started with different words."""
     processes.from_first(folder.create)
@@ -114,7 +148,7 @@ def _agree(config: Config, folder: Workdir) -> None:
         who = f'process {processes.index()}'
         if not folder.path.is_dir():
             raise UserError(
-                f'workdir={folder.path}: {who} does not find the folder that process 0 made; give '
+                f'workdir={folder.name}: {who} does not find the folder that process 0 made; give '
                 'one that all processes share'
             )
         for path, (theirs, own) in differences(first, config).items():

@@ -22,6 +22,7 @@ from lm.errors import UserError
 from lm.training.digest import by_path, digests, path_words
 from lm.training.quiet import quieten
 from lm.training.step import State
+from lm.training.stored_run import StoredRun
 
 FORMAT_VERSION = 1
 _DISK = (
@@ -41,8 +42,14 @@ class SavedStates:
     Another process may be writing there: only what is whole is seen.
     """
 
-    def __init__(self, directory: Path):
-        self._directory = directory
+    def __init__(self, directory: Path, stored: StoredRun | None = None):
+        """
+        Args:
+          directory: of the checkpoints.
+          stored: where the arrays come from if that is a copy.
+        """
+        self._directory, self._stored = directory, stored
+        self._owner = str(directory.parent) if stored is None else stored.store.address
 
     @property
     def steps(self) -> list[int]:
@@ -77,6 +84,23 @@ class SavedStates:
     def _read(
         self, step: int, like: dict[str, Any], saved_dtypes: bool = False
     ) -> tuple[dict[str, Any], dict[str, Any]]:
+        if self._stored is None:
+            tree, leaves, record = self._load(step, like, saved_dtypes)
+        else:
+            self._stored.fetch(step, tuple(like))
+            try:
+                tree, leaves, record = self._load(step, like, saved_dtypes)
+            finally:
+                self._stored.release(step)
+        for path, digest in digests(tree).items():
+            if leaves[path]['digest'] != digest:
+                raise Damaged(f'{path} is not what was saved')
+        return tree, record
+
+    def _load(
+        self, step: int, like: dict[str, Any], saved_dtypes: bool
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """What the folder of a step holds: arrays, what is known of the leaves, and the record."""
         folder = (self._directory / str(step)).absolute()
         try:
             metadata = orbax().checkpointables_metadata(folder).custom_metadata
@@ -96,10 +120,7 @@ class SavedStates:
         flaws = list(filter(None, processes.gathered(flaw)))
         if flaws:
             raise Damaged(flaws[0])
-        for path, digest in digests(tree).items():
-            if leaves[path]['digest'] != digest:
-                raise Damaged(f'{path} is not what was saved')
-        return tree, record
+        return tree, leaves, record
 
     def _opened(self, step: int, metadata: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """Leaves and record out of a checkpoint's metadata."""
@@ -110,13 +131,13 @@ class SavedStates:
             raise Damaged('its metadata are not what was saved')
         if body['format_version'] != FORMAT_VERSION:
             raise UserError(
-                f'checkpoint {step} of {self._directory.parent}: format version '
+                f'checkpoint {step} of {self._owner}: format version '
                 f'{body["format_version"]}, this lm reads {FORMAT_VERSION}'
             )
         return body['leaves'], body['record']
 
     def _compare_shapes(self, step: int, leaves: dict[str, Any], like: dict[str, Any]) -> None:
-        where = f'checkpoint {step} of {self._directory.parent}'
+        where = f'checkpoint {step} of {self._owner}'
         # Parameters first: where they differ the optimizer's state does too.
         ordered = sorted(by_path(like).items(), key=lambda item: not item[0].startswith('params/'))
         wanted = {path: shape_words(x) for path, x in ordered}

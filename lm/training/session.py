@@ -22,6 +22,7 @@ from lm.training.digest import not_finite
 from lm.training.evaluate import HeldOut, MixtureScore, mixed_rows
 from lm.training.interrupt import Interrupt
 from lm.training.loop import Boundary, NonFinite, Report, rows_of, run_loop
+from lm.training.mirror import Mirror
 from lm.training.noise_scale import NoiseScale
 from lm.training.outside import Loggers
 from lm.training.profile import Profiler, Steps, shares, table, write
@@ -54,8 +55,10 @@ class Session:
         self.config = program.config
         end = plateau_end(self.config)
         self.checkpoints = Checkpoints(
-            folder.checkpoints, self.config.checkpoint, always=[] if end is None else [end]
-        )
+            folder.checkpoints, self.config.checkpoint,
+            always=[] if end is None else [end], stored=folder.stored,
+        )  # fmt: skip
+        self.mirror = Mirror(folder)
         self.held_out = HeldOut(program, mixture)
         self.held = program.layout.held_rows(self.config.train.batch_size)
         train = self.config.train
@@ -85,6 +88,8 @@ class Session:
         elif not isinstance(error, KeyboardInterrupt):  # who presses Ctrl-C twice waits for nothing
             with contextlib.suppress(UserError):  # the error under way is the one to be told
                 self.checkpoints.close()
+            with contextlib.suppress(UserError):
+                self.mirror.close()
 
     def begin(self, fork: tuple[Workdir, int] | None) -> None:
         """Finds the state to begin with and puts the workdir's files in step with it.
@@ -116,9 +121,10 @@ class Session:
             # On disk before config.json says that a run began here: after a kill in between, the
             # same command branches off once more, it does not start from nothing.
             self._save(self.first_step, self.state)
-            self.checkpoints.wait()
+            self._wait()
         self.folder.write_config(self.config)
         self.folder.write_tokenizer(self.mixture.tokenizer.files)
+        self.mirror.begin()
 
     def run(self) -> dict[str, Any]:
         """Compiles, loops, saves, evaluates and writes the record; returns the summary.
@@ -145,6 +151,8 @@ class Session:
                     stopped_by = self._loop(step, pace, hear, interrupt)
                 summary = self._finish(hear, flops, peak, compile_seconds, stopped_by)
             loggers.end(summary)
+            self.mirror.push()
+            self.mirror.wait()
             return summary
 
     def _loop(
@@ -182,7 +190,7 @@ class Session:
                 self._tell_profile(step)
             except NonFinite as error:
                 raise UserError(f'{error}; {self._advice()}') from error
-        self.checkpoints.wait()
+        self._wait()
         if out_of_time:
             processes.tell(
                 f'lm: train.hours={train.hours}: over after step {reached} of {train.steps}'
@@ -211,7 +219,7 @@ class Session:
         strays = [s for s in self.checkpoints.steps if fork is None or s != fork[1]]
         if strays:
             raise UserError(
-                f'workdir={self.folder.path}: holds checkpoints ({", ".join(map(str, strays))}) '
+                f'workdir={self.folder.name}: holds checkpoints ({", ".join(map(str, strays))}) '
                 'but no config.json, so it is not known of what run; give another workdir'
             )
         if fork is None:
@@ -249,7 +257,10 @@ class Session:
         """Compiles the step for this run's batches; the seconds it took, and the step."""
         begin = time.perf_counter()
         compiled = self.program.compiled_step(self.rows.row(0))
-        return time.perf_counter() - begin, compiled
+        seconds = time.perf_counter() - begin
+        # In a step gloo waits half a minute for the others, who may compile for longer.
+        processes.wait_for_all()
+        return seconds, compiled
 
     def _tell_profile(self, step: jax.stages.Compiled) -> None:
         """What took long in the traced steps, where some were traced."""
@@ -261,7 +272,7 @@ class Session:
             peak = self.program.policy.peak
             found = shares(self.profiler.folder, step, traced, device, peak)
             write(found, self.profiler.folder / 'operations.csv')
-            processes.tell(f'profile    {self.profiler.folder}\n{table(found)}')
+            processes.tell(f'profile    {self.folder.name}/profile\n{table(found)}')
 
     def _flops(self) -> FlopCount:
         objective = self.program.objective
@@ -287,6 +298,7 @@ class Session:
             score = self.held_out.score(state.params, self.config.eval.batches)
             self._tell_score(hear, step, score, whole=False)
             self.held_out.print_sample(state.params)
+            self.mirror.push()
 
         return [
             Boundary(lambda s: s % self.config.eval.every_steps == 0 and s < last, evaluate),
@@ -303,7 +315,15 @@ class Session:
             )
         noise = None if self.noise is None else self.noise.to_json()
         record = origin.record(self.counts.to_json(), noise, self.mixture)
+        self.mirror.wait()  # one at a time: the last one is not removed before this one is there
         self.checkpoints.save(state, record)
+        self.mirror.push(step)
+
+    def _wait(self) -> None:
+        """Returns when what was saved is where it is to be, rows of metrics too."""
+        self.checkpoints.wait()
+        self.mirror.push()
+        self.mirror.wait()
 
     def _advice(self) -> str:
         """What is left to go on from after a step that is not finite."""
@@ -313,7 +333,7 @@ class Session:
             return 'no checkpoint was saved before; lower optim.peak_lr or set optim.clip_norm'
         return (
             f'the checkpoint of step {steps[-1]} is good: another workdir with '
-            f'--fork_from={self.folder.path}@{steps[-1]} and a lower optim.peak_lr goes on from it'
+            f'--fork_from={self.folder.name}@{steps[-1]} and a lower optim.peak_lr goes on from it'
         )
 
     def _tell_score(self, hear: Hear, step: int, score: MixtureScore, whole: bool) -> None:

@@ -1,20 +1,27 @@
 """The folder of a run: its files by name, and what a later run may change in it.
 
-All processes of a run call what writes here, and the first one of them writes.
+All processes of a run call what writes here, and the first one of them writes. A run whose workdir
+is in a store has a copy of it on a disk, which everything reads and writes; `mirror.py` brings the
+store what changes there.
 """
 
+import atexit
 import dataclasses
 import json
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lm import processes
 from lm.config import Config, from_json, to_json
 from lm.errors import UserError
 from lm.fields import flatten
+from lm.storage import Store, is_stored
+from lm.training.stored_run import StoredRun
 
 FIXED = ('model', 'objective', 'data', 'optim', 'precision')
 """Sections that a resumed run must agree with, but for fields that say `may_change`."""
@@ -22,10 +29,47 @@ FIXED_FIELDS = ('train.batch_size', 'train.seq_len', 'train.seed', 'train.z_loss
 
 
 class Workdir:
-    """A run's folder; `config.json` in it says that a run has begun there."""
+    """A run's folder; `config.json` in it says that a run has begun there.
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path).expanduser()
+    Attributes:
+      path: the folder, or the copy of one that is in a store.
+      name: what it is called: the path, or the address.
+      stored: the store; None of a folder on a disk.
+    """
+
+    def __init__(self, path: str | Path, words: str = 'workdir', copy: Path | None = None):
+        """
+        Args:
+          path: a folder, or the address of one in a store. Of that the small files are fetched now,
+            of a checkpoint what is asked for.
+          words: the flag or field that names it, for errors of the store.
+          copy: where the copy of a stored one is, for all processes; None: in a temporary folder of
+            this process, to be read only.
+
+        Raises:
+          UserError: the store refuses.
+        """
+        self.stored: StoredRun | None = None
+        if is_stored(path):
+            shared = copy is not None
+            if copy is None:
+                copy = Path(tempfile.mkdtemp(prefix='lm-'))
+                atexit.register(shutil.rmtree, copy, ignore_errors=True)
+            self.stored = StoredRun(Store(str(path), f'{words}={path}'), copy, shared=shared)
+            self.path, self.name = copy, self.stored.store.address
+        else:
+            self.path = Path(path).expanduser()
+            self.name = str(self.path)
+
+    @property
+    def place(self) -> str:
+        """The one name of a folder that has several: its real path, or its address."""
+        return str(self.path.resolve()) if self.stored is None else self.name
+
+    @property
+    def label(self) -> str:
+        """The folder's own name."""
+        return PurePosixPath(self.place).name
 
     config_file = property(lambda self: self.path / 'config.json')
     metrics_file = property(lambda self: self.path / 'metrics.jsonl')
@@ -53,11 +97,11 @@ class Workdir:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
-            raise UserError(f'workdir={self.path}: is a file; give a folder') from error
+            raise UserError(f'workdir={self.name}: is a file; give a folder') from error
         except OSError as error:
-            raise UserError(f'workdir={self.path}: cannot be made ({error.strerror})') from error
+            raise UserError(f'workdir={self.name}: cannot be made ({error.strerror})') from error
         if not os.access(self.path, os.W_OK):
-            raise UserError(f'workdir={self.path}: cannot be written to')
+            raise UserError(f'workdir={self.name}: cannot be written to')
 
     def read_config(self) -> Config | None:
         """The config of the run that is there, or None.
@@ -66,7 +110,7 @@ class Workdir:
           UserError: it is not one that this version wrote.
         """
         if self.path.is_file():
-            raise UserError(f'workdir={self.path}: is a file; give a folder')
+            raise UserError(f'workdir={self.name}: is a file; give a folder')
         if not self.config_file.exists():
             return None
         try:

@@ -2,12 +2,14 @@ import gzip
 import json
 import re
 
+import pyarrow.parquet
 import pytest
 import zstandard
 
 from lm.config import DataConfig
 from lm.data.sources import Document, Reading, open_source
 from lm.errors import UserError
+from tests.stores import put
 
 
 def read(source, **settings) -> tuple[list[Document], Reading]:
@@ -177,3 +179,40 @@ def test_tfds_without_tensorflow_names_the_extra(monkeypatch, tmp_path, source: 
     monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
     message = error(source)
     assert "pip install 'lm-lab[tfds]'" in message or 'no such field' in message
+
+
+def put_below(address: str, folder) -> None:
+    for path in folder.rglob('*'):
+        if path.is_file():
+            put(f'{address}/{path.relative_to(folder).as_posix()}', path.read_bytes())
+
+
+@pytest.mark.parametrize('scheme', ['memory', 's3'])
+def test_text_in_a_store_is_that_on_a_disk(tmp_path, s3, scheme: str):
+    folder = tmp_path / 'texts'
+    (folder / 'more').mkdir(parents=True)
+    record = json.dumps({'text': 'one\n\ntwo'}).encode() + b'\n'
+    (folder / 'a.jsonl.gz').write_bytes(gzip.compress(record * 3))
+    (folder / 'more' / 'b.jsonl.zst').write_bytes(zstandard.ZstdCompressor().compress(record))
+    (folder / 'more' / 'c.txt').write_bytes(b'three')
+    (folder / '.hidden.txt').write_bytes(b'not seen')
+    (folder / 'image.bin').write_bytes(b'\x89PNG\0\1')
+    pyarrow.parquet.write_table(pyarrow.table({'text': ['four', 'five']}), folder / 'd.parquet')
+    address = f'{scheme}://bucket/{scheme}/texts'
+    put_below(address, folder)
+    for place in ('', '/', '/more', '/a.jsonl.gz', '/*.jsonl.gz', '/*/*', '/**/*.jsonl.*'):
+        here, there = (
+            open_source(DataConfig(source=f'{root}{place}')) for root in (folder, address)
+        )
+        assert there.fingerprint() == here.fingerprint(), place
+        assert read(f'{address}{place}') == read(f'{folder}{place}')
+
+
+def test_text_that_is_not_in_a_store_is_told():
+    put('memory://mine/texts/cut.txt.gz', gzip.compress(b'one two three')[:-9])
+    assert 'memory://mine/text: no such object or folder; check' in error('memory://mine/text')
+    assert 'matches no file; check the glob' in error('memory://mine/texts/*.jsonl')
+    assert 'memory://mine/texts/cut.txt.gz: cannot be read' in error('memory://mine/texts/')
+    put('memory://alone/x.txt', b'one')
+    assert read('memory://alone') == read('memory://alone/')
+    assert 's3n://b/x: no such kind of store; did you mean s3://?' in error('s3n://b/x')

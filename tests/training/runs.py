@@ -45,7 +45,7 @@ class Runs:
         data = {'data.source': str(self.text), 'data.cache_dir': str(self.cache)}
         return lm.load_config(f'{CONFIG}:{family}', **{**data, **paths})
 
-    def train(self, family: str, workdir: Path, **overrides: Any) -> dict[str, Any]:
+    def train(self, family: str, workdir: Path | str, **overrides: Any) -> dict[str, Any]:
         """Runs in this process; returns the summary. Words for `lm.train` begin with `run_`."""
         words = {k[4:]: overrides.pop(k) for k in list(overrides) if k.startswith('run_')}
         summary: dict[str, Any] = lm.train(self.config(family, **overrides), workdir, **words)
@@ -54,7 +54,7 @@ class Runs:
     def start(
         self,
         family: str,
-        workdir: Path,
+        workdir: Path | str,
         *words: str,
         prefix: tuple[str, ...] = (),
         **overrides: Any,
