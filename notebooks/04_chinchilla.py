@@ -185,12 +185,13 @@ for asked in (1e9, 1e11, 1e12, 1e13):
 # at this size most of them are the table of embeddings. Losses are those of held-out text.
 
 # %%
-BUDGETS = (2e9,) if SMALL else (1e11, 4e11)
-WIDTHS = (8, 16, 32) if SMALL else (8, 16, 24, 32, 48)
+WIDTHS = {1e11: (8, 16, 24, 32), 4e11: (16, 24, 32, 48)}
+if SMALL:
+    WIDTHS = {2e9: (8, 16, 32)}
 SHAPE = {name: value for name, value in BASE.items() if name != 'train.steps'}
 rows = []
-for flops in BUDGETS:
-    for width in WIDTHS:
+for flops, widths in WIDTHS.items():
+    for width in widths:
         config = lm.load_config(
             'llama_tiny',
             **(
@@ -225,7 +226,7 @@ own = lm.scaling.Runs(
 
 # %%
 figure, axes = pyplot.subplots(figsize=(8, 4.5), layout='constrained')
-for flops in BUDGETS:
+for flops in WIDTHS:
     mine = own.budget == flops
     axes.plot(own.params[mine], own.losses[mine], 'o-', label=f'{flops:.0e} FLOPs')
 axes.set(xscale='log', xlabel='parameters N', ylabel='held-out loss, nats a token')
