@@ -181,6 +181,10 @@ for name in configs:
     print(f'{name:<16} in the middle {nats[0]:.3f}   at the end {nats[1]:.3f}')
 
 # %% [markdown]
+# At so small a budget the number of targets decides: to the decoder every token is one, to the
+# others one in seven. Who gains from seeing both sides shows later, and in other questions than
+# this.
+#
 # ## What each one can do
 #
 # The decoder goes on with a text. The encoder fills a gap of one token, and cannot go on. The

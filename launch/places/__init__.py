@@ -7,6 +7,7 @@ tells exactly what would be executed, files with their contents and commands as 
 """
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -28,7 +29,7 @@ class Place(Protocol):
         """Executes it; returns the exit status."""
 
 
-def names() -> dict[str, str]:
+def names() -> Mapping[str, str]:
     """What each place is, in a line, by name; imports none of them."""
     return summaries(Path(__file__).parent)
 

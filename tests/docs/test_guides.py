@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {
     'data.tokenizer': 'char', 'optim.warmup_steps': 1, 'train.steps': 3, 'train.batch_size': 4,
     'train.seq_len': 16, 'eval.batches': 1, 'eval.sample_tokens': 0, 'mesh.devices': 1,
 }  # fmt: skip
-SMALL_SWEEP = (f'--source={LOG}', '--flops=3e10')
+SMALL_SWEEP = (f'--source={LOG}', '--flops=3e10', '--warmup_steps=1')
 PAGES = [ROOT / 'README.md', ROOT / 'BUILD.md', *GUIDES]
 ADDING = [page for page in GUIDES if page.stem.startswith('add_')]
 

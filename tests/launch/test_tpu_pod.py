@@ -276,6 +276,7 @@ def test_without_gcloud(cloud: Cloud, tmp_path: Path, monkeypatch: Any, capfd: A
         ([], [*TRAIN[:-1], '--workdir=runs/x'], '--workdir=runs/x: would be lost with the machine'),
         ([], [*TRAIN[:-1], '--workdir=/mnt/../x'], 'would be lost with the machine'),
         ([], [*TRAIN[:-1], '--workdir=memory://x'], 'would be lost with the machine'),
+        ([], [*TRAIN[:-1], '--workdir=gcs://x/y'], '--workdir=gcs://x/y: would be lost'),
         ([], TRAIN[:-1], 'train: --workdir: missing'),
         ([], [*TRAIN, '--distributed'], '--distributed: the launcher gives it; leave it out'),
         ([], [*TRAIN, '--config.mesh.tensor=3'], 'train: '),

@@ -56,31 +56,29 @@ class Killed(BaseException):
     """In place of a kill: nothing reaches the store from then on."""
 
 
-@pytest.mark.parametrize('puts, steps', [(15, []), (40, [8])])
+@pytest.mark.parametrize('moment', ['behind 8', 'before 16'])
 def test_a_kill_while_putting_leaves_the_checkpoint_before(
-    puts: int,
-    steps: list[int],
-    runs: Runs,
-    finished: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    moment: str, runs: Runs, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address = f'memory://killed/{puts}'
-    put_file, done = MemoryFileSystem.put_file, []
+    """Right behind the metadata of the first checkpoint, and right before those of the second."""
+    when, step = moment.split()
+    address, metadata = f'memory://killed/{step}', f'checkpoints/{step}/_CHECKPOINT_METADATA'
+    put_file, dying = MemoryFileSystem.put_file, []
 
     def mortal(self: Any, lpath: str, rpath: str, *args: Any, **words: Any) -> None:
-        if len(done) >= puts:
+        if dying or (when == 'before' and rpath.endswith(metadata)):
+            dying.append(rpath)
             raise Killed
-        done.append(rpath)
         put_file(self, lpath, rpath, *args, **words)
+        if rpath.endswith(metadata):
+            dying.append(rpath)
 
     with monkeypatch.context() as patch:
         patch.setattr(MemoryFileSystem, 'put_file', mortal)
         with pytest.raises(Killed):
             runs.train('llama', address)
-    assert steps_there(address, tmp_path / 'copy') == steps
-    if steps:
-        assert lm.load(address).config.train.steps == 24
+    assert steps_there(address, tmp_path / 'copy') == [8]
+    assert lm.load(address).config.train.steps == 24
     runs.train('llama', address)
     folder = fetched(address, tmp_path / 'fetched')
     same_run(folder, finished)
