@@ -86,6 +86,30 @@ def test_a_kill_while_putting_leaves_the_checkpoint_before(
         assert len([*place.glob('checkpoints/*/params/d/*')]) == 2
 
 
+def test_a_longer_run_begins_without_the_summary_of_the_shorter(
+    stored: str, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill right behind the begin: the store says that the run has not ended."""
+    address, put_file = 'memory://longer/run', MemoryFileSystem.put_file
+    folder = fetched(stored, tmp_path / 'before')
+    for path in folder.rglob('*'):
+        if path.is_file():
+            put(f'{address}/{path.relative_to(folder).as_posix()}', path.read_bytes())
+
+    def mortal(self: Any, lpath: str, rpath: str, *args: Any, **words: Any) -> None:
+        if '/checkpoints/' in rpath:
+            raise Killed
+        put_file(self, lpath, rpath, *args, **words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryFileSystem, 'put_file', mortal)
+        with pytest.raises(Killed):
+            runs.train('llama', address, train__steps=25)
+    assert 'summary.json' not in Store(address, 'workdir').names()
+    with fsspec.open(f'{address}/config.json') as file:
+        assert json.load(file)['train']['steps'] == 25
+
+
 def test_what_was_trained_beyond_the_last_put_is_trained_again(
     stored: str, runs: Runs, finished: Path, tmp_path: Path
 ) -> None:
