@@ -25,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # the code beside these pages, whatever is installed
 
 import launch.main  # noqa: E402
+import launch.places  # noqa: E402
 import lm  # noqa: E402
 from lm import registry  # noqa: E402
 from lm.config import Config  # noqa: E402
@@ -145,14 +146,25 @@ def _directive(target: str, heading: str = '') -> str:
 def _verbs() -> str:
     blocks = ['# Verbs', '`lm help` lists them, `lm VERB --help` is what stands here.']
     for verb in launch.main.verbs():
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said):
-            status = launch.main.main([verb, '--help'])
-        if status:
-            raise PluginError(f'lm {verb} --help: ends with status {status}')
-        text = _without_fields(said.getvalue())
-        blocks += [f'## lm {verb}', f'```text\n{text}\n```']
+        blocks += _help([verb])
+        if verb == 'launch':
+            blocks += [block for place in launch.places.names() for block in _help([verb, place])]
     return '\n\n'.join(blocks)
+
+
+def _help(words: list[str]) -> list[str]:
+    """What `lm WORDS --help` prints, under a heading.
+
+    Raises:
+      PluginError: it fails.
+    """
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        status = launch.main.main([*words, '--help'])
+    name = f'lm {" ".join(words)}'
+    if status:
+        raise PluginError(f'{name} --help: ends with status {status}')
+    return [f'## {name}', f'```text\n{_without_fields(said.getvalue())}\n```']
 
 
 def _without_fields(text: str) -> str:

@@ -7,11 +7,13 @@ __version__ = '0.1.0'
 
 _EXPORTS = {
     'UserError': 'lm.errors',
+    'describe': 'lm.training.run',
     'generate': 'lm.generation.sample',
     'load': 'lm.training.load',
     'load_config': 'lm.config',
     'plan': 'lm.planning.plan',
     'register': 'lm.registry',
+    'rows_of_step': 'lm.training.shown_rows',
     'train': 'lm.training.run',
 }
 

@@ -7,19 +7,25 @@ store, which does not wait for a device. One process alone is connected to nothi
 
 import itertools
 import json
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from lm.errors import UserError
-from lm.rendezvous import meet
+from lm.line import Line
+from lm.rendezvous import meet, split_address
 
 T = TypeVar('T')
 
 _FOREVER_MS = 7 * 24 * 3600 * 1000
-"""A process that ends without a word takes the others along by itself: JAX's heartbeats."""
-_SHUTDOWN_SECONDS = 30
+"""`lm.ending` ends a process whose answer from another one will never come."""
+SILENT_SECONDS = 20
+"""Without a heartbeat, after which a process counts as dead."""
 _names = itertools.count()
+_line: Line | None = None
+_first_host = ''
+"""Where process 0 is, kept because nothing can be asked once that has died."""
 
 
 def connect(
@@ -54,7 +60,7 @@ def connect(
     if detect:
         if set_flags:
             raise UserError(f'{set_flags[0]}: --distributed finds it out; give one of the two')
-        _initialize({}, '--distributed', seconds)
+        _initialize(*_detected(seconds), seconds)
         return
     if not set_flags:
         return
@@ -68,39 +74,103 @@ def connect(
         raise UserError(f'--num_processes={num_processes}: must be at least 1')
     if not 0 <= process_id < num_processes:
         raise UserError(f'--process_id={process_id}: must be in [0, {num_processes})')
-    meet(coordinator, num_processes, process_id, seconds)
-    arguments = {
-        'coordinator_address': coordinator,
-        'num_processes': num_processes,
-        'process_id': process_id,
-        'cluster_detection_method': 'deactivate',
-    }
-    _initialize(arguments, f'--coordinator={coordinator}', seconds)
+    words = f'--coordinator={coordinator}'
+    _initialize(words, coordinator, num_processes, process_id, None, seconds)
 
 
-def _initialize(arguments: dict[str, Any], words: str, seconds: float) -> None:
+def _detected(seconds: float) -> tuple[str, str, int, int, Sequence[int] | None]:
+    """What the environment says of the processes, after the words for it.
+
+    Raises:
+      UserError: it says nothing.
+    """
+    from jax._src.clusters import ClusterEnv
+
+    found = ClusterEnv.auto_detect_unset_distributed_params(
+        None, None, None, None, None, max(1, round(seconds))
+    )
+    coordinator, num_processes, process_id, device_ids = found
+    if coordinator is None or num_processes is None or process_id is None:
+        raise UserError(
+            '--distributed: no Slurm, Open MPI, TPU pod or GKE job was found; give --coordinator, '
+            '--num_processes and --process_id'
+        )
+    words = f'--distributed: coordinator {coordinator}'
+    return words, coordinator, num_processes, process_id, device_ids
+
+
+def _initialize(
+    words: str,
+    coordinator: str,
+    num_processes: int,
+    process_id: int,
+    device_ids: Sequence[int] | None,
+    seconds: float,
+) -> None:
+    """Waits for the others and connects to them; `words` begin what is said where that fails."""
+    host, port = split_address(words, coordinator)
+    meet(words, (host, port), num_processes, process_id, seconds)
     import jax
 
     # JAX's own notice of SIGTERM would swallow the signal before a run handles it.
     jax.config.update('jax_enable_preemption_service', False)
+    # A dead process is told in one line by `lm.ending`: JAX would end the others with a native
+    # stack trace. Recoverable means that it leaves them alone, the line that they keep theirs.
+    jax.config.update('jax_enable_recoverability', True)
+    global _line, _first_host
+    if process_id:
+        _line = Line(host, port)
     try:
         jax.distributed.initialize(
-            **arguments,
+            coordinator if _line is None else _line.address,
+            num_processes,
+            process_id,
+            device_ids,
+            cluster_detection_method='deactivate',
             initialization_timeout=max(1, round(seconds)),
-            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+            heartbeat_timeout_seconds=SILENT_SECONDS,
         )
     except (ValueError, RuntimeError) as error:
-        if not arguments and isinstance(error, ValueError):
-            raise UserError(
-                f'{words}: no Slurm, Open MPI, TPU pod or GKE job was found; give --coordinator, '
-                '--num_processes and --process_id'
-            ) from error
         reason = str(error).partition('\n')[0]
         raise UserError(f'{words}: the processes could not be connected ({reason})') from error
+    client = _connection().client
+    client.key_value_set(f'lm/host/{process_id}/name', socket.gethostname())
+    _first_host = client.blocking_key_value_get('lm/host/0/name', max(1, round(seconds)) * 1000)
+
+
+def alive() -> set[int]:
+    """The processes that have not left and whose hearts beat, asked of all that do.
+
+    Every process asks again and again: who asks waits for the others to ask too.
+    """
+    return set(_connection().client.get_live_nodes(list(range(count()))))
+
+
+def lost_first() -> bool:
+    """Whether process 0 went away before this one left."""
+    return _line is not None and _line.broken.is_set()
+
+
+def name_of(number: int) -> str:
+    """`process 1 (host NAME)`."""
+    if number == 0:
+        return f'process 0 (host {_first_host})'
+    [(_, host)] = _connection().client.key_value_dir_get(f'lm/host/{number}/')
+    return f'process {number} (host {host})'
+
+
+def say_goodbye() -> None:
+    """Lets the others know that this process leaves of its own will."""
+    _connection().client.key_value_set(f'lm/left/{index()}/goodbye', '')
+
+
+def has_left(number: int) -> bool:
+    """Whether a process said goodbye."""
+    return bool(_connection().client.key_value_dir_get(f'lm/left/{number}/'))
 
 
 def disconnect() -> None:
-    """Leaves the others, which wait for each other at their ends."""
+    """Leaves the others; process 0, which they talk through, is to leave last."""
     import jax
 
     jax.distributed.shutdown()

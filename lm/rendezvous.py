@@ -14,11 +14,26 @@ _GO = 'go'
 _LONGEST = 1000  # bytes of a message
 
 
-def meet(coordinator: str, num_processes: int, process_id: int, seconds: float) -> None:
+def split_address(words: str, coordinator: str) -> tuple[str, int]:
+    """The host and the port of HOST:PORT.
+
+    Raises:
+      UserError: it is none; told after `words`.
+    """
+    host, _, port = coordinator.rpartition(':')
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise UserError(f'{words}: must be HOST:PORT')
+    return host.strip('[]'), int(port)
+
+
+def meet(
+    words: str, address: tuple[str, int], num_processes: int, process_id: int, seconds: float
+) -> None:
     """Returns in every process once all of them are there.
 
     Args:
-      coordinator: HOST:PORT of process 0.
+      words: what said where the address is, told before what is wrong.
+      address: host and port of process 0.
       num_processes: how many there are.
       process_id: which one this is.
       seconds: to wait for the others.
@@ -26,21 +41,18 @@ def meet(coordinator: str, num_processes: int, process_id: int, seconds: float) 
     Raises:
       UserError: one does not come in time, or they do not agree on who they are.
     """
-    host, _, port = coordinator.rpartition(':')
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise UserError(f'--coordinator={coordinator}: must be HOST:PORT')
     deadline = time.monotonic() + seconds
     if process_id == 0:
-        _Host(coordinator, int(port), num_processes, deadline).gather()
+        _Host(words, address[1], num_processes, deadline).gather()
     else:
-        _visit(coordinator, (host.strip('[]'), int(port)), num_processes, process_id, deadline)
+        _visit(words, address, num_processes, process_id, deadline)
 
 
 class _Host:
     """Process 0, to which the others come."""
 
-    def __init__(self, coordinator: str, port: int, num_processes: int, deadline: float):
-        self._words, self._port = f'--coordinator={coordinator}', port
+    def __init__(self, words: str, port: int, num_processes: int, deadline: float):
+        self._words, self._port = words, port
         self._num_processes, self._deadline = num_processes, deadline
         self._guests: dict[int, socket.socket] = {}
 
@@ -102,9 +114,8 @@ class _Host:
 
 
 def _visit(
-    coordinator: str, address: tuple[str, int], num_processes: int, process_id: int, deadline: float
+    words: str, address: tuple[str, int], num_processes: int, process_id: int, deadline: float
 ) -> None:
-    words = f'--coordinator={coordinator}'
     while True:
         try:
             with socket.create_connection(address, timeout=5) as connection:

@@ -42,6 +42,14 @@ def pytest_configure(config: pytest.Config) -> None:
     install_import_hook('lm', f'{tests.typechecker.__name__}.check')
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how long each notebook took."""
+    for report in terminalreporter.getreports('passed'):
+        for name, value in report.user_properties:
+            if name == 'notebook_seconds':
+                terminalreporter.write_line(f'{value:6.1f} s  {report.nodeid}')
+
+
 @pytest.fixture(autouse=True)
 def few_mappings() -> Iterator[None]:
     """Lets compiled programs go before there are too many of them for one process.

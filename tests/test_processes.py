@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +53,22 @@ def test_flags_that_contradict_each_other(
     assert not (tmp_path / 'run').exists()
 
 
+def at(port: int, host: str = 'localhost') -> tuple[str, tuple[str, int]]:
+    """Where process 0 is: the words for it, and the address."""
+    return f'--coordinator={host}:{port}', (host, port)
+
+
 def test_a_coordinator_that_is_not_there_or_whose_port_is_taken() -> None:
     port = free_port()
     with pytest.raises(UserError, match='process 0 cannot be reached'):
-        meet(f'localhost:{port}', 2, 1, seconds=0.3)
+        meet(*at(port), 2, 1, seconds=0.3)
     with pytest.raises(UserError, match='process 1, 2 of 3 did not come in time'):
-        meet(f'localhost:{port}', 3, 0, seconds=0.3)
+        meet(*at(port), 3, 0, seconds=0.3)
     with (
         socket.create_server(('', port)),
         pytest.raises(UserError, match=f'--coordinator=localhost:{port}: cannot listen there'),
     ):
-        meet(f'localhost:{port}', 2, 0, seconds=0.3)
+        meet(*at(port), 2, 0, seconds=0.3)
 
 
 def test_the_name_of_process_0_may_come_to_be_known_later(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,10 +84,10 @@ def test_the_name_of_process_0_may_come_to_be_known_later(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(socket, 'getaddrinfo', look_up)
     with pytest.raises(UserError, match='cannot be reached .no such machine, Name or service not'):
-        meet(f'pod-0.run:{port}', 2, 1, seconds=0.15)
-    thread = threading.Thread(target=meet, args=(f'localhost:{port}', 2, 0, 5))
+        meet(*at(port, 'pod-0.run'), 2, 1, seconds=0.15)
+    thread = threading.Thread(target=meet, args=(*at(port), 2, 0, 5))
     thread.start()
-    meet(f'pod-0.run:{port}', 2, 1, seconds=5)
+    meet(*at(port, 'pod-0.run'), 2, 1, seconds=5)
     thread.join()
     assert len(asked) > 3
 
@@ -92,7 +98,7 @@ def told(port: int, *parties: tuple[int, int]) -> list[str]:
 
     def come(place: int, count: int, process: int) -> None:
         try:
-            meet(f'localhost:{port}', count, process, seconds=5)
+            meet(*at(port), count, process, seconds=5)
         except UserError as error:
             heard[place] = str(error)
 
@@ -130,7 +136,7 @@ def test_a_stranger_at_the_port_is_no_process() -> None:
             break
         except ConnectionRefusedError:
             pass
-    meet(f'localhost:{port}', 2, 1, seconds=5)
+    meet(*at(port), 2, 1, seconds=5)
     thread.join()
     assert heard == ['']
 
@@ -144,16 +150,26 @@ def test_one_process_agrees_with_itself() -> None:
     assert processes.count() == 1
 
 
-def test_no_cluster_to_be_detected(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import jax
-
-    def initialize(**arguments: object) -> None:
-        raise ValueError('coordinator_address should be defined.')
-
-    monkeypatch.setattr(jax.distributed, 'initialize', initialize)
+def test_no_cluster_to_be_detected(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(['train', f'--workdir={tmp_path / "run"}', '--distributed']) == 2
     said = capfd.readouterr().err
     assert said.startswith('lm train: --distributed: no Slurm, Open MPI, TPU pod or GKE job')
     assert said.count('\n') == 1
+
+
+def test_process_0_of_a_slurm_job_that_cannot_be_reached(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    job = {'JOB_ID': 7, 'STEP_NODELIST': 'localhost', 'NTASKS': 2, 'PROCID': 1, 'LOCALID': 1}
+    for name, value in job.items():
+        monkeypatch.setenv(f'SLURM_{name}', str(value))
+    monkeypatch.setenv('JAX_COORDINATOR_PORT', str(port))
+    words = ['--distributed', '--connect_seconds=0.3', f'--workdir={tmp_path / "run"}']
+    begin = time.monotonic()
+    assert main(['train', *words]) == 2
+    assert time.monotonic() - begin < 30
+    assert capfd.readouterr().err == (
+        f'lm train: --distributed: coordinator localhost:{port}: process 0 cannot be reached '
+        '(Connection refused); start it there, or give more --connect_seconds\n'
+    )

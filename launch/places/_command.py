@@ -1,5 +1,6 @@
 """A launched command: what executes it, how its processes are connected, what it asks for."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -29,6 +30,13 @@ def connected(
     if verb != 'train':
         raise UserError(f'{verb}: runs in one process, and there would be {processes}; ask for one')
     return (*command, *connection)
+
+
+def emulating(devices: int) -> tuple[str, ...]:
+    """`env NAME=VALUE ...` before a command: so many emulated CPU devices for its process."""
+    emulated = f'--xla_force_host_platform_device_count={devices}'
+    flags = ' '.join(filter(None, [os.environ.get('XLA_FLAGS'), emulated]))  # the last one counts
+    return ('env', 'JAX_PLATFORMS=cpu', f'XLA_FLAGS={flags}')
 
 
 def require_devices(command: tuple[str, ...], devices: int) -> None:

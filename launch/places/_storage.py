@@ -5,8 +5,8 @@ from pathlib import PurePosixPath
 
 from lm.errors import UserError
 from lm.flags import Flags
+from lm.storage import EXTRAS
 
-LOCAL_SCHEMES = ('file', 'local', 'memory')
 CACHE_FLAG = 'config.data.cache_dir'
 CACHE_VARIABLE = 'LM_CACHE'
 
@@ -67,8 +67,7 @@ def _cache(command: tuple[str, ...], variables: Mapping[str, str]) -> str:
 
 
 def _in_bucket(path: str) -> bool:
-    scheme, found, _ = path.partition('://')
-    return bool(found) and scheme not in LOCAL_SCHEMES
+    return path.partition('://')[0] in EXTRAS and '://' in path
 
 
 def _within(path: str, folders: tuple[str, ...]) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lm.errors import UserError
 from lm.flags import Flags
+from lm.storage import EXTRAS
 
 Argv = tuple[str, ...]
 
@@ -94,9 +95,8 @@ def files_of(command: Argv) -> tuple[str, ...]:
 
 def extras_of(command: Argv) -> tuple[str, ...]:
     """The extras of `lm` that the command needs on a TPU VM."""
-    schemes = {'gcs': 'gs://', 's3': 's3://'}
-    found = (extra for extra, scheme in schemes.items() if any(scheme in word for word in command))
-    return ('tpu', *found)
+    stores = (extra for scheme, extra in EXTRAS.items() if f'{scheme}://' in ' '.join(command))
+    return ('tpu', *stores)
 
 
 def install_script(source: Source, extras: Argv, setup: str, folders: Argv) -> str:

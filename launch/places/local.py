@@ -5,7 +5,6 @@ handed to all. When one fails the others are given a minute to end by themselves
 that of the first that failed, 128 and the signal's number where a signal ended it.
 """
 
-import os
 import shlex
 import signal
 import socket
@@ -21,7 +20,7 @@ from typing import IO
 from lm.errors import UserError
 from lm.fields import setting
 
-from ._command import PROGRAM, connected, require_devices
+from ._command import PROGRAM, connected, emulating, require_devices
 
 Argv = tuple[str, ...]
 
@@ -56,7 +55,7 @@ def start(setting: Setting, command: Argv) -> int:
     commands = _commands(setting, command)
     if setting.port and len(commands) > 1:
         _require_free(setting.port)
-    return _Group(commands).run()
+    return Group(commands).run()
 
 
 def _commands(setting: Setting, command: Argv) -> list[Argv]:
@@ -108,11 +107,7 @@ def _environment(setting: Setting, gpus: list[str]) -> Argv:
     """`env NAME=VALUE ...`, which executes what follows it."""
     if gpus:
         return ('env', f'CUDA_VISIBLE_DEVICES={",".join(gpus)}')
-    if setting.devices is None:
-        return ()
-    emulated = f'--xla_force_host_platform_device_count={setting.devices}'
-    flags = ' '.join(filter(None, [os.environ.get('XLA_FLAGS'), emulated]))  # the last one counts
-    return ('env', 'JAX_PLATFORMS=cpu', f'XLA_FLAGS={flags}')
+    return () if setting.devices is None else emulating(setting.devices)
 
 
 def _free_port() -> int:
@@ -131,7 +126,7 @@ def _require_free(port: int) -> None:
         ) from error
 
 
-class _Group:
+class Group:
     """The processes of one run, started together and ended together."""
 
     def __init__(self, commands: list[Argv]):

@@ -161,13 +161,12 @@ def summarise(
 
 def plot_loss(workdir: Workdir) -> None:
     """Draws training and held-out loss over steps into loss.png."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
+    # Not by pyplot: its backend belongs to the notebook that the run may be in.
+    from matplotlib.figure import Figure
 
     train, held_out = read_jsonl(workdir.metrics_file), read_jsonl(workdir.eval_file)
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout='constrained')
+    figure = Figure((7, 4.5), layout='constrained')
+    axes = figure.add_subplot()
     told = [r for r in train if r['loss'] is not None]
     axes.plot([r['step'] for r in told], [r['loss'] for r in told], lw=0.9, label='training')
     axes.plot([r['step'] for r in held_out], [r['loss'] for r in held_out], 'o-', label='held out')
@@ -176,5 +175,4 @@ def plot_loss(workdir: Workdir) -> None:
     axes.legend()
     temporary = workdir.loss_plot.with_suffix('.tmp.png')
     figure.savefig(temporary, dpi=120)
-    pyplot.close(figure)
     temporary.replace(workdir.loss_plot)

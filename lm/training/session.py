@@ -257,7 +257,10 @@ class Session:
         """Compiles the step for this run's batches; the seconds it took, and the step."""
         begin = time.perf_counter()
         compiled = self.program.compiled_step(self.rows.row(0))
-        return time.perf_counter() - begin, compiled
+        seconds = time.perf_counter() - begin
+        # In a step gloo waits half a minute for the others, who may compile for longer.
+        processes.wait_for_all()
+        return seconds, compiled
 
     def _tell_profile(self, step: jax.stages.Compiled) -> None:
         """What took long in the traced steps, where some were traced."""

@@ -17,18 +17,18 @@ import pytest
 import launch.main
 import lm
 from lm import registry
-from lm.config import Config, run_file
+from lm.config import Config
 from lm.flags import Flags
 from tests.docs.pages import GUIDES, ROOT, Block, blocks
 
-TEXT = ROOT / 'docs' / 'LOG.md'
+LOG = ROOT / 'docs' / 'LOG.md'
 SMALL: dict[str, Any] = {
     'model.num_layers': 1, 'model.d_model': 16, 'model.num_heads': 2, 'model.num_kv_heads': None,
-    'model.vocab_size': None, 'model.max_positions': 32, 'data.source': str(TEXT),
+    'model.vocab_size': None, 'model.max_positions': 32, 'data.source': 'text.txt',
     'data.tokenizer': 'char', 'optim.warmup_steps': 1, 'train.steps': 3, 'train.batch_size': 4,
     'train.seq_len': 16, 'eval.batches': 1, 'eval.sample_tokens': 0, 'mesh.devices': 1,
 }  # fmt: skip
-SMALL_SWEEP = (f'--source={TEXT}', '--flops=3e10')
+SMALL_SWEEP = (f'--source={LOG}', '--flops=3e10', '--warmup_steps=1')
 PAGES = [ROOT / 'README.md', ROOT / 'BUILD.md', *GUIDES]
 ADDING = [page for page in GUIDES if page.stem.startswith('add_')]
 
@@ -45,10 +45,11 @@ def cache(tmp_path_factory: Any) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder to work in; what is registered there is forgotten."""
+    """A folder with a text to work in; what is registered there is forgotten."""
     monkeypatch.setattr(registry, '_registered', {})
     monkeypatch.setenv('LM_CACHE', str(cache))
     monkeypatch.chdir(tmp_path)
+    Path('text.txt').write_text(LOG.read_text(encoding='utf-8')[-6000:], encoding='utf-8')
     yield tmp_path
 
 
@@ -74,29 +75,31 @@ def test_every_command_is_one_and_its_flags_are_flags(page: Path, folder: Path) 
 
 def check(words: list[str], place: str) -> bool:
     """Reads a command's flags as the command itself does; whether it is one of ours."""
-    if words[0] == 'lm':
-        verb, given = words[1], words[2:]
-        if verb == 'help' or '--help' in given:
-            return True
-        assert verb in launch.main.verbs(), f'{place}: lm {verb}'
-        module, flags = importlib.import_module(f'launch.{verb}'), Flags(given)
-        flags.define('import', str, '', '')
-        if file := flags.peek('import'):
-            run_file(file, '--import')
-        define = module.define_flags
-    elif words[:2] == ['python', '-m'] and words[2].startswith(('experiments.', 'benchmarks.')):
-        module, flags = importlib.import_module(words[2]), Flags(words[3:])
-        define = getattr(module, '_define_flags', lambda flags: None)
-    else:
-        return False
     try:
-        define(flags)
-        flags.parse()
-        if flags.peek('config') is not None and words[0] == 'lm':
-            flags.config()
+        if words[0] == 'lm':
+            check_verb(words[1], words[2:], place)
+        elif words[:2] == ['python', '-m'] and words[2].startswith(('experiments.', 'benchmarks.')):
+            flags = Flags(words[3:])
+            # Without a function of that name it takes no flags.
+            getattr(importlib.import_module(words[2]), '_define_flags', lambda _: None)(flags)
+            flags.parse()
+        else:
+            return False
     except lm.UserError as error:
         pytest.fail(f'{place}: {" ".join(words)}: {error}')
     return True
+
+
+def check_verb(verb: str, words: list[str], place: str) -> None:
+    if verb == 'help' or '--help' in words:
+        return
+    assert verb in launch.main.verbs(), f'{place}: lm {verb}'
+    _, flags = launch.main.read_flags(verb, words)
+    if verb == 'launch':
+        inner, *rest = flags.command
+        check_verb(inner, rest, place)
+    elif flags.peek('config') is not None:
+        flags.config()
 
 
 @by_name([ROOT / 'README.md', *GUIDES])

@@ -97,6 +97,7 @@ def test_a_strict_build_passes_and_asks_no_network(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     page = (tmp_path / 'reference' / 'scaling.html').read_text()
     assert 'id="lm.scaling.parametric.fit_parametric"' in page
+    assert 'N*, D* and the loss at a compute' in page
     loaded = re.compile(r'(?:<script[^>]*src|<link[^>]*rel="stylesheet"[^>]*href)="(https?:|//)')
     for html in tmp_path.rglob('*.html'):
         assert not loaded.search(html.read_text()), html

@@ -122,7 +122,7 @@ def _ssh(words: list[str], play: dict[str, Any]) -> int:
             (Path(folder.partition('=')[2]) / f'{host}.log').write_bytes(said)
         statuses.append(status)
     if end == 'preempted':
-        play['states'] = ['ACTIVE', 'SUSPENDING']
+        play['states'] = play.get('after', ['SUSPENDING'])
     if end in ('preempted', 'broken'):
         return 255
     return next(filter(None, statuses), 0)

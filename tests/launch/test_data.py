@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from launch.data import rows_of_step
 from launch.main import main
 from lm.config import Config, load_config
 from lm.data.pipeline import batches
 from lm.data.prepare import prepare
 from lm.training.evaluate import packed_rows
 from lm.training.program import build_objective
+from lm.training.shown_rows import rows_of_step
 
 WORDS = ('green', 'bottle', 'wall', 'standing', 'falling', 'none', 'ten', 'seven')
 NAMES = {'llama_tiny': ['tokens'], 'bert_tiny': ['tokens'], 't5_tiny': ['encoder', 'decoder']}

@@ -1,5 +1,8 @@
 """`lm launch`: exactly what would be executed, and what is said of a mistake before anything is."""
 
+import os
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -40,6 +43,53 @@ def test_a_process_for_each_gpu(
     out = dry_run(capsys, 'local', '--num_processes=2', '--', 'train', '--workdir=run')
     shares = [line.split()[1] for line in out.splitlines()]
     assert shares == ['CUDA_VISIBLE_DEVICES=0,3', 'CUDA_VISIBLE_DEVICES=2,5']
+
+
+def test_a_slurm_job(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv('XLA_FLAGS')
+    flags = [
+        '--nodes=2', '--gpus_per_node=4', '--cpus_per_task=12', '--time=1-12:00:00',
+        '--partition=gpu', '--account=lm lab', '--job_name=big', '--logs=my logs',
+        '--extra=--mem=0,--exclusive',
+    ]  # fmt: skip
+    out = dry_run(capsys, 'slurm', *flags, '--', 'train', *AWKWARD)
+    assert out == (GOLDEN / 'slurm.txt').read_text()
+    flags = ['--devices=4', '--tasks_per_node=2', '--norequeue', '--signal_seconds=0']
+    out = dry_run(capsys, 'slurm', *flags, '--', 'train', '--workdir=run')
+    assert out == (GOLDEN / 'slurm_once.txt').read_text()
+
+
+def test_a_sweep_by_slurm_is_the_array_of_lm_sweep(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ['--gpus_per_node=1', '--time=60', '--partition=gpu']
+    sweep = ['sweep', '--experiment=chinchilla', '--workdir=my sweep']
+    out = dry_run(capsys, 'slurm', *flags, '--', *sweep)
+    assert out == (GOLDEN / 'slurm_sweep.txt').read_text()
+
+
+def test_what_is_executed_is_what_was_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An sbatch that prints the script it was given; bash, given the dry run, does the same.
+    sbatch = tmp_path / 'bin' / 'sbatch'
+    sbatch.parent.mkdir()
+    sbatch.write_text('#!/bin/sh\ncat "$1"\nexit 3\n')
+    sbatch.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{sbatch.parent}:{os.environ["PATH"]}')
+    monkeypatch.chdir(tmp_path)
+    words = ['slurm', '--logs=my logs', '--', 'train', *AWKWARD]
+    with pytest.raises(SystemExit, match='3'):
+        main(['launch', *words])
+    submitted = capfd.readouterr().out
+    assert main(['launch', 'slurm', '--dry_run', *words[1:]]) == 0
+    told = capfd.readouterr().out
+    (tmp_path / 'other').mkdir()
+    done = subprocess.run(
+        ['bash', '-c', told], cwd=tmp_path / 'other', capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (3, submitted)
+    # The line that starts the tasks comes through bash as the words that it was made of.
+    [line] = [line for line in submitted.splitlines() if line.startswith('srun')]
+    assert shlex.split(line.removesuffix(' &'))[-4:] == ['train', *AWKWARD]
 
 
 def test_the_help_lists_the_places_and_of_a_place_its_flags(
@@ -94,6 +144,33 @@ TRAIN = ('--', 'train', '--workdir=run')
             ('local', '--num_processes=2', '--devices=2', *TRAIN, '--config.mesh.devices=8'),
             'train: mesh.devices=8: there are 4 devices; give at most that',
         ),
+        (('slurm', '--nodes=0', *TRAIN), '--nodes=0: must be at least 1'),
+        (('slurm', '--signal_seconds=-1', *TRAIN), '--signal_seconds=-1: must be at least 0'),
+        (('slurm', '--time=soon', *TRAIN), '--time=soon: must be MINUTES, HOURS:MINUTES:SECONDS'),
+        (('slurm', '--job_name=a/b', *TRAIN), '--job_name=a/b: must be letters, digits, _, . and '),
+        (('slurm', '--logs=', *TRAIN), '--logs: missing; give a folder'),
+        (('slurm', '--account=a\nb', *TRAIN), '--account=a b: must be one line'),
+        (('slurm', '--extra=mem=0', *TRAIN), '--extra=mem=0: must be an option of sbatch, such as'),
+        (
+            ('slurm', '--gpus_per_node=4', '--tasks_per_node=1', *TRAIN),
+            '--tasks_per_node=1: under Slurm each process drives one of the 4 GPUs; leave it out',
+        ),
+        (
+            ('slurm', '--gpus_per_node=4', '--devices=1', *TRAIN),
+            '--devices=1: emulates CPU devices; leave out GPUs',
+        ),
+        (
+            ('slurm', '--nodes=2', '--gpus_per_node=4', *TRAIN, '--config.mesh.fsdp=16'),
+            'train: mesh.fsdp=16: the axes hold 16 devices and there are 8; ',
+        ),
+        (('slurm', '--nodes=2', '--', 'evaluate'), 'evaluate: runs in one process, and there woul'),
+        (('slurm', *TRAIN, '--distributed'), 'train: --distributed: the launcher gives it'),
+        (('slurm', *TRAIN), 'slurm: sbatch is not here; launch on a machine of the cluster'),
+        (('slurm', '--nodes=2', '--', 'sweep'), '--nodes: not of a sweep, each run of which is on'),
+        (
+            ('slurm', '--', 'sweep', '--slurm=slurm_time=3'),
+            'sweep: --slurm=slurm_time=3: the launcher gives it; leave it out',
+        ),
         (
             ('local', '--num_processes=2', '--devices=2', *TRAIN, '--config.mesh.tensor=8'),
             'train: mesh.tensor=8: the axes hold 8 devices and there are 4; ',
@@ -105,8 +182,8 @@ def test_mistakes_are_told_before_anything_is_started(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('PATH', '')
     assert main(['launch', *words]) == 2
     captured = capsys.readouterr()
     assert captured.out == '' and captured.err.count('\n') == 1
     assert captured.err.startswith(f'lm launch: {told}')
-    assert not list(tmp_path.iterdir())

@@ -78,10 +78,10 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     fake_gcloud.install(tmp_path / 'cloud', tmp_path / 'bin')
     monkeypatch.setenv('PATH', str(tmp_path / 'bin'), prepend=':')
     monkeypatch.setattr(tpu_pod, 'POLL_SECONDS', 0.01)
-    monkeypatch.setattr(tpu_pod, 'LOOKS', 2)
+    monkeypatch.setattr(tpu_pod, 'LOOKS', 1)
     here, checkout = tmp_path / 'here', tmp_path / 'checkout'
     for name in ('lm', 'launch', 'experiments'):
-        (checkout / name).mkdir(parents=True)
+        (checkout / name / '__pycache__').mkdir(parents=True)
     for name in ('pyproject.toml', 'setup.py', 'constraints.txt', 'README.md', 'LICENSE'):
         (checkout / name).write_text(name)
     here.mkdir()
@@ -119,8 +119,21 @@ def test_words_arrive_as_they_are_and_the_users_file_with_them(
     assert cloud.calls()[-1] == 'ssh'
     assert cloud.started() == [[*AWKWARD, '--distributed', '--connect_seconds=600']]
     for host in '01':
-        assert (tmp_path / 'cloud/hosts' / host / 'lm/mine.py').read_text() == MINE
+        home = tmp_path / 'cloud/hosts' / host / 'lm'
+        assert (home / 'mine.py').read_text() == MINE
+        assert (home / 'lm').is_dir() and not (home / 'lm/__pycache__').exists()
     assert '-p /mnt/é\nline two\n' in cloud.installs()
+
+
+def test_a_file_from_elsewhere_is_refused(cloud: Cloud, tmp_path: Path, capfd: Any) -> None:
+    (tmp_path / 'mine.py').write_text(MINE)
+    for name in ('../mine.py', f'{tmp_path}/mine.py'):
+        assert launch(command=['train', f'--config={name}', '--workdir=gs://bucket/run']) == 2
+        assert capfd.readouterr().err == (
+            f'lm launch: --config={name}: is copied to each host by its name from the current '
+            'folder; give it relative to that, and inside\n'
+        )
+    assert cloud.calls() == []
 
 
 def test_a_folder_on_the_hosts_own_disk_is_refused(cloud: Cloud, capfd: Any) -> None:
@@ -141,11 +154,15 @@ def test_a_command_that_is_told_to_end_was_preempted(cloud: Cloud, capfd: Any) -
     assert cloud.calls()[-1] == 'delete'
 
 
-def test_preempted_it_is_launched_again(cloud: Cloud, capfd: Any) -> None:
-    cloud.set(waits=[['ACTIVE'], ['PROVISIONING', 'ACTIVE']], ends=['preempted', 0], deletions=[1])
+def test_preempted_it_is_launched_again(cloud: Cloud, capfd: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(tpu_pod, 'LOOKS', 2)
+    cloud.set(
+        waits=[['ACTIVE'], ['PROVISIONING', 'ACTIVE']], ends=['preempted', 0],
+        after=['ACTIVE', 'SUSPENDING'], deletions=[1],
+    )  # fmt: skip
     assert launch('--spot') == 0
     once = ['create', 'scp', 'ssh', 'ssh']
-    # Only a preemption's end is told by gcloud late: the first deletion is refused.
+    # A preemption shows at the second look; the first deletion is refused meanwhile.
     assert cloud.calls() == [*once, 'delete', 'delete', *once, 'ssh', 'delete']
     assert len(cloud.started()) == 2
     assert 'pod is SUSPENDING; 20 relaunches left' in capfd.readouterr().err
@@ -259,6 +276,7 @@ def test_without_gcloud(cloud: Cloud, tmp_path: Path, monkeypatch: Any, capfd: A
         ([], [*TRAIN[:-1], '--workdir=runs/x'], '--workdir=runs/x: would be lost with the machine'),
         ([], [*TRAIN[:-1], '--workdir=/mnt/../x'], 'would be lost with the machine'),
         ([], [*TRAIN[:-1], '--workdir=memory://x'], 'would be lost with the machine'),
+        ([], [*TRAIN[:-1], '--workdir=gcs://x/y'], '--workdir=gcs://x/y: would be lost'),
         ([], TRAIN[:-1], 'train: --workdir: missing'),
         ([], [*TRAIN, '--distributed'], '--distributed: the launcher gives it; leave it out'),
         ([], [*TRAIN, '--config.mesh.tensor=3'], 'train: '),
@@ -312,7 +330,6 @@ def test_what_is_packed_makes_a_wheel_of_all_of_lm(tmp_path: Path) -> None:
         names
     )
     assert {'launch/places/tpu_pod.py', 'experiments/chinchilla.py'} <= set(names)
-    assert not [name for name in names if '__pycache__' in name]
 
 
 @pytest.mark.parametrize(

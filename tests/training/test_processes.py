@@ -1,9 +1,11 @@
 """Several processes as one run: gloo between two of them with 4 emulated CPU devices each."""
 
 import json
+import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from lm.batch import Batch
 from lm.config import override
 from lm.data.prepare import prepare
+from lm.ending import DIED
 from lm.training import session
 from lm.training.evaluate import packed_rows
 from lm.training.program import build_program
@@ -24,6 +27,7 @@ from tests.training.runs import Runs, last_step, one_line, read_rows, saved_step
 
 BATCH = 8
 ZERO3 = {'mesh__devices': 8, 'mesh__strategy': 'zero3'}
+EIGHT_ALONE = {'mesh__devices': 8, 'mesh__strategy': 'zero2'}
 ROWS_LOG = 'LM_TEST_ROWS'
 """The variable that names the file to which a process writes the rows of each step."""
 
@@ -83,7 +87,8 @@ class Pair:
 
     def _start(self, runs: Runs, workdir: Path, i: int, port: int, **overrides: Any) -> Any:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv('XLA_FLAGS', '--xla_force_host_platform_device_count=4')
+            flags = os.environ['XLA_FLAGS']  # of what is given twice the last one counts
+            patch.setenv('XLA_FLAGS', f'{flags} --xla_force_host_platform_device_count=4')
             patch.setenv(ROWS_LOG, str(self.logs[i]))
             return runs.start(
                 'llama', workdir, f'--coordinator=localhost:{port}', '--num_processes=2',
@@ -220,3 +225,29 @@ def test_processes_that_were_started_with_different_words(runs: Runs, tmp_path: 
         assert one_line(said) == (
             'lm train: train.seed=1: in process 1, and 0 in process 0; give one'
         )
+
+
+@pytest.mark.slow  # twice, the half of a minute after which a silent process counts as dead
+@pytest.mark.parametrize('victim', [0, 1])
+def test_a_killed_process_ends_the_other_and_one_alone_goes_on(
+    victim: int, runs: Runs, tmp_path: Path
+) -> None:
+    workdir, steps = tmp_path / 'run', 40
+    often = {'checkpoint__every_steps': 5, 'eval__every_steps': 1000}
+    pair = Pair(runs, workdir, tmp_path / 'logs', train__steps=3000, **often)
+    wait_for(pair.processes[0], lambda: last_step(workdir) >= 12)
+    pair.processes[victim].kill()
+    begin = time.monotonic()
+    status, said = pair.ended()[1 - victim]
+    assert time.monotonic() - begin < 60
+    assert status == DIED
+    assert 'Traceback' not in said and 'stack trace' not in said
+    host = socket.gethostname()
+    assert said.splitlines()[-1].startswith(f'lm: process {victim} (host {host}) died: ')
+    # Whatever was being written when the two were ended: what is there is whole.
+    [saved] = saved_steps(workdir)[-1:]
+    runs.train('llama', workdir, train__steps=steps + saved, **often, **EIGHT_ALONE)
+    runs.train('llama', tmp_path / 'straight', train__steps=steps + saved, **often, **EIGHT_ALONE)
+    rows = read_rows(workdir / 'metrics.jsonl')
+    assert [row['step'] for row in rows] == list(range(1, steps + saved + 1))
+    np.testing.assert_allclose(losses(workdir), losses(tmp_path / 'straight'), 1e-4)

@@ -20,8 +20,9 @@ from lm.data.prepare import prepare
 from lm.mesh.held_rows import held_rows
 from lm.training.evaluate import mixed_rows, packed_rows
 from lm.training.program import build_objective
-from lm.training.record import params_sha256
+from lm.training.record import params_sha256, plot_loss
 from lm.training.reporters import Counts
+from lm.training.workdir import Workdir, write_jsonl
 from tests.training.runs import FAMILIES, ROOT, Runs, read_rows
 
 KEYS = {
@@ -212,3 +213,18 @@ def test_counts_go_on_from_a_checkpoint_of_before_there_were_mixtures(runs: Runs
     assert counts.to_json() == {
         'used': [5], 'targets': [4], 'padded': [3], 'first_row': 0, 'seconds': 2.0,
     }  # fmt: skip
+
+
+def test_drawing_the_loss_leaves_a_notebook_its_own_backend(tmp_path: Path) -> None:
+    from matplotlib import pyplot
+
+    before = pyplot.get_backend()
+    pyplot.switch_backend('svg')
+    workdir = Workdir(tmp_path)
+    write_jsonl(workdir.metrics_file, [{'step': i, 'loss': 1 / i} for i in (1, 2, 3)])
+    try:
+        plot_loss(workdir)
+        assert pyplot.get_backend() == 'svg'
+    finally:
+        pyplot.switch_backend(before)
+    assert workdir.loss_plot.read_bytes().startswith(b'\x89PNG')
