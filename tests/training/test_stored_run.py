@@ -174,9 +174,10 @@ def test_verbs_read_a_run_in_a_store(
             told.append(capsys.readouterr().out)
         assert told[0] == told[1]
 
-    prompt = runs.text.read_text()[:8]
-    both('generate', '--workdir=RUN', f'--prompt={prompt}', '--max_new_tokens=4')
-    both('evaluate', '--workdir=RUN', f'--text={runs.text}')
+    text = tmp_path / 'text.txt'
+    text.write_text(runs.text.read_text()[:200])
+    both('generate', '--workdir=RUN', f'--prompt={text.read_text()[:8]}', '--max_new_tokens=2')
+    both('evaluate', '--workdir=RUN', f'--text={text}')
     both('data', '--workdir=RUN', '--rows=1')
     both('report', 'RUN', f'--out={tmp_path}/report.html')
     assert main(['convert', f'--from={stored}', f'--to={tmp_path}/exported']) == 0
