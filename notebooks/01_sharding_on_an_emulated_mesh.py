@@ -185,10 +185,10 @@ pyplot.show()
 # sum, a reduce-scatter gives everyone a part of it, an all-gather puts parts together. In a ring an
 # all-reduce sends each number twice, the others once; so `ddp` moves 2 P numbers a step, and by the
 # paper's count (section 7) `zero2` no more, since what it saves by scattering it spends on
-# gathering new parameters; `zero3` gathers the weights again for the backward pass, 3 P. XLA's
-# compiler for CPUs has no reduce-scatter and makes it of an all-reduce, so that `zero2` and `zero3`
-# count one P more here; for TPUs it has one. Counts are of the program's text, times of a run,
-# since what stands in the loop over layers runs once a layer.
+# gathering new parameters; `zero3` gathers the weights of layers again for the backward pass, up to
+# 3 P (the tables it gathers once). XLA's compiler for CPUs has no reduce-scatter and makes it of an
+# all-reduce, so that `zero2` and `zero3` count one P more here; for TPUs it has one. Counts are of
+# the program's text, times of a run: what stands in the loop over layers runs once a layer.
 
 # %%
 lines = [
