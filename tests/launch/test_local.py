@@ -59,13 +59,14 @@ def test_signals_are_handed_to_all_once(
     number: signal.Signals, capfd: pytest.CaptureFixture[str]
 ) -> None:
     script = (
-        'import signal, sys, time\n'
+        'import os, signal, sys, time\n'
         'heard = []\n'
         f'signal.signal({int(number)}, lambda n, f: heard.append(n))\n'
         'print("ready", flush=True)\n'
         'while not heard: time.sleep(0.01)\n'
         'time.sleep(0.3)\n'
         'print(heard)\n'
+        'assert os.getpgrp() == os.getpid()\n'  # a terminal's Ctrl-C comes by the launcher alone
         'sys.exit(128 + heard[0])'
     )
     group = Group(python(script, script))

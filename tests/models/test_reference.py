@@ -1,5 +1,6 @@
 """Each architecture against an implementation of its own in float64, `reference.py`."""
 
+import jax
 import numpy as np
 import pytest
 

@@ -86,6 +86,30 @@ def test_a_kill_while_putting_leaves_the_checkpoint_before(
         assert len([*place.glob('checkpoints/*/params/d/*')]) == 2
 
 
+def test_a_longer_run_begins_without_the_summary_of_the_shorter(
+    stored: str, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill right behind the begin: the store says that the run has not ended."""
+    address, put_file = 'memory://longer/run', MemoryFileSystem.put_file
+    folder = fetched(stored, tmp_path / 'before')
+    for path in folder.rglob('*'):
+        if path.is_file():
+            put(f'{address}/{path.relative_to(folder).as_posix()}', path.read_bytes())
+
+    def mortal(self: Any, lpath: str, rpath: str, *args: Any, **words: Any) -> None:
+        if '/checkpoints/' in rpath:
+            raise Killed
+        put_file(self, lpath, rpath, *args, **words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryFileSystem, 'put_file', mortal)
+        with pytest.raises(Killed):
+            runs.train('llama', address, train__steps=25)
+    assert 'summary.json' not in Store(address, 'workdir').names()
+    with fsspec.open(f'{address}/config.json') as file:
+        assert json.load(file)['train']['steps'] == 25
+
+
 def test_what_was_trained_beyond_the_last_put_is_trained_again(
     stored: str, runs: Runs, finished: Path, tmp_path: Path
 ) -> None:
@@ -150,9 +174,10 @@ def test_verbs_read_a_run_in_a_store(
             told.append(capsys.readouterr().out)
         assert told[0] == told[1]
 
-    prompt = runs.text.read_text()[:8]
-    both('generate', '--workdir=RUN', f'--prompt={prompt}', '--max_new_tokens=4')
-    both('evaluate', '--workdir=RUN', f'--text={runs.text}')
+    text = tmp_path / 'text.txt'
+    text.write_text(runs.text.read_text()[:200])
+    both('generate', '--workdir=RUN', f'--prompt={text.read_text()[:8]}', '--max_new_tokens=2')
+    both('evaluate', '--workdir=RUN', f'--text={text}')
     both('data', '--workdir=RUN', '--rows=1')
     both('report', 'RUN', f'--out={tmp_path}/report.html')
     assert main(['convert', f'--from={stored}', f'--to={tmp_path}/exported']) == 0
