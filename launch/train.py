@@ -16,7 +16,7 @@ from ._processes import connect_processes, define_processes
 
 def define_flags(flags: Flags) -> None:
     """The run's folder, its config, and how to go on."""
-    flags.define('workdir', str, '', 'the folder of the run; gs:// and s3:// too')
+    flags.define('workdir', str, '', 'the folder of the run, or its address: gs://, s3://')
     flags.define('describe', bool, False, 'print what would run, and stop')
     flags.define('picture', str, '', 'with --describe: FILE.svg or FILE.png, a picture of it')
     flags.define('strict', bool, False, 'stop where anything else would run than what was asked')

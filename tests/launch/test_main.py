@@ -79,7 +79,7 @@ def test_the_help_of_a_verb_lists_its_flags(name: str, capsys: pytest.CaptureFix
         ),
         (
             ['train', '--config=llama_tiny'],
-            'lm train: --workdir: missing; give the folder of the run',
+            'lm train: --workdir: missing; give the folder of the run, or its address: gs://, s3://',
         ),
         (
             ['train', '--config=llama_tiny', '--fork_from=x', '--workdir=y'],
