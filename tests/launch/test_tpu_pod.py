@@ -1,7 +1,9 @@
 """`lm launch tpu_pod` with what stands for gcloud: calls, hosts' commands, preemption, mistakes."""
 
 import json
+import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +205,15 @@ def test_a_broken_connection_does_not_start_it_twice(cloud: Cloud) -> None:
     assert cloud.calls().count('create') == 1
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """What a terminal's Ctrl-C does to Python; a shell's background processes ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures('ctrl_c')
 def test_ctrl_c_leaves_it_and_attach_comes_back(cloud: Cloud, capfd: Any) -> None:
     cloud.set(ends=['interrupted'])
     assert launch() == 130
