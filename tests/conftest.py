@@ -21,11 +21,13 @@ CACHE = Path(__file__).parent.parent / '.pytest_cache' / 'jax'
 MOST_MAPPINGS = 30_000
 FLAGS = {
     '--xla_force_host_platform_device_count': '8',
-    # Programs of tests run for milliseconds: less than half of the time to compile, the same
-    # arithmetic. Flags that XLA_FLAGS sets already are left as they are.
+    # Programs of tests run for milliseconds: a quarter of the time to compile. Flags that XLA_FLAGS
+    # sets already are left as they are.
     '--xla_backend_optimization_level': '0',
     '--xla_cpu_use_fusion_emitters': 'false',
 }
+OWN = {'xla_backend_optimization_level': 3, 'xla_cpu_use_fusion_emitters': True}
+"""What XLA does by itself, and so for users."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,6 +63,11 @@ def few_mappings() -> Iterator[None]:
     maps = Path('/proc/self/maps')
     if not maps.exists() or maps.read_bytes().count(b'\n') < MOST_MAPPINGS:
         return
+    forget_programs()
+
+
+def forget_programs() -> None:
+    """Lets go of everything compiled, what the modules of tests keep included."""
     import jax
 
     for name, module in list(sys.modules.items()):
@@ -70,6 +77,26 @@ def few_mappings() -> Iterator[None]:
                     cached.cache_clear()
     jax.clear_caches()
     gc.collect()
+
+
+@pytest.fixture
+def users_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Compiles as for users: then two programs that compute the same also round the same.
+
+    With the flags above what is fused, and so rounded, depends on the rest of the program.
+    """
+    from jax._src import compiler
+
+    usual = compiler.get_compile_options
+
+    def as_users(*args: Any, env_options_overrides: Any = None, **kwargs: Any) -> Any:
+        options = {**OWN, **(env_options_overrides or {})}
+        return usual(*args, env_options_overrides=options, **kwargs)
+
+    forget_programs()
+    monkeypatch.setattr(compiler, 'get_compile_options', as_users)
+    yield
+    forget_programs()
 
 
 @pytest.fixture(scope='session')

@@ -190,6 +190,7 @@ def test_eight_devices_measure_what_one_does(mesh: str) -> None:
     np.testing.assert_allclose(eight.grad_norm, one.grad_norm, rtol=TOLERANCE)
 
 
+@pytest.mark.usefixtures('users_compiler')
 @pytest.mark.parametrize(('devices', 'mesh'), [(1, 'ddp'), (8, 'zero3'), (8, 'zero3_explicit')])
 def test_measuring_changes_no_number(devices: int, mesh: str) -> None:
     off = program('gpt2', devices, 2, **SGD, **MESHES[mesh])
@@ -212,6 +213,7 @@ def test_one_microbatch_tells_nothing_of_noise() -> None:
     assert scale.row() == {'noise_scale': None, 'gradient_square': -1.0, 'gradient_variance': 16.0}
 
 
+@pytest.mark.usefixtures('users_compiler')
 def test_averages_go_on_with_the_run(runs: Runs, tmp_path: Path) -> None:
     on = {'train__noise_scale': True, 'train__microbatches': 2}
     plain = runs.train('llama', tmp_path / 'off', train__steps=12, train__microbatches=2)

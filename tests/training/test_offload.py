@@ -18,7 +18,7 @@ from lm.training.checkpoint import Checkpoints
 from lm.training.digest import by_path, digests, not_finite
 from lm.training.step import Metrics
 from lm.training.workdir import Workdir
-from tests.training.numerics import ADAMW, batches, program
+from tests.training.numerics import ADAMW, TOLERANCE, batches, program
 from tests.training.runs import Runs, read_rows
 
 OFFLOAD = {'mesh.offload': 'optimizer'}
@@ -70,7 +70,7 @@ def test_each_layer_gets_its_own_update(optimizer: dict[str, Any], scan: bool) -
     for path, one in results[0].items():
         if not path.endswith('key_bias'):
             largest = np.abs(one).max()
-            assert np.abs(one - results[1][path]).max() <= 2e-6 * largest, path
+            assert np.abs(one - results[1][path]).max() <= TOLERANCE * largest, path
 
 
 def test_saved_from_there_and_read_to_anywhere(tmp_path: Path) -> None:
