@@ -16,18 +16,10 @@ import pytest
 from jaxtyping import install_import_hook
 
 import tests.typechecker
+from tests.xla import AS_FOR_USERS, FLAGS
 
 CACHE = Path(__file__).parent.parent / '.pytest_cache' / 'jax'
 MOST_MAPPINGS = 30_000
-FLAGS = {
-    '--xla_force_host_platform_device_count': '8',
-    # Programs of tests run for milliseconds: a quarter of the time to compile. Flags that XLA_FLAGS
-    # sets already are left as they are.
-    '--xla_backend_optimization_level': '0',
-    '--xla_cpu_use_fusion_emitters': 'false',
-}
-OWN = {'xla_backend_optimization_level': 3, 'xla_cpu_use_fusion_emitters': True}
-"""What XLA does by itself, and so for users."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -90,7 +82,7 @@ def users_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     usual = compiler.get_compile_options
 
     def as_users(*args: Any, env_options_overrides: Any = None, **kwargs: Any) -> Any:
-        options = {**OWN, **(env_options_overrides or {})}
+        options = {**AS_FOR_USERS, **(env_options_overrides or {})}
         return usual(*args, env_options_overrides=options, **kwargs)
 
     forget_programs()

@@ -12,7 +12,7 @@ from lm.layout import Layout
 from lm.mesh import build
 from lm.mesh.mesh import MeshLayout
 from lm.planning.collectives import collectives
-from tests.training.numerics import QUICKLY
+from tests.xla import AS_FOR_USERS
 
 T = 32
 CASES: dict[str, dict[str, Any]] = {
@@ -74,7 +74,7 @@ def test_outputs_and_gradients(name: str, seq: int, tensor: int) -> None:
 
     (_, want), want_gradients = value(Layout(), {})
     # Compiled in two ways: what is computed anew backwards is not always rounded as it was.
-    for options in ({}, QUICKLY) if case.get('bias') else ({},):
+    for options in ({}, AS_FOR_USERS) if case.get('bias') else ({},):
         (_, got), got_gradients = value(layout(seq, tensor), options)
         np.testing.assert_allclose(got, want, atol=2e-6 * np.abs(want).max())
         for one, other in zip(got_gradients, want_gradients, strict=True):

@@ -21,7 +21,7 @@ from lm.planning.recipes import recipe_of
 from lm.planning.rows import side_lengths
 from lm.shapes import is_matrix
 from lm.training.program import Program, build_program
-from tests.training.numerics import QUICKLY, VOCABULARY, _row
+from tests.training.numerics import VOCABULARY, _row
 from tests.training.runs import CONFIG
 from tests.training.test_strategies import FAMILIES, MESHES, OFFLOADS
 
@@ -42,7 +42,7 @@ def made(family: str, **overrides: Any) -> Program:
 
 def compiled(program: Program) -> Any:
     like = program.abstract_batch(_row(program, np.random.default_rng(0), 0))
-    return program.step.lower(program.abstract_state, like).compile(compiler_options=QUICKLY)
+    return program.step.lower(program.abstract_state, like).compile()
 
 
 def held(tree: Any) -> dict[int, int]:
