@@ -38,12 +38,12 @@ def check(flags: Flags) -> Config:
       UserError: one of them is refused.
     """
     config = flags.config()
+    if flags['picture']:
+        _require_picture(flags)
     if not flags['describe']:
         flags.required('workdir')
     if flags['fork_from'] and '@' not in flags['fork_from']:
         raise UserError(f'--fork_from={flags["fork_from"]}: must be WORKDIR@STEP')
-    if flags['picture']:
-        _require_picture(flags)
     return config
 
 
