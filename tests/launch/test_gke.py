@@ -284,7 +284,7 @@ def test_without_kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
         (['--volumes=claim'], SHARED, '--volumes=claim: must be CLAIM:/PATH'),
         (['--node_selector=x'], SHARED, '--node_selector=x: must be LABEL=VALUE'),
         ([], TRAIN, '--config.data.cache_dir: missing; 4 hosts read one cache of prepared text'),
-        ([], (*SHARED, '--workdir=/scratch/x'), '--workdir=/scratch/x: would be lost with the machine'),
+        ([], (*SHARED, '--workdir=/scratch/x'), '--workdir=/scratch/x: would be lost'),
         ([], (*SHARED, '--num_processes=4'), '--num_processes=4: the launcher gives it'),
         ([], (*SHARED, '--config.mesh.fsdp=3'), 'train: '),
     ],
