@@ -8,6 +8,7 @@ from typing import Any
 
 from lm import processes
 from lm.batch import Batch
+from lm.data.example_rows import ExampleRows
 from lm.data.mixed_rows import MixedRows
 from lm.data.mixture import Mixture
 from lm.data.packing import PackedRows
@@ -24,6 +25,7 @@ from lm.evaluation.heldout import (
 from lm.generation.begin import BLANK
 from lm.generation.language_model import LanguageModel
 from lm.generation.sample import generate
+from lm.objectives._labelled import Labelled
 from lm.objectives._objective import Objective
 from lm.shapes import Params
 from lm.training.program import Program
@@ -169,10 +171,18 @@ class HeldOut:
         return ' '.join(BLANK if i % 6 == 4 else word for i, word in enumerate(words))
 
 
-def packed_rows(objective: Objective, prepared: Prepared, seed: int, held_out: bool) -> PackedRows:
-    """The training or the held-out split of one source as rows for the objective."""
+def packed_rows(
+    objective: Objective, prepared: Prepared, seed: int, held_out: bool
+) -> PackedRows | ExampleRows:
+    """The training or the held-out split of one source as rows for the objective.
+
+    Of labelled text these are its examples, one a row.
+    """
+    store = prepared.validation if held_out else prepared.train
+    if isinstance(objective, Labelled):
+        return ExampleRows(store, objective, objective.row_len, seed, shuffle=not held_out)
     return PackedRows(
-        prepared.validation if held_out else prepared.train,
+        store,
         prepared.tokenizer.vocabulary,
         objective.row_len,
         objective.overlap,
