@@ -373,6 +373,9 @@ class EvalConfig:
     batches: int = setting(
         16, 'batches of held-out rows (of each source) in an evaluation before the end'
     )
+    measures: tuple[str, ...] = setting(
+        (), "of a task's held-out examples: those of lm/evaluation/tasks; unset: its usual ones"
+    )
     sample_tokens: int = setting(64, 'tokens of the sample printed at an evaluation; 0: none')
     sample_prompt: str = setting('', 'what the printed sample continues')
 

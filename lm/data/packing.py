@@ -247,7 +247,7 @@ def ordered(seed: int, epoch: int, purpose: int, size: int) -> np.ndarray:
 
 
 def _bits(seed: int, epoch: int, purpose: int, size: int) -> np.ndarray:
-    """uint64 [size]: raw bits, whose stream NumPy keeps across versions; its shuffles may change."""
+    """uint64 [size]: raw bits, whose stream NumPy keeps; its shuffles may change with versions."""
     raw = np.random.PCG64([seed, epoch, purpose]).random_raw(size)
     return np.asarray(raw, np.uint64)
 

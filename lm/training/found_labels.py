@@ -21,7 +21,8 @@ def with_labels(config: Config, mixture: Mixture) -> Config:
     if strangers:
         raise UserError(
             f'{config.data.words}: held out with the label {min(strangers)!r}, which is not '
-            f'trained on (labels: {", ".join(labels)}); set objective.options.labels, or hold out others'
+            f'trained on (labels: {", ".join(labels)}); set objective.options.labels, or hold out '
+            'others'
         )
     asked = config.model.num_labels
     if asked not in (None, len(labels)):

@@ -11,6 +11,7 @@ from lm.config import Config, from_json, resolve, to_json
 from lm.data.cache import cache_root
 from lm.data.mixture import Mixture, prepare_mixture
 from lm.errors import UserError
+from lm.evaluation.examples import require_measures
 from lm.fields import require
 from lm.objectives._labelled import example_codec
 from lm.planning.budget import budget_steps, hours_steps, with_steps
@@ -70,6 +71,7 @@ def train(
         return start.finished
     keep_programs(start.config.data)
     processes.from_first(lambda: require_packages(start.config))
+    require_measures(start.config)
     if start.config.train.budget is None:
         build_schedule(start.config)  # refuses a bad one before the text is read
     _agree(start.config, folder)
