@@ -127,15 +127,15 @@ def first_ids(words: Sequence[str], spans_n2: Int[np.ndarray, 'n 2']) -> Int[np.
     """
     ends_W = np.cumsum([len(word) + 1 for word in words]) - 1
     begins_W = ends_W - [len(word) for word in words]
+    firsts_W = np.full(len(words), -1, np.int32)
     wide = np.flatnonzero(spans_n2[:, 0] < spans_n2[:, 1])
-    if not len(wide):
-        return np.full(len(words), -1, np.int32)
     begins_n, stops_n = spans_n2[wide].T
     place_W = np.searchsorted(stops_n, begins_W, side='right')
-    held_W = np.minimum(place_W, len(wide) - 1)
-    inside_W = (place_W < len(wide)) & (begins_n[held_W] < ends_W)
-    inside_W &= np.diff(held_W, prepend=-1) > 0
-    return np.where(inside_W, wide[held_W], -1).astype(np.int32)
+    read = np.flatnonzero(place_W < len(wide))
+    read = read[begins_n[place_W[read]] < ends_W[read]]
+    places, first = np.unique(place_W[read], return_index=True)
+    firsts_W[read[first]] = wide[places]
+    return firsts_W
 
 
 @dataclass(frozen=True)
