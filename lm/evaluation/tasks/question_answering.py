@@ -10,6 +10,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from lm.evaluation.examples import Answer, Examined
 from lm.examples import as_text
@@ -20,6 +21,20 @@ MEASURES = ('exact_match', 'f1')
 DEFAULT = 2
 
 
+class Said(NamedTuple):
+    """What was read off one window of a context.
+
+    Attributes:
+      text: the likeliest answer there.
+      score: the logits of its first and last place, summed.
+      none: those of bos, which stands for no answer.
+    """
+
+    text: str
+    score: float
+    none: float
+
+
 def answers(examined: Examined) -> list[Answer]:
     """The answer to each question, of all windows of its context; '' where there is none.
 
@@ -28,22 +43,29 @@ def answers(examined: Examined) -> list[Answer]:
     assert examined.predictions is not None
     may_be_none = examined.model.config.objective.options.unanswerable
     told: list[Answer] = []
-    for number, (first, last, score, none) in enumerate(
-        examined.predictions[: examined.count].tolist()
-    ):
+    windows: list[Said] = []
+    for number, predicted in enumerate(examined.predictions[: examined.count].tolist()):
         question, _, _, window, spans, text, right = fields_of(examined.rows.example(number), 7)
-        if window[0] == 0:
-            best, least_none, said = -float('inf'), float('inf'), ''
-            expected = json.loads(as_text(right))
-        least_none = min(least_none, none)
-        if score > best:
-            begin = len(question) + SPECIAL - 1
-            from_character = spans[2 * (int(first) - begin)]
-            before = spans[2 * (int(last) - begin) + 1]
-            best, said = score, as_text(text)[from_character:before].strip()
-        if window[0] == window[1] - 1 or (not told and number == examined.count - 1):
-            told.append(Answer(expected, '' if may_be_none and least_none > best else said))
+        first, last = (int(place) - len(question) - SPECIAL + 1 for place in predicted[:2])
+        said = as_text(text)[spans[2 * first] : spans[2 * last + 1]].strip()
+        windows.append(Said(said, *predicted[2:]))
+        index, count = window
+        if index == count - 1 or (not told and number == examined.count - 1):
+            told.append(Answer(json.loads(as_text(right)), best_of(windows, may_be_none)))
+            windows = []
     return told
+
+
+def best_of(windows: Sequence[Said], may_be_none: bool) -> str:
+    """The likeliest answer, or '' where bos is likelier in every window (Devlin et al. 2019, 4.3).
+
+    Args:
+      windows: of one context.
+      may_be_none: whether the model has learnt that some questions have no answer.
+    """
+    best = max(windows, key=lambda said: said.score)
+    least_none = min(said.none for said in windows)
+    return '' if may_be_none and least_none > best.score else best.text
 
 
 def measures(found: Sequence[Answer], names: Sequence[str]) -> dict[str, float]:
