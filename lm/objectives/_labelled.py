@@ -33,6 +33,9 @@ class Labelled(Objective, Protocol):
 class PredictsLabels(Labelled, Protocol):
     """One whose answer is read off the logits."""
 
+    def target_words(self, row: Batch) -> str:
+        """What is to be said of one row of a Batch, for people."""
+
     def predictions(self, logits_BTV: LogitsBTV, batch: Batch) -> 'jax.Array':
         """Device half: what the model says, int32 [B, ...]."""
 
