@@ -73,7 +73,7 @@ def joined(
     second = np.empty(0, np.int32) if second is None else second
     room = seq_len - (3 if len(second) else 2)
     kept, other = _shortened(len(first), len(second), room)
-    parts = [[vocabulary.bos_id], first[:kept], [vocabulary.eos_id]]
+    parts: list[Any] = [[vocabulary.bos_id], first[:kept], [vocabulary.eos_id]]
     types = kept + 2
     if len(second):
         parts += [second[:other], [vocabulary.eos_id]]

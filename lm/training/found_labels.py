@@ -1,7 +1,6 @@
 """The labels that a run tells apart, where its config leaves them to the text."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 
 from lm.config import Config
@@ -57,7 +56,7 @@ def _require_named(config: Config, mixture: Mixture) -> None:
                     require_known(label, labels, document.name)
 
 
-def require_known(label: str, labels: Sequence[str], place: str) -> None:
+def require_known(label: str, labels: tuple[str, ...], place: str) -> None:
     """Refuses a label that is none of those named."""
     if label not in labels:
         raise UserError(

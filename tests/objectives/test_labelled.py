@@ -84,7 +84,6 @@ def test_labels_are_texts_of_any_script() -> None:
         ),
         ({'text': ['x'], 'label': 'a'}, r'options\.text=text: f:1 holds list there, not text'),
         ({'text': 'x', 'label': 1.5}, r'options\.label=label: f:1 holds float there, not text'),
-        ({'text': 'x', 'label': 'good'}, r"labels=neg,pos: f:1 has the label 'good'"),
     ],
 )
 def test_records_that_are_none(record: dict[str, object], words: str) -> None:
