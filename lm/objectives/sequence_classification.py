@@ -75,7 +75,6 @@ class Codec:
         """The three fields."""
         first, *rest = (text.ids for text in texts)
         label = text_of(record, self.options.label, 'label', place)
-        require_known(label, self.options.labels, place)
         second = rest[0] if rest else np.empty(0, np.int32)
         return [[first, second, as_ids(label)]]
 
@@ -125,6 +124,10 @@ class SequenceClassification:
     def loss(self, logits_BTV: LogitsBTV, batch: Batch) -> Sums:
         """Cross-entropy of the label."""
         return weighted_cross_entropy(logits_BTV, batch)
+
+    def target_words(self, row: Batch) -> str:
+        """Its label."""
+        return self.options.labels[int(np.asarray(row.targets)[0])]
 
     def predictions(self, logits_BTV: LogitsBTV, batch: Batch) -> 'jax.Array':
         """The likeliest label, int32 [B, 1]."""
