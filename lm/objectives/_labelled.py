@@ -9,7 +9,6 @@ from jaxtyping import Int
 from lm import registry
 from lm.batch import Batch, Row
 from lm.config import Config, DataConfig, require
-from lm.errors import UserError, did_you_mean
 from lm.examples import ExampleCodec
 from lm.objectives._objective import Objective
 from lm.shapes import LogitsBTV
@@ -39,7 +38,7 @@ class PredictsLabels(Labelled, Protocol):
         """What is to be said of one row of a Batch, for people."""
 
     def predictions(self, logits_BTV: LogitsBTV, batch: Batch) -> 'jax.Array':
-        """Device half: what the model says, int32 [B, ...]."""
+        """Device half: what the model says, [B, ...] numbers of one kind."""
 
 
 def example_codec(config: Config) -> ExampleCodec | None:
@@ -111,15 +110,6 @@ def require_distinct(labels: Sequence[str]) -> None:
         len({*labels}) == len(labels),
         f'objective.options.labels={",".join(labels)}: names one twice',
     )
-
-
-def require_known(label: str, labels: Sequence[str], place: str) -> None:
-    """Refuses a label that is none of those named, where some are."""
-    if labels and label not in labels:
-        raise UserError(
-            f'objective.options.labels={",".join(labels)}: {place} has the label {label!r}'
-            f'{did_you_mean(label, labels)}; name it there, or leave them unset'
-        )
 
 
 def require_default_text_field(config: Config) -> None:

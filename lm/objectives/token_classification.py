@@ -25,7 +25,6 @@ from lm.objectives._labelled import (
     no_spans,
     require_default_text_field,
     require_distinct,
-    require_known,
 )
 from lm.objectives._objective import Sums, weighted_cross_entropy
 from lm.shapes import LogitsBTV
@@ -87,7 +86,6 @@ class Codec:
                 raise UserError(
                     f'{field}: {place} has the tag {tag!r}; tags are O, B-TYPE or I-TYPE'
                 )
-            require_known(tag, self.options.labels, place)
         [sentence] = texts
         assert sentence.spans_n2 is not None
         return [[sentence.ids, first_ids(words, sentence.spans_n2), as_ids(' '.join(tags))]]
@@ -180,6 +178,11 @@ class TokenClassification:
     def loss(self, logits_BTV: LogitsBTV, batch: Batch) -> Sums:
         """Cross-entropy of the labels."""
         return weighted_cross_entropy(logits_BTV, batch)
+
+    def target_words(self, row: Batch) -> str:
+        """The tags of the words that have a place."""
+        counts = np.asarray(row.loss_weights) > 0
+        return ' '.join(self.options.labels[i] for i in np.asarray(row.targets)[counts])
 
     def predictions(self, logits_BTV: LogitsBTV, batch: Batch) -> 'jax.Array':
         """The likeliest label at each place, int32 [B, T]."""
