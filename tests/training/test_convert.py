@@ -24,7 +24,7 @@ STORY = (
 
 
 def evaluated(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, float]:
-    assert main(['evaluate', *words]) == 0
+    assert main(['evaluate', '--nooverlap', *words]) == 0
     scores: dict[str, float] = json.loads(capsys.readouterr().out)
     return scores
 
