@@ -391,7 +391,11 @@ class CheckpointConfig:
     every_steps: int = setting(500, 'steps between checkpoints; the end is always saved')
     keep_latest: int = setting(2, 'checkpoints kept, newest first')
     keep_every_steps: int | None = setting(None, 'checkpoints at multiples of this are kept too')
-    init_from: str = setting('', 'a workdir whose newest parameters a new run starts from')
+    init_from: str = setting(
+        '',
+        'whose parameters a new run starts from: a workdir (its newest checkpoint), WORKDIR@STEP '
+        'or a Hugging Face folder',
+    )
 
     def __post_init__(self) -> None:
         _require_positive('checkpoint', self, 'every_steps', 'keep_latest', 'keep_every_steps')

@@ -19,7 +19,9 @@ from lm.planning.counts import count_parameters
 from lm.storage import is_stored
 from lm.training.banner import banner, fallbacks, mixture_words
 from lm.training.found_labels import with_labels
+from lm.training.given import require_given
 from lm.training.kept_programs import keep_programs
+from lm.training.origin import described
 from lm.training.outside import require_packages
 from lm.training.profile import Steps
 from lm.training.program import build_schedule, resolve_policy
@@ -74,6 +76,8 @@ def train(
     require_measures(start.config)
     if start.config.train.budget is None:
         build_schedule(start.config)  # refuses a bad one before the text is read
+    if not start.resumes and fork_from is None:
+        processes.all_or_none(lambda: require_given(start.config))
     _agree(start.config, folder)
     mixture = _mixture(start.config, start.asked_vocab_size)
     config = _told(start.config, mixture)
@@ -105,6 +109,7 @@ def describe(config: Config, picture_file: str | Path | None = None) -> str:
       UserError: the config, the data or the disk refuses.
     """
     config = resolve(config)
+    require_given(config)
     mixture = _mixture(config, config.model.vocab_size)
     config = _budgeted(_told(config, mixture), mixture, may_time=False)
     program = run_program(config, mixture)
@@ -113,7 +118,8 @@ def describe(config: Config, picture_file: str | Path | None = None) -> str:
         from lm.training.sharding_picture import picture
 
         picture(program, picture_file)
-    return banner(program, count_parameters(program.functional)) + mixture_words(mixture)
+    words = banner(program, count_parameters(program.functional)) + mixture_words(mixture)
+    return words + described(program, mixture)
 
 
 def _opened(workdir: str | Path, config: Config) -> Workdir:
