@@ -106,6 +106,11 @@ CASES = [
         for family in ('lstm', 'gru')
         for mesh in ('zero1', 'zero2', 'zero3', 'zero3_explicit')
     ),
+    *(
+        pytest.param('lstm_seq2seq', optimizer, 1, mesh)
+        for optimizer in ('sgd_by_leaf', 'muon')
+        for mesh in ('zero3', 'zero3_explicit')
+    ),
     # The other optimizer of each: five minutes more.
     *everywhere('gpt2', 'adamw', 2, pytest.mark.slow),
     *everywhere('llama', 'adamw', 2, pytest.mark.slow),
@@ -125,7 +130,7 @@ def test_a_strategy_changes_no_number(
         assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-5)
 
 
-@pytest.mark.parametrize('family', ['lstm', 'gru'])
+@pytest.mark.parametrize('family', ['lstm', 'gru', 'lstm_seq2seq'])
 def test_a_recurrence_sums_its_gradients_once_a_step(family: str) -> None:
     made = program(family, 8, 1, **OPTIMIZERS['sgd_by_leaf'], **MESHES['zero2'])
     found = collectives(compiled(made).as_text())
@@ -165,7 +170,7 @@ def test_offload_changes_no_number(family: str, mesh: str) -> None:
 
 
 @pytest.mark.parametrize(
-    'family', [*FAMILIES, 'bloom', 'gpt_neox', 'bart', 'modernbert', 'lstm', 'gru']
+    'family', [*FAMILIES, 'bloom', 'gpt_neox', 'bart', 'modernbert', 'lstm', 'gru', 'lstm_seq2seq']
 )
 def test_gradients_alone_move_every_leaf_by_a_hundredth(family: str) -> None:
     # Otherwise equality of parameters would say little of their gradients.
