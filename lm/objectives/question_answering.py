@@ -192,6 +192,11 @@ class QuestionAnswering:
         logits_BT2 = jnp.where(may_answer(batch)[..., None], logits_BTV, -jnp.inf)
         return weighted_cross_entropy(jnp.moveaxis(logits_BT2, -1, 1), batch)
 
+    def target_words(self, row: Batch) -> str:
+        """The places of the answer."""
+        first, last = np.asarray(row.targets).tolist()
+        return f'answer at places {first} to {last}' if last else 'no answer'
+
     def predictions(self, logits_BTV: LogitsBTV, batch: Batch) -> 'jax.Array':
         """The likeliest span of the context, [B, 4]: float32, in which every place is exact.
 

@@ -20,7 +20,6 @@ from lm.objectives._labelled import (
     no_spans,
     require_default_text_field,
     require_distinct,
-    require_known,
 )
 from lm.objectives._objective import Sums, weighted_cross_entropy
 from lm.shapes import LogitsBTV
