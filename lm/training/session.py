@@ -351,6 +351,10 @@ class Session:
         words += f': loss {score.loss:.4f}'
         if score.bits_per_byte is not None:
             words += f', {score.bits_per_byte:.4f} bits per byte'
+        if score.measures:
+            row['measures'] = score.measures
+            scalars |= {f'eval_{name}': value for name, value in score.measures.items()}
+            words += ''.join(f', {name} {value:.4f}' for name, value in score.measures.items())
         if len(by_source) > 1:
             row['by_source'] = by_source
             scalars |= {f'eval_loss/{name}': part['loss'] for name, part in by_source.items()}

@@ -9,8 +9,10 @@ from lm.config import Config
 from lm.data.display import ShownRow, show_row
 from lm.data.mixture import prepare_mixture
 from lm.data.pipeline import batches, row_number
+from lm.objectives._labelled import example_codec
 from lm.objectives._objective import build_objective
 from lm.training.evaluate import mixed_rows
+from lm.training.found_labels import with_labels
 
 
 def rows_of_step(config: Config, step: int) -> list[ShownRow]:
@@ -26,7 +28,8 @@ def rows_of_step(config: Config, step: int) -> list[ShownRow]:
     Raises:
       UserError: the data, the disk or the objective refuses.
     """
-    mixture = prepare_mixture(config.data, config.model.vocab_size)
+    mixture = prepare_mixture(config.data, config.model.vocab_size, example_codec(config))
+    config = with_labels(config, mixture)
     tokenizer, train = mixture.tokenizer, config.train
     objective = build_objective(config, tokenizer.vocabulary)
     rows = mixed_rows(objective, mixture, train.seed)

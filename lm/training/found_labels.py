@@ -1,0 +1,38 @@
+"""The labels that a run tells apart, where its config leaves them to the text."""
+
+from dataclasses import replace
+
+from lm.config import Config
+from lm.data.mixture import Mixture
+from lm.errors import UserError
+
+
+def with_labels(config: Config, mixture: Mixture) -> Config:
+    """`config` with the labels of the training parts, sorted, and their number.
+
+    Raises:
+      UserError: a held-out label that no training part has, or another `model.num_labels`.
+    """
+    options = config.objective.options
+    if not config.model.predicts_labels or not hasattr(options, 'labels'):
+        return config
+    labels = options.labels or tuple(sorted(_labels(mixture, 'train')))
+    strangers = _labels(mixture, 'validation') - {*labels}
+    if strangers:
+        raise UserError(
+            f'{config.data.words}: held out with the label {min(strangers)!r}, which is not '
+            f'trained on (labels: {", ".join(labels)}); set objective.options.labels, or hold out '
+            'others'
+        )
+    asked = config.model.num_labels
+    if asked not in (None, len(labels)):
+        raise UserError(
+            f'model.num_labels={asked}: the text has {len(labels)} ({", ".join(labels)}); leave it '
+            'unset'
+        )
+    objective = replace(config.objective, options=replace(options, labels=labels))
+    return replace(config, objective=objective, model=replace(config.model, num_labels=len(labels)))
+
+
+def _labels(mixture: Mixture, part: str) -> set[str]:
+    return {label for each in mixture.parts for label in each.accounting[part]['labels']}
