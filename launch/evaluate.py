@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from lm.data.sources import Source
 
 OF_TASKS = (
-    'task_data', 'task_encoding', 'shots_data', 'num_shots', 'shots_that_fit', 'limit', 'seed',
-    'by_generation',
+    'task_data', 'task_encoding', 'shots_data', 'num_shots', 'shots_that_fit', 'questions_that_fit',
+    'limit', 'seed', 'by_generation',
 )  # fmt: skip
 """Flags that a text has no use for."""
 
@@ -42,6 +42,9 @@ def define_flags(flags: Flags) -> None:
         'shots_data', str, '', 'records that examples are drawn from; empty: the other questions'
     )
     flags.define('shots_that_fit', bool, False, 'take fewer examples where not all of them fit')
+    flags.define(
+        'questions_that_fit', bool, False, 'leave out, and count, questions that do not fit'
+    )
     flags.define('limit', int | None, None, 'ask only so many questions, the first; none: all')
     flags.define('seed', int, 0, 'decides which examples are drawn')
     flags.define('by_generation', bool, False, 'have answers written, also where there are choices')
@@ -92,21 +95,21 @@ def _text_score(flags: Flags) -> Scored:
 
 def _task_score(flags: Flags) -> Scored:
     from lm.evaluation.in_context.evaluate import score_task
-    from lm.evaluation.in_context.records import Pool, read_pool
+    from lm.evaluation.in_context.records import Records, read_records
     from lm.evaluation.in_context.task import read_task
 
     task = read_task(flags['task'])
 
-    def pool(flag: str) -> Pool:
-        return read_pool(task, flags.required(flag), flag, flags['task_encoding'])
+    def read(flag: str) -> Records:
+        return read_records(task, flags.required(flag), flag, flags['task_encoding'])
 
-    asked = pool('task_data')
-    shown = pool('shots_data').all if flags['shots_data'] else asked.shown
+    records = read('task_data')
+    shown = read('shots_data').shown if flags['shots_data'] else records.shown
     training = _training_text(flags)
     score = score_task(
         load_model(flags),
         task,
-        asked.asked,
+        records.asked,
         num_shots=flags['num_shots'],
         pool=shown,
         limit=flags['limit'],
@@ -114,8 +117,9 @@ def _task_score(flags: Flags) -> Scored:
         batch_size=flags['batch_size'],
         by_generation=flags['by_generation'],
         shots_that_fit=flags['shots_that_fit'],
+        questions_that_fit=flags['questions_that_fit'],
     )
-    questions = asked.asked[: flags['limit']]
+    questions = records.asked[: flags['limit']]
     return score, [question.solved(task.delimiter) for question in questions], training
 
 

@@ -29,9 +29,11 @@ def written(
     texts = generate(
         model, contexts, max_new_tokens=max_new_tokens, temperature=0.0, stop=tuple(stops)
     )
+    # One that learnt texts from texts says its answer alone.
+    alone = model.functional.family != 'decoder' and model.config.objective.name == 'text_to_text'
     answers = []
     for context, text in zip(contexts, texts, strict=True):
-        answer = text[len(context) :]
+        answer = text if alone else text[len(context) :]
         ends = [place for one in stop if (place := answer.find(one)) >= 0]
         answers.append(answer[: min(ends, default=len(answer))])
     return answers

@@ -22,13 +22,13 @@ from jaxtyping import Bool, Float, Int
 from lm.batch import Batch
 from lm.errors import UserError
 from lm.generation.begin import Begun, begin
-from lm.generation.decode import padded_length
 from lm.generation.language_model import Forward, LanguageModel
-from lm.generation.rows import padded_rows
 from lm.objectives._cross_entropy import cross_entropy
+from lm.objectives._rows import lay
 from lm.shapes import Params
 
-_FEWEST_ASKED = 16  # tokens of a text are made so many, or twice, four times ..., to compile little
+# What a length is made to be, or twice that, four times ..., so that few programs are compiled.
+_SHORTEST_ROW, _SHORTEST_TEXT = 64, 16
 
 
 class Continuation(NamedTuple):
@@ -96,7 +96,7 @@ def log_likelihoods(
 ) -> Likelihoods:
     """What the model gives each text behind its context.
 
-    Rows of about one length are read together, and made as long as few programs are compiled for.
+    Rows of about one length are read together.
 
     Args:
       model: a decoder or an encoder-decoder.
@@ -137,47 +137,55 @@ def _batches(
     model: LanguageModel, asked: Sequence[Continuation], batch_size: int
 ) -> Iterator[tuple[list[int], Batch, Int[np.ndarray, 'B A']]]:
     """Which texts, and their rows with the places of their targets; filled with copies."""
-    by_shape: dict[tuple[int, ...], list[int]] = {}
+    by_widths: dict[tuple[int, int], list[int]] = {}
     for number, one in enumerate(asked):
-        by_shape.setdefault(_shape(model, one), []).append(number)
-    for (width, most, *_), alike in sorted(by_shape.items()):
+        by_widths.setdefault(_widths(model, one), []).append(number)
+    for (width, source_width), alike in sorted(by_widths.items()):
+        most = _doubled(_SHORTEST_TEXT, max(len(asked[i].ids) for i in alike))
         for first in range(0, len(alike), batch_size):
             numbers = alike[first : first + batch_size]
             filled = numbers + numbers[:1] * (batch_size - len(numbers))
-            yield numbers, *_rows(model, [asked[i] for i in filled], width, most)
+            yield numbers, *_rows([asked[i] for i in filled], width, source_width, most)
 
 
-def _shape(model: LanguageModel, one: Continuation) -> tuple[int, ...]:
-    """Places of a row, most targets, and the encoder's places, as they are compiled."""
-    width = padded_length(len(one.begun.given) + len(one.ids) - 1, model.context)
-    most = _FEWEST_ASKED
-    while most < len(one.ids):
-        most *= 2
-    if one.begun.source is None:
-        return width, most
-    return width, most, padded_length(len(one.begun.source), model.context)
+def _widths(model: LanguageModel, one: Continuation) -> tuple[int, int]:
+    """Places of its row, and of the encoder's (0: there is none), as they are compiled."""
+    source, said = one.begun.source, len(one.begun.given) + len(one.ids) - 1
+    width = min(_doubled(_SHORTEST_ROW, said), model.context)
+    if source is None:
+        return width, 0
+    return width, min(_doubled(_SHORTEST_ROW, len(source)), model.context)
+
+
+def _doubled(least: int, length: int) -> int:
+    """The first of least, twice that, four times ... that is no less than a length."""
+    while least < length:
+        least *= 2
+    return least
 
 
 def _rows(
-    model: LanguageModel, asked: Sequence[Continuation], width: int, most: int
+    asked: Sequence[Continuation], width: int, source_width: int, most: int
 ) -> tuple[Batch, Int[np.ndarray, 'B A']]:
-    """One batch; `targets` and `loss_weights` are those of the asked places, [B, A]."""
-    tokens, segments, positions = np.zeros((3, len(asked), width), np.int32)
+    """One batch, and its asked places; `targets` and `loss_weights` are these places', [B, A]."""
     targets, places = np.zeros((2, len(asked), most), np.int32)
     weights = np.zeros((len(asked), most), np.float32)
     prefix = np.zeros((len(asked), width), bool)
     for i, (begun, ids) in enumerate(asked):
-        given, row = len(begun.given), np.concatenate([begun.given, ids])[:-1]
-        tokens[i, : len(row)], segments[i, : len(row)] = row, 1
-        positions[i, : len(row)] = np.arange(len(row))
         targets[i, : len(ids)], weights[i, : len(ids)] = ids, 1
-        places[i, : len(ids)] = given - 1 + np.arange(len(ids))
+        places[i, : len(ids)] = len(begun.given) - 1 + np.arange(len(ids))
         prefix[i, : begun.prefix or 0] = True
     said: dict[str, np.ndarray] = {'targets': targets, 'loss_weights': weights}
+    own = _laid([np.concatenate([begun.given, ids])[:-1] for begun, ids in asked], width)
     sources = [one.begun.source for one in asked if one.begun.source is not None]
     if sources:
-        encoded = padded_rows(model, sources)
-        return Batch(*encoded, tokens, segments, positions, **said), places
+        return Batch(*_laid(sources, source_width), *own, **said), places
     if asked[0].begun.prefix is not None:
         said['prefix'] = prefix
-    return Batch(tokens, segments, positions, **said), places
+    return Batch(*own, **said), places
+
+
+def _laid(rows: Sequence[np.ndarray], width: int) -> Iterator[np.ndarray]:
+    """Tokens, segment ids and positions of texts, int32 [B, width]."""
+    laid = (lay([row], width, fill=0) for row in rows)
+    return (np.stack(column) for column in zip(*laid, strict=True))

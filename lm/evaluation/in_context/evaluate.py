@@ -10,14 +10,15 @@ from jaxtyping import Bool, Float
 from lm.config import require
 from lm.evaluation.in_context.answers import is_right, normalised, written
 from lm.evaluation.in_context.baselines import answer_baselines, choice_baselines, wilson
-from lm.evaluation.in_context.choices import continuations, log_likelihoods, require_likelihoods
+from lm.evaluation.in_context.choices import Continuation, log_likelihoods, require_likelihoods
 from lm.evaluation.in_context.records import Question
 from lm.evaluation.in_context.shots import (
+    Asking,
     Fitted,
     Shots,
+    asking_choices,
+    asking_to_write,
     fitted,
-    length_with_answer,
-    length_with_choices,
 )
 from lm.evaluation.in_context.task import Task
 from lm.generation.language_model import LanguageModel
@@ -35,6 +36,7 @@ def score_task(
     batch_size: int = 16,
     by_generation: bool = False,
     shots_that_fit: bool = False,
+    questions_that_fit: bool = False,
 ) -> dict[str, Any]:
     """The model's accuracy, by the likelihood of each choice or by what it writes.
 
@@ -56,12 +58,13 @@ def score_task(
       batch_size: rows at once.
       by_generation: have the answer written, also where there are choices.
       shots_that_fit: where K examples do not fit, take fewer, and tell how many.
+      questions_that_fit: leave out, and count, questions that do not fit by themselves.
 
     Returns:
       `task`, `answered_by`, `questions`, `num_shots`, `seed`, the accuracies, `intervals` (95 %,
       Wilson) by their names, `ties`, `baselines`, and `context`: `max_positions`, `seq_len` that
-      the model was trained on, `longest` and `longer_than_trained` of the questions in tokens, and
-      `shots`, how many questions got how many.
+      the model was trained on, `longest` and `longer_than_trained` of the questions in tokens,
+      `shots`, how many questions got how many, and `left_out`, how many were not asked.
 
     Raises:
       UserError: an encoder; examples that do not fit; a setting out of its range.
@@ -71,29 +74,34 @@ def score_task(
     require(batch_size >= 1, f'--batch_size={batch_size}: must be at least 1')
     require(seed >= 0, f'--seed={seed}: must be at least 0')
     require_likelihoods(model, f'--task={task.name}')
-    asked = questions[:limit]
-    writes = by_generation or task.choices is None
-    lengths = _choice_tokens(model, task, asked) if task.choices is not None else []
-    most_new = task.max_new_tokens or max((int(n.max()) for n in lengths), default=1)
-    contexts = fitted(
+    writes, choose = by_generation or task.choices is None, asking_choices(model, task)
+    most_new = task.max_new_tokens or _longest_choice(choose, questions[:limit])
+    found = fitted(
         task,
-        asked,
+        questions[:limit],
         Shots(questions if pool is None else pool, seed),
         num_shots,
-        length_with_answer(model, most_new) if writes else length_with_choices(model, task),
+        asking_to_write(model, most_new) if writes else choose,
         model.context,
-        as_many_as_fit=shots_that_fit,
+        shots_that_fit=shots_that_fit,
+        questions_that_fit=questions_that_fit,
     )
+    pairs = [(q, one) for q, one in zip(questions, found, strict=False) if one is not None]
+    asked, fits = [question for question, _ in pairs], [one for _, one in pairs]
     if writes:
-        texts = written(model, [one.context for one in contexts], task.stop, most_new)
+        texts = written(model, [one.context for one in fits], task.stop, most_new)
         right = np.array([is_right(t, q.answers) for t, q in zip(texts, asked, strict=True)])
         hits, ties = {'accuracy': right}, None
     else:
-        scores = _choice_scores(model, task, asked, contexts, batch_size)
+        scores = _scores(model, asked, [one.asked for one in fits], batch_size)
         hits = {name: _hits(asked, rows) for name, rows in scores.items()}
         ties = {name: _ties(rows) for name, rows in scores.items()}
     accuracies = {name: float(hits_Q.mean()) for name, hits_Q in hits.items()}
-    baselines = choice_baselines(asked, lengths) if task.choices is not None else {}
+    baselines = (
+        answer_baselines(asked, normalised)
+        if task.choices is None
+        else choice_baselines(asked, [_tokens(choose(q.prompt, q)) for q in asked])
+    )
     return {
         'task': task.name,
         'answered_by': 'generation' if writes else 'likelihood',
@@ -103,38 +111,22 @@ def score_task(
         **accuracies,
         'intervals': {name: wilson(share, len(asked)) for name, share in accuracies.items()},
         **({'max_new_tokens': most_new} if ties is None else {'ties': ties}),
-        'baselines': baselines or answer_baselines(asked, normalised),
-        'context': _told(model, contexts),
+        'baselines': baselines,
+        'context': {**_told(model, fits), 'left_out': len(found) - len(fits)},
     }
 
 
-def _choice_tokens(
-    model: LanguageModel, task: Task, questions: Sequence[Question]
-) -> list[np.ndarray]:
-    """Tokens of each question's choices behind its prompt."""
-    return [
-        np.array([len(one.ids) for one in continuations(model, q.prompt, _texts(task, q))])
-        for q in questions
-    ]
-
-
-def _choice_scores(
+def _scores(
     model: LanguageModel,
-    task: Task,
     questions: Sequence[Question],
-    contexts: Sequence[Fitted],
+    choices: Sequence[Sequence[Continuation]],
     batch_size: int,
 ) -> Mapping[str, list[Float[np.ndarray, ' C']]]:
     """Of each question's choices the three scores, by the accuracy's name."""
-    asked = [
-        continuations(model, one.context, _texts(task, question))
-        for question, one in zip(questions, contexts, strict=True)
-    ]
-    log_p_N = log_likelihoods(model, [one for many in asked for one in many], batch_size).log_p_N
-    ends = np.cumsum([len(many) for many in asked])
-    summed = np.split(log_p_N, ends[:-1])
-    tokens = [np.array([len(one.ids) for one in many]) for many in asked]
-    sizes = [np.array([len(c.encode()) for c in question.choices]) for question in questions]
+    log_p_N = log_likelihoods(model, [one for of in choices for one in of], batch_size).log_p_N
+    summed = np.split(log_p_N, np.cumsum([len(of) for of in choices])[:-1])
+    tokens = [_tokens(of) for of in choices]
+    sizes = [np.array([len(text.encode()) for text in question.choices]) for question in questions]
     return {
         'accuracy': summed,
         'accuracy_per_token': [s / n for s, n in zip(summed, tokens, strict=True)],
@@ -142,8 +134,13 @@ def _choice_scores(
     }
 
 
-def _texts(task: Task, question: Question) -> list[str]:
-    return [task.delimiter + choice for choice in question.choices]
+def _tokens(choices: Sequence[Continuation]) -> np.ndarray:
+    return np.array([len(one.ids) for one in choices])
+
+
+def _longest_choice(choose: Asking, questions: Sequence[Question]) -> int:
+    """Tokens of the longest choice of all."""
+    return max(int(_tokens(choose(question.prompt, question)).max()) for question in questions)
 
 
 def _hits(
@@ -157,14 +154,14 @@ def _ties(rows: Sequence[Float[np.ndarray, ' _']]) -> int:
     return sum(int((row == row.max()).sum() > 1) for row in rows)
 
 
-def _told(model: LanguageModel, contexts: Sequence[Fitted]) -> dict[str, Any]:
+def _told(model: LanguageModel, fits: Sequence[Fitted]) -> dict[str, Any]:
     """What the context had room for."""
     seq_len = model.config.train.seq_len
-    counts = Counter(one.shots for one in contexts)
+    counts = Counter(one.shots for one in fits)
     return {
         'max_positions': model.context,
         'seq_len': seq_len,
-        'longest': max(one.length for one in contexts),
-        'longer_than_trained': sum(one.length > seq_len for one in contexts),
+        'longest': max(one.length for one in fits),
+        'longer_than_trained': sum(one.length > seq_len for one in fits),
         'shots': {str(count): counts[count] for count in sorted(counts)},
     }

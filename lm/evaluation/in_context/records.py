@@ -1,10 +1,11 @@
-"""The questions of a task, made of the records of a JSONL file."""
+"""The questions of a task, made of records: of files, or of a TFDS dataset."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from lm.config import DataConfig
+from lm.data.sources import PARTS, Part, Reading, Source, open_source
 from lm.errors import UserError
 from lm.evaluation.in_context.task import Task
 from lm.evaluation.in_context.template import field
@@ -14,7 +15,7 @@ class Question(NamedTuple):
     """A record as the task has it.
 
     Attributes:
-      place: the file and the line.
+      place: where the record stands.
       prompt: the question, up to where the answer comes.
       choices: the answers to choose from; empty: the answer is to be written.
       gold: the number of the right choice; None where there are none.
@@ -32,76 +33,80 @@ class Question(NamedTuple):
         return self.prompt + delimiter + self.answers[0]
 
 
-def read_questions(task: Task, path: str, flag: str = 'task_data') -> list[Question]:
-    """The questions of a JSONL file, one object a line, in order; empty lines are passed over.
+class Records(NamedTuple):
+    """What records come to.
+
+    Attributes:
+      asked: the questions, in order; of a dataset with a validation split, those of that.
+      shown: those that examples are drawn from: of such a dataset the training split's.
+    """
+
+    asked: list[Question]
+    shown: list[Question]
+
+
+def read_records(task: Task, path: str, flag: str, encoding: str = 'utf-8') -> Records:
+    """The questions of files as `lm.data.record_files` reads them, or of `tfds:NAME`.
 
     Args:
       task: says what is a question.
-      path: of the file.
+      path: of a file, a folder or a glob, or `tfds:NAME`.
       flag: that names it, for errors.
+      encoding: of the files.
 
     Raises:
-      UserError: it cannot be read or is empty, is not UTF-8 or not JSONL, or a record lacks a field
-        or holds there what the task cannot use.
+      UserError: it cannot be read or is empty, is of another encoding or no records, or a record
+        lacks a field or holds there what the task cannot use.
     """
-    words = f'--{flag}={path}'
-    records = _records(path, words)
-    found = [_question(task, record, f'{words}:{line}') for line, record in records]
-    if not found:
-        raise UserError(f'{words}: has no record; give one JSON object a line')
-    return found
+    try:
+        source = open_source(DataConfig(source=path, encoding=encoding), examples=True)
+        parts: tuple[Part, ...] = PARTS if source.has_validation else PARTS[:1]
+        questions = [_questions(task, source, part) for part in parts]
+    except UserError as error:
+        told = str(error).replace('data.source', f'--{flag}', 1)
+        raise UserError(told.replace('data.encoding', '--task_encoding')) from None
+    if not all(questions):
+        raise UserError(f'--{flag}={path}: has no record')
+    return Records(asked=questions[-1], shown=questions[0])
 
 
-def _records(path: str, words: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a file, with their lines from 1."""
-    try:
-        content = Path(path).expanduser().read_bytes()
-    except OSError as error:
-        raise UserError(f'{words}: cannot be read ({error.strerror})') from None
-    try:
-        text = content.decode('utf-8-sig')
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f'{words}: not UTF-8 (0x{content[error.start]:02x} at byte {error.start}); convert it: '
-            'iconv -f ENCODING -t UTF-8, where ENCODING is often latin1'
-        ) from None
-    for number, line in enumerate(text.split('\n'), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            json.dumps(record, ensure_ascii=False).encode()  # JSON can spell half a character
-        except UnicodeEncodeError:
-            raise UserError(
-                f'{words}:{number}: holds an unpaired surrogate, which is no text; remove it'
-            ) from None
-        except ValueError as error:
-            raise UserError(f'{words}:{number}: not JSON ({error})') from None
-        if not isinstance(record, dict):
-            raise UserError(
-                f'{words}:{number}: not a JSON object but {type(record).__name__}; give one a line'
-            )
-        yield number, record
+def _questions(task: Task, source: Source, part: Part) -> list[Question]:
+    documents = source.documents(Reading(), part)
+    return [_question(task, json.loads(d.text), f'data.source={d.name}') for d in documents]
 
 
 def _question(task: Task, record: Mapping[str, Any], place: str) -> Question:
-    prompt = task.prompt.filled(record, place)
+    prompt, choices, gold = task.prompt.filled(record, place), _choices(task, record, place), None
     if task.answers is not None:
-        return Question(place, prompt, (), None, _texts(record, task.answers, place, least=1))
-    choices = _choices(task, record, place)
+        answers = _texts(record, task.answers, place, least=1)
+    else:
+        gold = _gold(task, record, place, len(choices))
+        answers = (choices[gold],)
+    try:
+        '\n'.join([prompt, *choices, *answers]).encode()
+    except UnicodeEncodeError:
+        # JSON can spell half a character.
+        raise UserError(f'{place}: holds an unpaired surrogate, which is no text') from None
+    return Question(place.partition('=')[2], prompt, choices, gold, answers)
+
+
+def _gold(task: Task, record: Mapping[str, Any], place: str, choices: int) -> int:
     gold = field(record, str(task.gold), place)
-    if isinstance(gold, bool) or not isinstance(gold, int) or not 0 <= gold < len(choices):
-        raise UserError(
-            f'{place}: {task.gold}={gold!r}: must be the number of the right one of '
-            f'{len(choices)} choices, from 0'
-        )
-    return Question(place, prompt, choices, gold, (choices[gold],))
+    words = f'{place}: {task.gold}={gold!r}: must be'
+    if task.labels:
+        if gold not in task.labels:
+            raise UserError(f"{words} one of the task's labels {', '.join(task.labels)}")
+        gold = task.labels.index(gold)
+    if isinstance(gold, bool) or not isinstance(gold, int) or not 0 <= gold < choices:
+        raise UserError(f'{words} the number of the right one of {choices} choices, from 0')
+    return gold
 
 
 def _choices(task: Task, record: Mapping[str, Any], place: str) -> tuple[str, ...]:
+    if task.choices is None:
+        return ()
     if isinstance(task.choices, str):
         return _texts(record, task.choices, place, least=2)
-    assert task.choices is not None
     filled = [choice.filled(record, place) for choice in task.choices]
     return _checked(filled, 'choices', place, least=2)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lm.errors import UserError
-from lm.evaluation.in_context.choices import continuations
+from lm.evaluation.in_context.choices import Continuation, continuations
 from lm.evaluation.in_context.records import Question
 from lm.evaluation.in_context.task import Task
 from lm.generation.begin import begin
@@ -63,38 +63,47 @@ class Fitted(NamedTuple):
     Attributes:
       context: all that comes before the answer.
       shots: how many examples there are in it.
-      length: tokens of the model's longer side with the longest answer.
+      asked: the answers behind it: each choice, or room for one that is to be written.
     """
 
     context: str
     shots: int
-    length: int
+    asked: list[Continuation]
+
+    @property
+    def length(self) -> int:
+        """Tokens of the model's longer side with the longest answer."""
+        return longest(self.asked)
 
 
-Length = Callable[[str, Question], int]
-"""Tokens of the model's longer side for a context and a question's longest answer."""
+Asking = Callable[[str, Question], list[Continuation]]
+"""What is asked of the model behind a context: `Fitted.asked`."""
 
 
-def length_with_choices(model: LanguageModel, task: Task) -> Length:
-    """The length where choices are scored."""
+def asking_choices(model: LanguageModel, task: Task) -> Asking:
+    """Where choices are scored."""
 
-    def length(context: str, question: Question) -> int:
+    def asked(context: str, question: Question) -> list[Continuation]:
         texts = [task.delimiter + choice for choice in question.choices]
-        return max(one.length for one in continuations(model, context, texts))
+        return continuations(model, context, texts)
 
-    return length
+    return asked
 
 
-def length_with_answer(model: LanguageModel, max_new_tokens: int) -> Length:
-    """The length where an answer is written; the last token of it is not read."""
+def asking_to_write(model: LanguageModel, max_new_tokens: int) -> Asking:
+    """Where an answer is written: nothing but its room counts."""
+    room = np.zeros(max_new_tokens, np.int32)
 
-    def length(context: str, question: Question) -> int:
+    def asked(context: str, question: Question) -> list[Continuation]:
         del question
-        begun = begin(model, context, fill=False)
-        said = len(begun.given) + max_new_tokens - 1
-        return said if begun.source is None else max(said, len(begun.source))
+        return [Continuation(begin(model, context, fill=False), room)]
 
-    return length
+    return asked
+
+
+def longest(asked: Sequence[Continuation]) -> int:
+    """Tokens of the longer side of the longest."""
+    return max(one.length for one in asked)
 
 
 def fitted(
@@ -102,11 +111,12 @@ def fitted(
     questions: Sequence[Question],
     shots: Shots,
     num_shots: int,
-    length: Length,
+    asking: Asking,
     most: int,
     *,
-    as_many_as_fit: bool,
-) -> list[Fitted]:
+    shots_that_fit: bool,
+    questions_that_fit: bool,
+) -> list[Fitted | None]:
     """Each question behind its examples; nothing is cut.
 
     Args:
@@ -114,9 +124,10 @@ def fitted(
       questions: the first of a file.
       shots: where examples come from.
       num_shots: K.
-      length: of a question behind its context.
+      asking: what is asked behind a context.
       most: tokens that the model reads.
-      as_many_as_fit: where K do not fit, take fewer; else refuse.
+      shots_that_fit: where K do not fit, take fewer; else refuse.
+      questions_that_fit: None for a question that does not fit by itself; else refuse.
 
     Raises:
       UserError: a question that does not fit by itself, or K examples that do not, by their number.
@@ -124,22 +135,35 @@ def fitted(
     found = []
     for number, question in enumerate(questions):
         drawn = shots.drawn(question, number, num_shots)
-        for count in range(num_shots, -1, -1):
-            context = context_of(task, question, drawn[:count])
-            if (tokens := length(context, question)) <= most:
-                found.append(Fitted(context, count, tokens))
-                break
-        else:
+        found.append(_most_shots(task, question, drawn, asking, most))
+        if found[-1] is None and not questions_that_fit:
+            tokens = longest(asking(context_of(task, question, []), question))
             raise UserError(
-                f'{question.place}: {tokens} tokens with its longest answer do not fit in '
-                f'model.max_positions={most}; leave it out, or take a model of a longer context'
+                f'--task_data={question.place}: {tokens} tokens with its longest answer do not fit '
+                f'in model.max_positions={most}; take a model of a longer context, or give '
+                '--questions_that_fit'
             )
-    fewest = min(one.shots for one in found)
-    if fewest < num_shots and not as_many_as_fit:
-        short = [i for i, one in enumerate(found) if one.shots < num_shots]
+    counts = {i: one.shots for i, one in enumerate(found) if one is not None}
+    if not counts:
+        raise UserError(f'--task_data: no question fits in model.max_positions={most}')
+    short = [i for i, count in counts.items() if count < num_shots]
+    if short and not shots_that_fit:
+        fewest = min(counts.values())
         raise UserError(
             f'--num_shots={num_shots}: do not fit in model.max_positions={most} before '
-            f'{len(short)} of {len(found)} questions ({questions[short[0]].place} is the first); '
+            f'{len(short)} of {len(counts)} questions ({questions[short[0]].place} is the first); '
             f'{fewest} fit before all: give --num_shots={fewest}, or --shots_that_fit'
         )
     return found
+
+
+def _most_shots(
+    task: Task, question: Question, drawn: Sequence[Question], asking: Asking, most: int
+) -> Fitted | None:
+    """The question behind as many of the first examples as fit; None: not even without any."""
+    for count in range(len(drawn), -1, -1):
+        context = context_of(task, question, drawn[:count])
+        asked = asking(context, question)
+        if longest(asked) <= most:
+            return Fitted(context, count, asked)
+    return None

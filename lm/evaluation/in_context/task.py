@@ -14,7 +14,7 @@ SHIPPED = Path(__file__).parent / 'tasks'
 """The folder of the tasks that are known by name."""
 SUFFIXES = ('.yaml', '.yml', '.json')
 _KEYS = (
-    'about', 'prompt', 'choices', 'gold', 'answers', 'delimiter', 'separator', 'stop',
+    'about', 'prompt', 'choices', 'gold', 'labels', 'answers', 'delimiter', 'separator', 'stop',
     'max_new_tokens',
 )  # fmt: skip
 
@@ -28,7 +28,8 @@ class Task:
       prompt: the question, up to where the answer comes.
       choices: a field that holds the answers to choose from, or a template for each; None: there
         are none, the answer is to be written.
-      gold: the field with the number of the right choice, from 0.
+      gold: the field with the number of the right choice, from 0, or its label.
+      labels: of the choices, where `gold` holds one of these; empty: it holds a number.
       answers: the field with the right answer, or a list of those that are right.
       delimiter: between a prompt and its answer.
       separator: between an example and what follows it.
@@ -40,6 +41,7 @@ class Task:
     prompt: Template
     choices: str | tuple[Template, ...] | None = None
     gold: str | None = None
+    labels: tuple[str, ...] = ()
     answers: str | None = None
     delimiter: str = ' '
     separator: str = '\n\n'
@@ -101,10 +103,11 @@ def _task(written: Any, named: str) -> Task:
         template(written['prompt'], f'{words}: prompt'),
         _choices(written['choices'], words) if chooses else None,
         _text(written, 'gold', None, words),
+        _list(written.get('labels', []), 'labels', words),
         _text(written, 'answers', None, words),
         str(_text(written, 'delimiter', Task.delimiter, words)),
         str(_text(written, 'separator', Task.separator, words)),
-        _stop(written.get('stop', list(Task.stop)), words),
+        _list(written.get('stop', list(Task.stop)), 'stop', words),
         most,
     )
 
@@ -124,7 +127,7 @@ def _choices(value: Any, words: str) -> str | tuple[Template, ...]:
     raise UserError(f"{words}: choices={value!r}: must be a field's name, or at least 2 templates")
 
 
-def _stop(value: Any, words: str) -> tuple[str, ...]:
+def _list(value: Any, key: str, words: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
-        raise UserError(f'{words}: stop={value!r}: must be a list of texts, none of them empty')
+        raise UserError(f'{words}: {key}={value!r}: must be a list of texts, none of them empty')
     return tuple(value)
