@@ -575,7 +575,7 @@ def resolve(config: Config) -> Config:
     return config
 
 
-def _with_head(config: Config, head: str) -> Config:
+def _with_head(config: Config, head: Any) -> Config:
     """`config` with the head that its objective asks for."""
     asked = config.model.head
     require(

@@ -31,17 +31,19 @@ class Encoded(NamedTuple):
 
 @runtime_checkable
 class ExampleCodec(Protocol):
-    """How the records of a task become arrays of ids.
+    """How the records of a task become arrays of ids."""
 
-    Attributes:
-      fields: names of the arrays that an example becomes, in their order.
-      settings: everything that decides them, as plain JSON.
-      aligns: it asks where in a text each id lies.
-    """
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the arrays that an example becomes, in their order."""
 
-    fields: tuple[str, ...]
-    settings: Mapping[str, Any]
-    aligns: bool
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Everything that decides them, as plain JSON."""
+
+    @property
+    def aligns(self) -> bool:
+        """Whether it asks where in a text each id lies."""
 
     def texts(self, record: Record, place: str) -> list[str]:
         """What of a record is to be tokenised.

@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -15,6 +15,7 @@ from lm.errors import UserError
 _KEPT_EPOCHS = 3
 
 
+@runtime_checkable
 class Measured(Protocol):
     """What rows know of the objective that reads them."""
 

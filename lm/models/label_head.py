@@ -27,7 +27,7 @@ class Pooler(nnx.Module):
         self.weight = nnx.Param(spec.init.head(rngs.params(), (d, d), jnp.float32), dims='DD')
         self.bias = nnx.Param(jnp.zeros((d,)), dims='D')
 
-    def __call__(self, x_BTD: HiddenBTD, context: Context) -> HiddenBTD:
+    def __call__(self, x_BTD: HiddenBTD, context: Context) -> Float[jax.Array, 'B 1 D']:
         """[B, T, D] -> [B, 1, D]."""
         h_BTD = context.product('BTD,DE->BTE', x_BTD[:, :1], self.weight)
         return jnp.tanh(h_BTD + context.cast(self.bias))

@@ -33,6 +33,9 @@ class Labelled(Objective, Protocol):
 class PredictsLabels(Labelled, Protocol):
     """One whose answer is read off the logits."""
 
+    def target_words(self, row: Batch) -> str:
+        """What is to be said of one row of a Batch, for people."""
+
     def predictions(self, logits_BTV: LogitsBTV, batch: Batch) -> 'jax.Array':
         """Device half: what the model says, int32 [B, ...]."""
 
@@ -70,7 +73,7 @@ def joined(
     second = np.empty(0, np.int32) if second is None else second
     room = seq_len - (3 if len(second) else 2)
     kept, other = _shortened(len(first), len(second), room)
-    parts = [[vocabulary.bos_id], first[:kept], [vocabulary.eos_id]]
+    parts: list[Any] = [[vocabulary.bos_id], first[:kept], [vocabulary.eos_id]]
     types = kept + 2
     if len(second):
         parts += [second[:other], [vocabulary.eos_id]]

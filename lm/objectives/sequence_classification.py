@@ -13,7 +13,6 @@ from jaxtyping import Int
 
 from lm.batch import Batch, Row
 from lm.config import Config, require, setting
-from lm.errors import UserError, did_you_mean
 from lm.examples import Encoded, ExampleCodec, Record, as_ids, as_text, text_of
 from lm.objectives._labelled import fields_of, joined, no_spans, require_default_text_field
 from lm.objectives._objective import Sums, weighted_cross_entropy
@@ -70,22 +69,12 @@ class Codec:
         """The three fields."""
         first, *rest = (text.ids for text in texts)
         label = text_of(record, self.options.label, 'label', place)
-        require_known(label, self.options.labels, place)
         second = rest[0] if rest else np.empty(0, np.int32)
         return [first, second, as_ids(label)]
 
     def labels(self, record: Record) -> Iterable[str]:
         """Its one label."""
         return (str(record[self.options.label]),)
-
-
-def require_known(label: str, labels: Sequence[str], place: str) -> None:
-    """Refuses a label that is none of those named, where some are."""
-    if labels and label not in labels:
-        raise UserError(
-            f'objective.options.labels={",".join(labels)}: {place} has the label {label!r}'
-            f'{did_you_mean(label, labels)}; name it there, or leave them unset'
-        )
 
 
 @dataclass(frozen=True)
@@ -129,6 +118,10 @@ class SequenceClassification:
     def loss(self, logits_BTV: LogitsBTV, batch: Batch) -> Sums:
         """Cross-entropy of the label."""
         return weighted_cross_entropy(logits_BTV, batch)
+
+    def target_words(self, row: Batch) -> str:
+        """Its label."""
+        return self.options.labels[int(np.asarray(row.targets)[0])]
 
     def predictions(self, logits_BTV: LogitsBTV, batch: Batch) -> 'jax.Array':
         """The likeliest label, int32 [B, 1]."""
