@@ -333,11 +333,20 @@ class EvalConfig:
     batches: int = setting(
         16, 'batches of held-out rows (of each source) in an evaluation before the end'
     )
+    sources: tuple[str, ...] = setting(
+        (),
+        'texts beside those trained on, each as data.source takes one, whose held-out part is '
+        'scored too',
+    )
     sample_tokens: int = setting(64, 'tokens of the sample printed at an evaluation; 0: none')
     sample_prompt: str = setting('', 'what the printed sample continues')
 
     def __post_init__(self) -> None:
         _require_positive('eval', self, 'every_steps', 'batches')
+        for name in self.sources:
+            require(bool(name.strip()), f'eval.sources={",".join(self.sources)}: one is empty')
+            count = self.sources.count(name)
+            require(count == 1, f'eval.sources: {name} is there {count} times; give it once')
         require(self.sample_tokens >= 0, f'eval.sample_tokens={self.sample_tokens}: must be >= 0')
 
 
@@ -450,6 +459,11 @@ class Config:
             f'train.seq_len={self.train.seq_len}: longer than '
             f'model.max_positions={self.model.max_positions}; lower one or raise the other',
         )
+        for name in self.eval.sources:
+            require(
+                name not in self.data.names,
+                f'eval.sources: {name} is in {self.data.words}: scored already; leave it out',
+            )
 
 
 def override(config: Config, changes: Mapping[str, Any]) -> Config:
