@@ -64,12 +64,12 @@ class Setting:
     num_layers: int = setting(4, 'layers')
     seq_len: int = setting(256, 'tokens a row')
     batch_size: int = setting(8, 'rows a step')
-    pretrain_steps: int = setting(600, 'of each pre-training run')
-    adapt_steps: int = setting(160, 'of each adaptation')
+    pretrain_steps: int = setting(500, 'of each pre-training run')
+    adapt_steps: int = setting(120, 'of each adaptation')
     evaluations: int = setting(4, 'of each adaptation, the end among them')
     peak_lr: float = setting(2e-3, 'of pre-training and of the baselines')
     adapt_lr: float = setting(1e-3, 'the peak that adaptation is warmed up to')
-    questions: int = setting(128, 'of the task of each domain, at most')
+    questions: int = setting(96, 'of the task of each domain, at most')
 
     def __post_init__(self) -> None:
         require(self.seeds >= 2, f'seeds={self.seeds}: an interval needs at least 2')
