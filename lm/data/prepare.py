@@ -177,17 +177,21 @@ def trained_tokenizer(
     """A tokenizer of the training parts, the same whether its size was asked for or found."""
 
     def texts() -> Iterator[str]:
-        for split in splits:
-            for document in split.documents('train', Reading()):
-                if codec is None:
-                    yield document.text
-                else:
-                    yield from codec.texts(json.loads(document.text), document.name)
+        return (text for split in splits for text in training_texts(split, codec))
 
     if vocab_size is None:
         # A resumed run asks for the size that was found: it must get this very tokenizer.
         vocab_size = train_tokenizer(kind, texts(), None).vocabulary.size
     return train_tokenizer(kind, texts(), vocab_size)
+
+
+def training_texts(split: Split, codec: ExampleCodec | None) -> Iterator[str]:
+    """The texts of the training part; of labelled text what a record has for the tokenizer."""
+    for document in split.documents('train', Reading()):
+        if codec is None:
+            yield document.text
+        else:
+            yield from codec.texts(json.loads(document.text), document.name)
 
 
 class _Side:

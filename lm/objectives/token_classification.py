@@ -180,9 +180,9 @@ class TokenClassification:
         return weighted_cross_entropy(logits_BTV, batch)
 
     def target_words(self, row: Batch) -> str:
-        """The tags of the words that have a place."""
-        counts = np.asarray(row.loss_weights) > 0
-        return ' '.join(self.options.labels[i] for i in np.asarray(row.targets)[counts])
+        """The tags of its words, in their order."""
+        numbers = np.asarray(row.targets)[np.asarray(row.loss_weights) > 0]
+        return ' '.join(self.options.labels[number] for number in numbers.tolist())
 
     def predictions(self, logits_BTV: LogitsBTV, batch: Batch) -> 'jax.Array':
         """The likeliest label at each place, int32 [B, T]."""
