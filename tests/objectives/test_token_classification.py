@@ -128,6 +128,15 @@ def test_a_bad_record_is_refused_by_its_line(
     assert 'train.jsonl:2' in str(caught.value) and '\n' not in str(caught.value)
 
 
+def test_one_record_alone_is_not_split(tmp_path: Path) -> None:
+    (tmp_path / 'one.jsonl').write_text(json.dumps({'tokens': ['x'], 'tags': ['O']}))
+    data = DataConfig(
+        source=str(tmp_path / 'one.jsonl'), tokenizer='char', cache_dir=str(tmp_path / 'cache')
+    )
+    with pytest.raises(UserError, match='holds one record, .* set data.validation_source'):
+        prepare(data, None, Codec(Options()))
+
+
 def test_a_sentence_longer_than_a_row_is_refused(tmp_path: Path) -> None:
     text = prepared(
         tmp_path, {'tokens': ['x'], 'tags': ['O']}, {'tokens': ['ab'] * 9, 'tags': ['O'] * 9}
