@@ -118,7 +118,7 @@ def require_known(label: str, labels: Sequence[str], place: str) -> None:
     if labels and label not in labels:
         raise UserError(
             f'objective.options.labels={",".join(labels)}: {place} has the label {label!r}'
-            f'{did_you_mean(label, labels)}; name it there, or leave them unset'
+            f'{did_you_mean(label, [*labels])}; name it there, or leave them unset'
         )
 
 
