@@ -7,26 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from lm.config import Config, DataConfig
+from lm.data import prepare
 from lm.data.prepare import Text
 from lm.data.sources import Reading, Source, open_source
 from lm.errors import UserError
 from lm.evaluation.overlap import overlap
+from lm.objectives._labelled import example_codec
 from lm.training.workdir import Workdir
 
 FOREIGN = 'what a Hugging Face folder was trained on is not known here; give --training_text'
 
 
 def training_texts(config: Config) -> Iterator[str]:
-    """The documents of the training side of a run's text, source after source.
+    """The texts of the training side of what a run reads, source after source.
 
     That is all the run could read: of an epoch that it did not finish, it read a part.
 
     Raises:
       UserError: a source cannot be opened any more.
     """
-    for text in _texts(config.data):
-        for document in text.split.documents('train', Reading()):
-            yield document.text
+    for text in _texts(config):
+        yield from prepare.training_texts(text.split, text.codec)
 
 
 def run_overlap(path: str | Path, texts: Sequence[str]) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def run_overlap(path: str | Path, texts: Sequence[str]) -> dict[str, Any]:
             raise UserError(f'workdir={path}: holds no run (no config.json)')
         if workdir.conversion_file.exists():
             raise UserError(f'workdir={path}: holds a converted model; give --training_text')
-        _require_as_read(config.data, workdir)
+        _require_as_read(config, workdir)
         told = overlap(training_texts(config), texts)._asdict()
     except UserError as error:
         return unknown_overlap(str(error))
@@ -89,15 +90,17 @@ def _told_of_flag() -> Iterator[None]:
         raise UserError(str(error).replace('data.source', '--training_text', 1)) from None
 
 
-def _texts(data: DataConfig) -> list[Text]:
-    names = data.sources or (data.source,)
-    return [Text(replace(data, source=name, sources=None, weights=None)) for name in names]
+def _texts(config: Config) -> list[Text]:
+    names, codec = config.data.names, example_codec(config)
+    return [
+        Text(replace(config.data, source=name, sources=None, weights=None), codec) for name in names
+    ]
 
 
-def _require_as_read(data: DataConfig, workdir: Workdir) -> None:
+def _require_as_read(config: Config, workdir: Workdir) -> None:
     """Raises UserError where a source holds other text than the run's summary tells of."""
     accounts = (workdir.read_summary() or {}).get('data', {})
-    for text in _texts(data):
+    for text in _texts(config):
         name = text.data.source
         before = accounts.get(name, {}).get('source_sha256')
         if before is not None and before != text.settings['source']:
