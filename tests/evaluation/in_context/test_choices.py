@@ -108,8 +108,9 @@ def test_a_text_is_asked_for_in_the_form_that_was_trained(name: str, family: str
     np.testing.assert_allclose(found.log_p_N, -nats, rtol=2e-5)
 
 
-def test_rows_of_all_lengths_score_as_alone() -> None:
-    ours = language_model('llama', context=200)
+@pytest.mark.parametrize('name', ['llama', 'lstm', 'lstm_seq2seq'])
+def test_rows_of_all_lengths_score_as_alone(name: str) -> None:
+    ours = language_model(name, context=200)
     contexts = ['ab', 'the cat ' * 8, 'the cat ' * 17]
     asked = [one for c in contexts for one in continuations(ours, c, ['a', ' dog' * 6])]
     together = log_likelihoods(ours, asked, batch_size=4)
