@@ -31,6 +31,9 @@ class Row(NamedTuple):
 class Batch(NamedTuple):
     """What a model reads and what it should say. Every array is [B, T] (or [T] for one row).
 
+    Where a label of the whole row is to be said `targets` and `loss_weights` have length 1, and
+    where a span is, length 2: its first and its last place.
+
     In an encoder-decoder model `tokens`, `segment_ids` and `positions` belong to the encoder,
     the `decoder_*` fields to what the decoder reads, and `targets` and `loss_weights` have the
     decoder's length; elsewhere the `decoder_*` fields are None.
@@ -46,6 +49,8 @@ class Batch(NamedTuple):
       loss_weights: float32, what each prediction counts; 0 where nothing is to be predicted.
       prefix: bool, of `tokens`: which of them all positions of their segment see, also those
         before them; None: a decoder's positions see nothing behind them.
+      token_types: int32, of `tokens`: 1 in the second of two texts that an encoder reads as one
+        segment; None: all 0.
     """
 
     tokens: Array
@@ -57,6 +62,7 @@ class Batch(NamedTuple):
     targets: Array | None = None
     loss_weights: Array | None = None
     prefix: Array | None = None
+    token_types: Array | None = None
 
 
 def stack(rows: list[Batch]) -> Batch:

@@ -53,6 +53,12 @@ class ModelConfig:
     vocab_multiple: int = setting(128, 'the embedding is padded to a multiple of this (no params)')
     max_positions: int = setting(1024, 'longest sequence the model is made for')
     dropout: float = setting(0.0, 'probability of dropping an activation while training')
+    head: Literal['vocabulary', 'sequence', 'token', 'span'] | None = setting(
+        None,
+        'what is predicted: tokens; a label of the row, or of each token; where a span begins and '
+        'ends; unset: what the objective asks for',
+    )
+    num_labels: int | None = setting(None, "labels; unset: as many as the objective's text has")
     scan_layers: bool = setting(True, 'run the layers in one scan (False: unrolled)')
     scan_unroll: int = setting(
         1, 'layers that each turn of the scan runs: faster on GPUs, longer to compile'
@@ -67,7 +73,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _require_positive(
             'model', self, 'num_layers', 'd_model', 'num_heads', 'num_kv_heads', 'head_dim',
-            'd_ff', 'vocab_size', 'vocab_multiple', 'max_positions', 'scan_unroll',
+            'd_ff', 'vocab_size', 'vocab_multiple', 'max_positions', 'scan_unroll', 'num_labels',
         )  # fmt: skip
         require(
             self.scan_unroll == 1 or self.scan_layers,
@@ -104,6 +110,19 @@ class ModelConfig:
         """V without padding; the tokenizer must have set it."""
         require(self.vocab_size is not None, 'model.vocab_size: unset; give it, or a tokenizer')
         return typing.cast(int, self.vocab_size)
+
+    @property
+    def predicts_labels(self) -> bool:
+        """Whether it has a head for labels in place of one for tokens."""
+        return self.head not in (None, 'vocabulary')
+
+    @property
+    def labels(self) -> int:
+        """O, what a head for labels tells apart; the text must have set it."""
+        if self.head == 'span':
+            return 2
+        require(self.num_labels is not None, 'model.num_labels: unset; give it, or labelled text')
+        return typing.cast(int, self.num_labels)
 
     @property
     def padded_vocab_size(self) -> int:
@@ -149,8 +168,12 @@ class DataConfig:
         'unigram, bpe, char or word (trained on the training part), or a .model or tokenizer.json '
         'file, or a folder with one',
     )
+    encoding: str = setting('utf-8', 'of text files, such as latin-1')
     validation_fraction: float = setting(
         0.1, 'documents held out (of a single document: its last bytes)'
+    )
+    validation_source: str = setting(
+        '', 'a text of its own that is held out, as data.source takes one; empty: a share of it'
     )
     overfit_batches: int = setting(0, 'train on this many fixed batches over and over; 0: off')
     cache_dir: str = setting(
@@ -163,6 +186,16 @@ class DataConfig:
         require(
             0 < self.validation_fraction < 1,
             f'data.validation_fraction={self.validation_fraction}: must be between 0 and 1',
+        )
+        require(
+            not (self.validation_source and self.sources),
+            f'data.validation_source={self.validation_source}: not with data.sources, which each '
+            'hold out a share; give one data.source',
+        )
+        require(
+            _is_byte_by_byte(self.encoding),
+            f'data.encoding={self.encoding}: must be an encoding of text in which a line ends with '
+            'one byte, such as utf-8 or latin-1',
         )
         require(
             self.stream_documents >= 1,
@@ -209,6 +242,13 @@ class DataConfig:
         """The field that names the text, and its value, as errors begin."""
         field = 'source' if self.sources is None else 'sources'
         return f'data.{field}={",".join(self.names)}'
+
+
+def _is_byte_by_byte(encoding: str) -> bool:
+    try:
+        return '\n'.encode(encoding) == b'\n'
+    except (LookupError, UnicodeError):
+        return False
 
 
 @dataclass(frozen=True)
@@ -337,6 +377,9 @@ class EvalConfig:
         (),
         'texts beside those trained on, each as data.source takes one, whose held-out part is '
         'scored too',
+    )
+    measures: tuple[str, ...] = setting(
+        (), "of a task's held-out examples: those of lm/evaluation/tasks; unset: its usual ones"
     )
     sample_tokens: int = setting(64, 'tokens of the sample printed at an evaluation; 0: none')
     sample_prompt: str = setting('', 'what the printed sample continues')
@@ -524,8 +567,8 @@ def resolve(config: Config) -> Config:
     """`config` with its options filled in, checked against the members that exist.
 
     Raises:
-      UserError: an unknown member, an objective that the model's family lacks, or a run that the
-        architecture refuses.
+      UserError: an unknown member, an objective that the model's family lacks or that does not
+        go with `eval.sources`, or a run that the architecture refuses.
     """
     config = resolve_options(config)
     registry.lookup('schedules', config.optim.schedule, 'optim.schedule')
@@ -538,9 +581,32 @@ def resolve(config: Config) -> Config:
         f'objective.name={config.objective.name}: model.name={config.model.name} is of the '
         f'{model.FAMILY} family; this objective trains {" and ".join(objective.FAMILIES)} models',
     )
+    require(
+        not (config.eval.sources and hasattr(objective, 'codec')),
+        f'eval.sources={",".join(config.eval.sources)}: objective.name={config.objective.name} '
+        'learns from labelled text, of which only what the run itself holds out is scored; leave '
+        'it unset',
+    )
+    config = _with_head(config, getattr(objective, 'HEAD', 'vocabulary'))
+    if hasattr(objective, 'check'):
+        objective.check(config)
     if hasattr(model, 'check'):
         model.check(config)
     return config
+
+
+def _with_head(config: Config, head: Any) -> Config:
+    """`config` with the head that its objective asks for."""
+    asked = config.model.head
+    require(
+        asked in (None, head),
+        f'model.head={asked}: objective.name={config.objective.name} asks for {head}; leave it '
+        'unset',
+    )
+    # Left open where it is the usual one, so that a text model's config.json says no more.
+    if head == 'vocabulary':
+        return config
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, head=head))
 
 
 def to_json(config: Any) -> dict[str, Any]:

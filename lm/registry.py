@@ -22,6 +22,7 @@ PACKAGES = {
     'configs': 'lm.configs',
     'converters': 'lm.hub.architectures',
     'loggers': 'lm.training.loggers',
+    'tasks': 'lm.evaluation.tasks',
 }
 """Where each kind's members live. What a member must define is said in its package's docstring."""
 

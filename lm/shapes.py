@@ -32,6 +32,7 @@ DIMENSIONS = {
     'R': 'relative-position buckets',
     'Y': 'token types',
     'Q': 'gates of a recurrent cell',
+    'O': 'labels',
 }
 """Letters of array names (`x_BTD`) and of a parameter's `dims` (`'DHK'`)."""
 

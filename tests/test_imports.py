@@ -19,7 +19,7 @@ FILES = sorted(
 
 BASE = {
     'attention', 'batch', 'config', 'ending', 'errors', 'fields', 'layout', 'processes', 'registry',
-    'line', 'rendezvous', 'shapes', 'storage', 'vocabulary',
+    'examples', 'line', 'rendezvous', 'shapes', 'storage', 'vocabulary',
 }  # fmt: skip
 PARTS = {'data', 'mesh', 'models', 'objectives', 'optim', 'precision'}
 LADDER = [

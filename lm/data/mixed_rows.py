@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from lm.batch import Row
+from lm.data.example_rows import ExampleRows
 from lm.data.packing import PackedRows
 from lm.data.turns import Turns
 
@@ -22,7 +23,7 @@ class MixedRows:
       stride: tokens that a row adds to what was read before.
     """
 
-    def __init__(self, sources: Sequence[PackedRows], turns: Turns):
+    def __init__(self, sources: Sequence[PackedRows | ExampleRows], turns: Turns):
         self.sources = (*sources,)
         self.row_len, self.stride = sources[0].row_len, sources[0].stride
         self._turns = turns

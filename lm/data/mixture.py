@@ -27,6 +27,7 @@ from lm.data.prepare import (
 from lm.data.tokenizer import Tokenizer, load_tokenizer
 from lm.data.turns import MOST_ROWS
 from lm.errors import UserError
+from lm.examples import ExampleCodec
 from lm.fields import require
 
 
@@ -57,18 +58,25 @@ class Mixture:
         return tuple(float(weight / sum(self.weights)) for weight in self.weights)
 
 
-def prepare_mixture(data: DataConfig, vocab_size: int | None, *, make: bool = True) -> Mixture:
+def prepare_mixture(
+    data: DataConfig,
+    vocab_size: int | None,
+    codec: ExampleCodec | None = None,
+    *,
+    make: bool = True,
+) -> Mixture:
     """The text of `data.source`, or of `data.sources`; see `prepare` for the rest.
 
     Raises:
       UserError: as `prepare`; or two sources hold the same text, or one too little of it.
     """
     if data.sources is None:
-        prepared = prepare(data, vocab_size, make=make)
+        prepared = prepare(data, vocab_size, codec, make=make)
         return Mixture((data.source,), (prepared,), (Fraction(1),), prepared.fingerprint)
     with _told_of('data.sources'):
         texts = [
-            Text(replace(data, source=name, sources=None, weights=None)) for name in data.sources
+            Text(replace(data, source=name, sources=None, weights=None), codec)
+            for name in data.sources
         ]
         _check_distinct(texts)
         given = given_tokenizer(data, vocab_size) or _joint_tokenizer(texts, vocab_size, make)
@@ -107,7 +115,8 @@ def prepare_watched(
     watched: dict[str, Prepared] = {}
     for name in names:
         with _told_of('eval.sources'):
-            text = Text(replace(data, source=name, sources=None, weights=None))
+            alone = replace(data, source=name, sources=None, weights=None, validation_source='')
+            text = Text(alone)
             prepared = prepare_text(text, mixture.tokenizer, vocab_size, make=make)
         same = taken.setdefault(prepared.fingerprint, name)
         require(
@@ -133,7 +142,8 @@ def _joint_tokenizer(texts: Sequence[Text], vocab_size: int | None, make: bool) 
 
     def build(building: Path) -> None:
         splits = [text.split for text in texts]
-        write_tokenizer(building, trained_tokenizer(data.tokenizer, splits, vocab_size))
+        tokenizer = trained_tokenizer(data.tokenizer, splits, vocab_size, texts[0].codec)
+        write_tokenizer(building, tokenizer)
 
     make_once(data, folder, build, f'a tokenizer of {len(texts)} sources', make=make)
     return load_tokenizer(folder, vocab_size)

@@ -235,13 +235,21 @@ class PackedRows:
         return _Epoch(documents, ends, rows, offset)
 
     def _order(self, number: int, purpose: int, size: int) -> np.ndarray:
-        return np.argsort(self._bits(number, purpose, size), kind='stable')
+        return ordered(self._seed, number, purpose, size)
 
     def _bits(self, number: int, purpose: int, size: int) -> np.ndarray:
-        """uint64 [size]. Raw bits, whose stream NumPy keeps across versions (its shuffles may
-        change)."""
-        raw = np.random.PCG64([self._seed, number, purpose]).random_raw(size)
-        return np.asarray(raw, np.uint64)
+        return _bits(self._seed, number, purpose, size)
+
+
+def ordered(seed: int, epoch: int, purpose: int, size: int) -> np.ndarray:
+    """int64 [size]: an order of that many things, drawn anew in each epoch for each purpose."""
+    return np.argsort(_bits(seed, epoch, purpose, size), kind='stable')
+
+
+def _bits(seed: int, epoch: int, purpose: int, size: int) -> np.ndarray:
+    """uint64 [size]: raw bits, whose stream NumPy keeps; its shuffles may change with versions."""
+    raw = np.random.PCG64([seed, epoch, purpose]).random_raw(size)
+    return np.asarray(raw, np.uint64)
 
 
 def _covered(begins: np.ndarray, ends: np.ndarray, wraps: np.ndarray, size: int) -> np.ndarray:

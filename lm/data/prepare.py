@@ -3,6 +3,7 @@
 import hashlib
 import json
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from lm.data.split import Split, split_source
 from lm.data.store import Store
 from lm.data.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from lm.errors import UserError, did_you_mean
+from lm.examples import Encoded, ExampleCodec
 from lm.fields import require
 from lm.storage import require_disk
 
@@ -49,16 +51,18 @@ class Prepared:
 class Text:
     """The text of one source, opened; it is read where it is asked for."""
 
-    def __init__(self, data: DataConfig):
+    def __init__(self, data: DataConfig, codec: ExampleCodec | None = None):
         """
         Args:
           data: with one source.
+          codec: of labelled text, whose documents are records; None: of plain text.
 
         Raises:
           UserError: there is no such text.
         """
         self.data = data
-        self.source: Source = open_source(data)
+        self.codec = codec
+        self.source: Source = open_source(data, examples=codec is not None)
 
     @cached_property
     def split(self) -> Split:
@@ -75,10 +79,19 @@ class Text:
             'documents': self.data.documents,
             'text_field': self.data.text_field,
             'validation_fraction': self.data.validation_fraction,
+            # What texts are read as by default has no say in the keys of those prepared before.
+            **({} if self.data.encoding == 'utf-8' else {'encoding': self.data.encoding}),
+            **({} if self.codec is None else {'examples': dict(self.codec.settings)}),
         }
 
 
-def prepare(data: DataConfig, vocab_size: int | None, *, make: bool = True) -> Prepared:
+def prepare(
+    data: DataConfig,
+    vocab_size: int | None,
+    codec: ExampleCodec | None = None,
+    *,
+    make: bool = True,
+) -> Prepared:
     """The prepared text for these settings, of one source: from the cache, or made now.
 
     Args:
@@ -86,6 +99,7 @@ def prepare(data: DataConfig, vocab_size: int | None, *, make: bool = True) -> P
       vocab_size: ids of a tokenizer that is trained here; at least those of one that is given,
         whose missing special ids come after them as far as there is room. None: as many as the
         tokenizer takes.
+      codec: of labelled text; None: of plain text.
       make: False where another process of the run has made it already.
 
     Raises:
@@ -93,7 +107,7 @@ def prepare(data: DataConfig, vocab_size: int | None, *, make: bool = True) -> P
         mixture: `lm.data.mixture.prepare_mixture` takes those.
     """
     require(data.sources is None, f'{data.words}: a mixture, where one text is read')
-    return prepare_text(Text(data), given_tokenizer(data, vocab_size), vocab_size, make=make)
+    return prepare_text(Text(data, codec), given_tokenizer(data, vocab_size), vocab_size, make=make)
 
 
 def prepare_text(
@@ -134,11 +148,13 @@ def _build(folder: Path, text: Text, given: Tokenizer | None, vocab_size: int | 
     from lm.data import prepared_text
 
     split = text.split
-    tokenizer = given or trained_tokenizer(text.data.tokenizer, [split], vocab_size)
-    sides = {part: _Side(split, part, tokenizer) for part in PARTS}
+    tokenizer = given or trained_tokenizer(text.data.tokenizer, [split], vocab_size, text.codec)
+    sides = {part: _Side(split, part, tokenizer, text.codec) for part in PARTS}
     prepared_text.write(folder, {part: side.documents for part, side in sides.items()})
     for part, side in sides.items():
         np.save(folder / f'{part}.lengths.npy', np.asarray(side.lengths, np.int64))
+        if text.codec is not None:
+            np.save(folder / f'{part}.fields.npy', np.asarray(side.fields, np.int64))
     write_tokenizer(folder, tokenizer)
     accounting = _accounting(text, sides, tokenizer)
     (folder / 'accounting.json').write_text(json.dumps(accounting, indent=1))
@@ -152,13 +168,21 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
         (folder / name).write_bytes(content)
 
 
-def trained_tokenizer(kind: str, splits: Sequence[Split], vocab_size: int | None) -> Tokenizer:
+def trained_tokenizer(
+    kind: str,
+    splits: Sequence[Split],
+    vocab_size: int | None,
+    codec: ExampleCodec | None = None,
+) -> Tokenizer:
     """A tokenizer of the training parts, the same whether its size was asked for or found."""
 
     def texts() -> Iterator[str]:
         for split in splits:
             for document in split.documents('train', Reading()):
-                yield document.text
+                if codec is None:
+                    yield document.text
+                else:
+                    yield from codec.texts(json.loads(document.text), document.name)
 
     if vocab_size is None:
         # A resumed run asks for the size that was found: it must get this very tokenizer.
@@ -169,10 +193,15 @@ def trained_tokenizer(kind: str, splits: Sequence[Split], vocab_size: int | None
 class _Side:
     """One side of the split while it is tokenised, and what came of it."""
 
-    def __init__(self, split: Split, part: Part, tokenizer: Tokenizer):
+    def __init__(
+        self, split: Split, part: Part, tokenizer: Tokenizer, codec: ExampleCodec | None = None
+    ):
         self.reading = Reading()
         self.lengths = array('q')
+        self.fields: list[list[int]] = []
+        self.labels: Counter[str] = Counter()
         self.text_bytes = 0
+        self._codec = codec
         self._split = split
         self._part = part
         self._tokenizer = tokenizer
@@ -182,11 +211,34 @@ class _Side:
         from lm.data.prepared_text import TokenDocument
 
         for batch in _batched(self._split.documents(self._part, self.reading)):
-            encoded = self._tokenizer.encode_batch([document.text for document in batch])
+            if self._codec is None:
+                encoded = self._tokenizer.encode_batch([document.text for document in batch])
+            else:
+                encoded = self._examples(batch, self._codec)
             for document, tokens in zip(batch, encoded, strict=True):
                 self.lengths.append(len(tokens))
                 self.text_bytes += len(document.text.encode())
                 yield TokenDocument(document.name, tokens)
+
+    def _examples(self, batch: list[Document], codec: ExampleCodec) -> list[np.ndarray]:
+        """The records of some documents, their fields one after another."""
+        records = [json.loads(document.text) for document in batch]
+        texts = [
+            codec.texts(record, document.name)
+            for record, document in zip(records, batch, strict=True)
+        ]
+        flat = [text for of_record in texts for text in of_record]
+        if codec.aligns:
+            found = iter([Encoded(*pair) for pair in self._tokenizer.encode_aligned(flat)])
+        else:
+            found = iter([Encoded(ids) for ids in self._tokenizer.encode_batch(flat)])
+        examples = []
+        for record, document, of_record in zip(records, batch, texts, strict=True):
+            fields = codec.encode(record, document.name, [next(found) for _ in of_record])
+            self.fields.append([len(field) for field in fields])
+            self.labels.update(codec.labels(record))
+            examples.append(np.concatenate(fields).astype(np.int32))
+        return examples
 
 
 def _batched(documents: Iterator[Document]) -> Iterator[list[Document]]:
@@ -223,6 +275,7 @@ def _accounting(text: Text, sides: dict[Part, _Side], tokenizer: Tokenizer) -> d
                 'bytes': side.text_bytes,
                 'lines_left_to_the_other_side': split.removed[part].lines,
                 'bytes_left_to_the_other_side': split.removed[part].bytes,
+                **({} if text.codec is None else {'labels': dict(sorted(side.labels.items()))}),
             }
             for part, side in sides.items()
         },
@@ -249,11 +302,13 @@ def _store(folder: Path, part: Part, accounting: dict[str, Any]) -> Store:
     from lm.data import prepared_text
 
     lengths = np.load(folder / f'{part}.lengths.npy', allow_pickle=False)
+    fields = folder / f'{part}.fields.npy'
     return Store(
         prepared_text.open_split(folder, part),
         lengths,
         text_bytes=accounting[part]['bytes'],
         record_tokens=prepared_text.RECORD_TOKENS,
+        fields=np.load(fields, allow_pickle=False) if fields.exists() else None,
     )
 
 

@@ -6,7 +6,7 @@ cache) and yields its documents, as often as asked, always in the same order.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from lm.config import DataConfig
@@ -66,12 +66,41 @@ class Source(Protocol):
         ...
 
 
-def open_source(data: DataConfig) -> Source:
-    """The source that `data.source` names.
+def open_source(data: DataConfig, *, examples: bool = False) -> Source:
+    """The source that `data.source` names, with what `data.validation_source` names held out.
+
+    Args:
+      data: with one source.
+      examples: its documents are the records of labelled text, as JSON.
 
     Raises:
       UserError: there is no such file, dataset or glob.
     """
+    opened = _opened_examples if examples else _opened
+    if not data.validation_source:
+        return opened(data)
+    from lm.data.held_out_source import HeldOutSource
+
+    held_out = replace(data, source=data.validation_source, validation_source='')
+    return HeldOutSource(opened(data), opened(held_out))
+
+
+def _opened_examples(data: DataConfig) -> Source:
+    if data.source.startswith('tfds:'):
+        from lm.data.tfds_records import TfdsRecords
+
+        return TfdsRecords(data.source)
+    if data.source in ('stdlib', 'stdlib_code') or data.source.startswith('hf:'):
+        raise UserError(
+            f'data.source={data.source}: holds plain text, where objective.name asks for examples; '
+            'give a file of records (.jsonl, .csv, .tsv, .conll, ...) or tfds:NAME'
+        )
+    from lm.data.record_files import RecordFiles
+
+    return RecordFiles(data.source, unit=data.documents, encoding=data.encoding)
+
+
+def _opened(data: DataConfig) -> Source:
     if data.source in ('stdlib', 'stdlib_code'):
         from lm.data.standard_library import StandardLibrary
 
@@ -86,7 +115,9 @@ def open_source(data: DataConfig) -> Source:
         return HfSource(data)
     from lm.data.text_files import TextFiles
 
-    return TextFiles(data.source, text_field=data.text_field, unit=data.documents)
+    return TextFiles(
+        data.source, text_field=data.text_field, unit=data.documents, encoding=data.encoding
+    )
 
 
 def cut_documents(

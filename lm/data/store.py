@@ -17,17 +17,27 @@ class Store:
       tokens: number of ids in all of them, without bos and eos.
       text_bytes: UTF-8 bytes of the text they came from.
       lengths: int64 [documents], ids in each.
+      fields: int64 [documents, F]: of examples the ids in each of their fields; else None.
     """
 
-    def __init__(self, records: Any, lengths: np.ndarray, text_bytes: int, record_tokens: int):
+    def __init__(
+        self,
+        records: Any,
+        lengths: np.ndarray,
+        text_bytes: int,
+        record_tokens: int,
+        fields: np.ndarray | None = None,
+    ):
         """
         Args:
           records: random access to dicts of `name` and `tokens`, stretches of documents in order.
           lengths: int64 [documents].
           text_bytes: of this split.
           record_tokens: ids of every record but a document's last.
+          fields: int64 [documents, F], or None.
         """
         self.lengths = lengths
+        self.fields = fields
         self.documents = len(lengths)
         self.tokens = int(lengths.sum())
         self.text_bytes = text_bytes

@@ -34,12 +34,13 @@ class TextFiles:
 
     A named or matched file must be text. In a directory hidden files are not looked at and binary
     ones are left out and counted. The suffix decides the format: `.jsonl` and `.parquet` hold
-    one text a record in `text_field`, anything else is plain UTF-8; `.gz` and `.zst` may follow.
+    one text a record in `text_field`, anything else is plain text in
+    `data.encoding`; `.gz` and `.zst` may follow.
     """
 
     has_validation = False
 
-    def __init__(self, source: str, *, text_field: str, unit: Unit):
+    def __init__(self, source: str, *, text_field: str, unit: Unit, encoding: str = 'utf-8'):
         """
         Raises:
           UserError: nothing is there.
@@ -48,6 +49,7 @@ class TextFiles:
         self._source = source
         self._text_field = text_field
         self._unit = unit
+        self._encoding = encoding
         find = _stored if is_stored(source) else _on_disk
         self._is_directory, files = find(source)
         self._files = dict(sorted(files.items()))
@@ -113,7 +115,7 @@ class TextFiles:
         offset = 0
         for raw in file:
             try:
-                text = raw.decode('utf-8')
+                text = raw.decode(self._encoding)
             except UnicodeDecodeError as error:
                 raise self._undecodable(path, raw + file.read(_SNIFFED), offset, error) from None
             if b'\0' in raw:
@@ -127,9 +129,9 @@ class TextFiles:
         if b'\0' in raw:
             return self._binary(path, offset + raw.index(b'\0'))
         return UserError(
-            f'data.source={path}: not UTF-8 (0x{raw[error.start]:02x} at byte '
-            f'{offset + error.start}); convert it: iconv -f ENCODING -t UTF-8 {path.name} > NEW, '
-            'where ENCODING is often latin1'
+            f'data.source={path}: not {self._encoding.upper()} (0x{raw[error.start]:02x} at byte '
+            f'{offset + error.start}); set data.encoding, often latin-1, or convert it: iconv -f '
+            f'ENCODING -t UTF-8 {path.name} > NEW'
         )
 
     def _binary(self, path: File, place: int) -> BinaryFileError:

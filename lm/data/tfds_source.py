@@ -168,6 +168,9 @@ class TfdsSource:
                 f'{builder.data_dir}; set $TFDS_DATA_DIR to another folder to have it made as '
                 'array_record'
             )
+        self._check_field(builder)
+
+    def _check_field(self, builder: Any) -> None:
         fields = list(builder.info.features)
         if self._text_field not in fields:
             raise UserError(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from lm.generation.begin import BLANK, Begun, begin, require_fits
+from lm.generation.begin import BLANK, Begun, begin, begin_task, require_fits
 from lm.generation.language_model import LanguageModel
 
 
@@ -40,6 +40,8 @@ def ask(model: LanguageModel, prompt: str, *, fill: bool) -> Asked:
         require_fits(model, len(begun.given))
         return Asked(begun, (eos_id,), prompt, partial(model.text_added, begun.given))
     require_fits(model, len(begun.source))
+    if model.config.objective.name == 'text_to_text':
+        return Asked(begun, (eos_id,), '', model.tokenizer.decode)
     parts = prompt.split(BLANK) if fill else [prompt, '']
     if model.config.objective.name in ('prefix_lm', 'denoising'):
         first = model.tokenizer.encode(parts[0])
@@ -48,6 +50,12 @@ def ask(model: LanguageModel, prompt: str, *, fill: bool) -> Asked:
     # A sentinel that the prompt does not have begins an answer to nothing.
     ends = (eos_id, *sentinels[blanks:])
     return Asked(begun, ends, '', partial(_with_spans, model, parts, sentinels[:blanks]))
+
+
+def ask_task(model: LanguageModel, ids: Int[np.ndarray, ' n']) -> Asked:
+    """What an example's input asks of a model that learnt texts from texts."""
+    begun, eos_id = begin_task(model, ids), model.tokenizer.vocabulary.eos_id
+    return Asked(begun, (eos_id,), '', model.tokenizer.decode)
 
 
 def _with_spans(

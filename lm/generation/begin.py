@@ -45,12 +45,25 @@ def begin(model: LanguageModel, text: str, *, fill: bool, words: str = 'prompt')
     family = model.functional.family
     if family == 'decoder':
         return _continued(model, text)
+    if model.config.objective.name == 'text_to_text':
+        return begin_task(model, model.tokenizer.encode(text))
     if family == 'encoder':
         return _masked(model, text.split(BLANK), words)
     parts = text.split(BLANK) if fill else [text, '']
     if model.config.objective.name in ('prefix_lm', 'denoising'):
         return _said(model, parts)
     return _spans(model, parts, _mode(model, '[R]' if fill else '[S]'), words)
+
+
+def begin_task(model: LanguageModel, ids: Int[np.ndarray, ' n']) -> Begun:
+    """What a model of `objective.name=text_to_text` is given, as it was trained on examples."""
+    vocabulary = model.tokenizer.vocabulary
+    ends = frozenset({vocabulary.eos_id})
+    if model.functional.family == 'decoder':
+        return Begun(np.append([vocabulary.bos_id], ids).astype(np.int32), allowed=ends)
+    bos = [vocabulary.bos_id] if model.config.objective.options.bos else []
+    source = np.concatenate([bos, ids, [vocabulary.eos_id]]).astype(np.int32)
+    return Begun(np.array([model.decoder_start, *bos], np.int32), source, allowed=ends)
 
 
 def framed(model: LanguageModel, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

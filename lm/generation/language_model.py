@@ -17,6 +17,9 @@ from lm.models.functional import Functional
 from lm.shapes import LogitsBTV, Params, TokensBT
 from lm.vocabulary import Vocabulary
 
+_FILL_NOTHING = ('prefix_lm', 'text_to_text')
+"""Objectives of encoder-decoders that no blank is filled in."""
+
 
 @runtime_checkable
 class TextCodec(Protocol):
@@ -101,7 +104,8 @@ class LanguageModel:
     @property
     def fills_blanks(self) -> bool:
         """Whether it was trained to fill blanks within a text."""
-        return self.functional.family != 'decoder' and self.config.objective.name != 'prefix_lm'
+        objective = self.config.objective.name
+        return self.functional.family != 'decoder' and objective not in _FILL_NOTHING
 
     @property
     def forward(self) -> Forward:

@@ -1,7 +1,7 @@
 """One of our models as a Hugging Face folder."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ def write_model(
     params: Params,
     vocabulary: Vocabulary | None,
     shard_bytes: int,
+    labels: Sequence[str] = (),
 ) -> None:
     """Writes `config.json`, `generation_config.json` and the weights.
 
@@ -39,6 +40,7 @@ def write_model(
       params: its parameters, on any sharding.
       vocabulary: the special ids that the configs name; None names none.
       shard_bytes: a weights file is at most this large.
+      labels: names of what a head for labels tells apart, in the order of their logits.
 
     Raises:
       UserError: Hugging Face's format cannot say what the model is.
@@ -50,6 +52,9 @@ def write_model(
     converter = registry.lookup('converters', config.name, 'model.name')
     model = functional(config, POLICIES['fp32'])
     written = converter.write_config(config)
+    if labels and 'id2label' in written:
+        written['id2label'] = {str(i): name for i, name in enumerate(labels)}
+        written['label2id'] = {name: i for i, name in enumerate(labels)}
     dtypes = {np.dtype(array.dtype) for array in params.values()}
     widest = max(dtypes, key=lambda d: d.itemsize)
     written['torch_dtype'] = str(widest)

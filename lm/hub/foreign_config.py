@@ -182,3 +182,20 @@ def is_foreign(folder: Path) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(tree, Mapping) and 'model' not in tree
+
+
+def label_names(folder: Path, count: int) -> tuple[str, ...]:
+    """What a folder's config.json calls its labels, in the order of their logits.
+
+    Raises:
+      UserError: it names others than so many.
+    """
+    foreign = ForeignConfig.read(folder)
+    named = foreign.take('id2label', dict, {})
+    try:
+        names = {int(number): str(name) for number, name in named.items()}
+    except ValueError:
+        names = {}
+    if sorted(names) != list(range(count)) or len({*names.values()}) != count:
+        raise UserError(f'{foreign.path}: id2label={named!r} does not name {count} labels')
+    return tuple(names[i] for i in range(count))

@@ -13,6 +13,7 @@ from lm.config import require
 from lm.layout import Layout
 from lm.models.context import Context
 from lm.models.embedding import Embedding, Head
+from lm.models.label_head import LabelHead
 from lm.precision.policy import Quantization
 from lm.shapes import HiddenBTD, LogitsBTV
 
@@ -28,7 +29,7 @@ class Model(nnx.Module):
     """
 
     embedding: Embedding
-    head: Head | None
+    head: Head | LabelHead | None
     dropout: float
     bounded = True
 

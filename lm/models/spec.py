@@ -143,7 +143,8 @@ class TransformerSpec:
         that sees both ways sees as many behind it.
       global_every: every so many layers, from the first on, see all places; 0: none does.
       attention_scale: factor on the scores; None is 1 / sqrt(K).
-      token_types: rows of a token-type table; 0 is none. All tokens are of type 0.
+      token_types: rows of a token-type table; 0 is none. Tokens are of type 0 where a batch says
+        nothing else.
       tied: the output matrix is the token embedding.
       head: logits come out; otherwise the model ends at its hidden states.
       head_transform: a dense layer, activation and norm come before the output matrix.

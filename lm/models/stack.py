@@ -65,6 +65,7 @@ class Stack(nnx.Module):
         memory_BSD: Float[jax.Array, 'B S D'] | None = None,
         memory_segments_BS: Int[jax.Array | np.ndarray, 'B S'] | None = None,
         prefix_BT: Bool[jax.Array | np.ndarray, 'B T'] | None = None,
+        token_types_BT: TokensBT | None = None,
     ) -> HiddenBTD:
         """Hidden states of embedded tokens.
 
@@ -76,12 +77,13 @@ class Stack(nnx.Module):
           memory_BSD: the encoder's hidden states, for a stack that reads them.
           memory_segments_BS: their segment ids.
           prefix_BT: the positions that a causal stack's earlier ones see too.
+          token_types_BT: int32, rows of the table of token types; None: all 0.
         """
         segments_BT, positions_BT = jnp.asarray(segments_BT), jnp.asarray(positions_BT)
         prefix_BT = None if prefix_BT is None else jnp.asarray(prefix_BT)
         memory_pattern = _reading(segments_BT, memory_segments_BS)
         pattern = self._pattern(segments_BT, positions_BT, prefix_BT)
-        x_BTD = self._embed(x_BTD, positions_BT, context.part(0))
+        x_BTD = self._embed(x_BTD, positions_BT, context.part(0), token_types_BT)
         return self._run(x_BTD, pattern, positions_BT, context, memory_BSD, memory_pattern)[0]
 
     def empty_cache(
@@ -187,13 +189,23 @@ class Stack(nnx.Module):
             x_BTD = context.part(0).drop(x_BTD, FINAL_DROPOUT_SITE)
         return x_BTD, cache
 
-    def _embed(self, x_BTD: jax.Array, positions_BT: jax.Array, context: Context) -> jax.Array:
+    def _embed(
+        self,
+        x_BTD: jax.Array,
+        positions_BT: jax.Array,
+        context: Context,
+        token_types_BT: TokensBT | None = None,
+    ) -> jax.Array:
         if self.learned_positions is not None:
             x_BTD += self.learned_positions(positions_BT, context)
         if self.spec.positions.kind == 'sinusoidal':
             x_BTD += sinusoids(positions_BT, x_BTD.shape[-1]).astype(context.dtype)
         if self.token_types is not None:
-            x_BTD += context.cast(self.token_types)[0]
+            # A table of one row, as RoBERTa's, tells nothing apart.
+            if token_types_BT is None or self.spec.token_types == 1:
+                x_BTD += context.cast(self.token_types)[0]
+            else:
+                x_BTD += context.rows(self.token_types, jnp.asarray(token_types_BT))
         if self.embedding_norm is not None:
             x_BTD = self.embedding_norm(x_BTD)
         return context.layout.constrain(context.drop(x_BTD, EMBEDDING_DROPOUT_SITE), 'BTD')

@@ -116,7 +116,10 @@ def activations(model: ModelShape, work: Work, remat: str) -> Activations:
     kept = _kept(spec, model, work, remat)
     reading = sides(model.family)[-1]
     logits = 0.0
-    if spec.head or model.family != 'encoder':
+    if model.config.predicts_labels:
+        logits = FP32 * work.rows * model.config.labels
+        logits *= 1 if model.config.head == 'sequence' else work.positions(reading)
+    elif spec.head or model.family != 'encoder':
         vocabulary = model.config.padded_vocab_size / work.axes.tensor
         logits = compiler.logits * work.compute * work.places(reading) * vocabulary
     stacks = remat == 'none' and model.config.scan_layers
@@ -293,7 +296,7 @@ def _ends_of_stack(spec: TransformerSpec, work: Work, side: str) -> float:
 
 def _head(spec: TransformerSpec, work: Work, side: str) -> float:
     """Bytes kept of what comes before the output matrix."""
-    if not spec.head_transform or not spec.head:
+    if not spec.head_transform or not spec.head or spec.config.predicts_labels:
         return 0.0
     # What the transform, its activation and its norm read, and what the norm makes.
     return 4 * work.compute * work.places(side) * spec.config.d_model

@@ -65,7 +65,8 @@ def train_flops(model: Model, seq_len: int, decoder_len: int | None = None) -> F
         for side, length in lengths.items()
     }
     reading = 'decoder' if 'decoder' in lengths else 'encoder'
-    by_group['head'] = 2 * TRAIN_OVER_FORWARD * lengths[reading] * _head(model)
+    places = _head_places(model, lengths[reading])
+    by_group['head'] = 2 * TRAIN_OVER_FORWARD * places * _head(model)
     if elsewhere := _elsewhere(model):
         by_group['elsewhere'] = 2 * TRAIN_OVER_FORWARD * lengths[reading] * elsewhere
     return FlopCount(RULE_6N, sum(by_group.values()), sum(lengths.values()), by_group)
@@ -107,7 +108,7 @@ def train_flops_exact(
         if pair := _pair(model, f'{side}/layers/cross_attention'):
             forward[f'{side}/cross_scores'] += pair * lengths['encoder'] * length
     reading = 'decoder' if 'decoder' in lengths else 'encoder'
-    places = lengths[reading] if asked is None else asked
+    places = _head_places(model, lengths[reading]) if asked is None else asked
     forward['head'] += 2 * places * _head(model)
     if elsewhere := _elsewhere(model):
         forward['elsewhere'] += 2 * lengths[reading] * elsewhere
@@ -154,9 +155,16 @@ def _elsewhere(model: Model) -> int:
     )
 
 
+def _head_places(model: Model, length: int) -> int:
+    """Places of a row that the head reads: the first, where the row has one label."""
+    return 1 if model.config.head == 'sequence' else length
+
+
 def _head(model: Model) -> int:
     """Parameters of the output matrix, which is the embedding's where there is none of its own."""
     sizes, dims = parameter_sizes(model), model.dims
+    if model.config.predicts_labels:
+        return sizes['head/weight'] + sizes.get('head/pooler/weight', 0)
     outputs = [size for path, size in sizes.items() if dims[path][1:] == 'V']
     output = sum(outputs) or model.config.tokens * model.config.d_model
     return output + sizes.get('head/transform/weight', 0)

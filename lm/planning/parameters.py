@@ -106,6 +106,7 @@ def _(spec: TransformerSpec) -> dict[str, int]:
         'L': config.num_layers,
         'P': spec.position_rows,
         'R': spec.positions.buckets,
+        'O': config.labels if config.predicts_labels else 0,
         'V': config.padded_vocab_size,
         'Y': spec.token_types,
     }
@@ -137,7 +138,9 @@ def _(spec: TransformerSpec, family: str) -> Parts:
     for side in sides(family):
         crosses = family == 'encoder_decoder' and side == 'decoder'
         yield from _under(side, _stack(spec, crosses))
-    if spec.head or family != 'encoder':
+    if family == 'encoder' and spec.config.predicts_labels:
+        yield from _under('head', _label_head(spec))
+    elif spec.head or family != 'encoder':
         yield from _under('head', _head(spec))
 
 
@@ -214,6 +217,14 @@ def _head(spec: TransformerSpec) -> Parts:
         yield 'output', 'DV'
     if spec.head_bias:
         yield 'bias', 'V'
+
+
+def _label_head(spec: TransformerSpec) -> Parts:
+    if spec.config.head == 'sequence':
+        yield 'pooler/weight', 'DD'
+        yield 'pooler/bias', 'D'
+    yield 'weight', 'DO'
+    yield 'bias', 'O'
 
 
 def _under(path: str, parts: Parts) -> Parts:

@@ -20,6 +20,7 @@ from lm.config import Config, resolve
 from lm.data.mixture import prepare_mixture
 from lm.errors import UserError
 from lm.fields import flatten
+from lm.objectives._labelled import example_codec
 from lm.sweep.job import Job, Row, config_key
 from lm.training.workdir import Workdir, write_jsonl
 
@@ -74,7 +75,8 @@ class Sweep:
         """
         prepared = set()
         for job in jobs:
-            wanted = (job.config.data, job.config.model.vocab_size)
+            codec = example_codec(job.config)
+            wanted = (job.config.data, job.config.model.vocab_size, codec)
             if wanted not in prepared:
                 prepared.add(wanted)
                 prepare_mixture(*wanted)

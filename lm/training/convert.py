@@ -165,7 +165,8 @@ def _to_folder(source: str, target: Path, shard_bytes: int) -> str:
     codec: Any = model.text_codec
     vocabulary = None if codec is None else codec.vocabulary
     with _appearing(target) as folder:
-        write_model(folder, model.config.model, model.params, vocabulary, shard_bytes)
+        labels = getattr(model.config.objective.options, 'labels', ())
+        write_model(folder, model.config.model, model.params, vocabulary, shard_bytes, labels)
         write_form(folder, model.config)
         if codec is not None:
             for name, content in tokenizer_files(codec).items():

@@ -8,12 +8,20 @@ from typing import Any
 
 from lm import processes
 from lm.batch import Batch
+from lm.data.example_rows import ExampleRows
 from lm.data.mixed_rows import MixedRows
 from lm.data.mixture import Mixture
 from lm.data.packing import PackedRows
 from lm.data.pipeline import batches
 from lm.data.prepare import Prepared
 from lm.data.turns import Turns
+from lm.evaluation.examples import (
+    Examined,
+    answers_of,
+    build_predictor,
+    measures_of,
+    predicted,
+)
 from lm.evaluation.heldout import (
     Score,
     Scorer,
@@ -25,6 +33,7 @@ from lm.evaluation.said_bytes import said_bytes
 from lm.generation.begin import BLANK
 from lm.generation.language_model import LanguageModel
 from lm.generation.sample import generate
+from lm.objectives._labelled import Labelled, PredictsLabels
 from lm.objectives._objective import Objective
 from lm.shapes import Params
 from lm.training.program import Program
@@ -47,12 +56,25 @@ class MixtureScore:
       scores: of each source.
       text_bytes: UTF-8 bytes of the held-out text of each source that was scored; None where they
         are not known (`said_bytes`) or the loss is not the text's own likelihood.
+      measured: of each source of examples its task's measures, by name.
     """
 
     names: tuple[str, ...]
     shares: tuple[float, ...]
     scores: tuple[Score, ...]
     text_bytes: tuple[int | None, ...]
+    measured: tuple[dict[str, float], ...] = ()
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """The sources' measures, weighted by their shares; none of plain text."""
+        names = self.measured[0] if self.measured else ()
+        return {
+            name: sum(
+                share * found[name] for share, found in zip(self.shares, self.measured, strict=True)
+            )
+            for name in names
+        }
 
     @property
     def loss(self) -> float:
@@ -91,6 +113,8 @@ class MixtureScore:
         for row, score, size in zip(rows.values(), self.scores, self.text_bytes, strict=True):
             if size is not None:
                 row['bits_per_byte'] = score.bits_per_byte(size)
+        for row, found in zip(rows.values(), self.measured, strict=False):
+            row |= found
         return rows
 
 
@@ -112,29 +136,59 @@ class HeldOut:
     watched: Mapping[str, Prepared]
 
     def __post_init__(self) -> None:
-        self._scorer: Scorer = build_scorer(self.program.functional, self.program.objective)
+        functional, objective = self.program.functional, self.program.objective
+        self._scorer: Scorer = build_scorer(functional, objective)
+        if isinstance(objective, PredictsLabels):
+            self._predictor = build_predictor(functional, objective)
         self._sizes: dict[tuple[str, int | None], int | None] = {}
 
     def score(self, params: Params, most_batches: int | None) -> MixtureScore:
         """The loss on the first `most_batches` held-out batches of each source, or on all."""
         texts = {**dict(zip(self.mixture.names, self.mixture.parts, strict=True)), **self.watched}
+        scored = [self._score_of(part, params, most_batches) for part in texts.values()]
         return MixtureScore(
             (*texts,),
             self.mixture.shares + (0.0,) * len(self.watched),
-            tuple(self._score_of(part, params, most_batches) for part in texts.values()),
+            tuple(score for score, _ in scored),
             tuple(self._size_of(name, part, most_batches) for name, part in texts.items()),
+            tuple(measures for _, measures in scored if measures),
         )
 
-    def _score_of(self, part: Prepared, params: Params, most_batches: int | None) -> Score:
-        layout, batches = self.program.layout, islice(self._batches(part), most_batches)
+    def _score_of(
+        self, part: Prepared, params: Params, most_batches: int | None
+    ) -> tuple[Score, dict[str, float]]:
+        objective, layout = self.program.objective, self.program.layout
+        rows = self._rows(part)
+        batches = islice(self._batches(part, rows), most_batches)
         held = layout.held_rows(self._batch_size)
-        return score_batches(self._scorer, params, batches, lambda b: layout.place(b, held))
+
+        def place(batch: Batch) -> Batch:
+            return layout.place(batch, held)
+
+        if not isinstance(objective, Labelled):
+            return score_batches(self._scorer, params, batches, place), {}
+        assert isinstance(rows, ExampleRows)
+        count = rows.rows_per_epoch
+        if most_batches is not None:
+            count = min(count, most_batches * self._batch_size)
+        said = None
+        if isinstance(objective, PredictsLabels):
+            score, said = predicted(self._predictor, params, batches, place)
+        else:
+            score = score_batches(self._scorer, params, batches, place)
+        examined = Examined(self._model(params), objective, rows, count, said)
+        return score, measures_of(self.program.config, answers_of(examined))
+
+    def _model(self, params: Params) -> LanguageModel:
+        tokenizer = self.mixture.tokenizer
+        return LanguageModel(self.program.config, self.program.functional, params, tokenizer)
 
     def _size_of(self, name: str, part: Prepared, most_batches: int | None) -> int | None:
         """UTF-8 bytes of what `_score_of` scores; decoded once, where it is not all."""
         if not self.program.objective.factorises:
             return None
         rows = self._rows(part)
+        assert isinstance(rows, PackedRows)  # examples have no likelihood of all their text
         if most_batches is None or most_batches * self._batch_size >= rows.rows_per_epoch:
             return part.validation.text_bytes
         key = name, most_batches
@@ -148,12 +202,12 @@ class HeldOut:
         train = self.program.config.train
         return train.batch_size // train.microbatches
 
-    def _rows(self, part: Prepared) -> PackedRows:
+    def _rows(self, part: Prepared) -> PackedRows | ExampleRows:
         seed = self.program.config.train.seed
         return packed_rows(self.program.objective, part, seed, held_out=True)
 
-    def _batches(self, part: Prepared) -> Iterator[Batch]:
-        objective, rows = self.program.objective, self._rows(part)
+    def _batches(self, part: Prepared, rows: PackedRows | ExampleRows) -> Iterator[Batch]:
+        objective = self.program.objective
         vocabulary = part.tokenizer.vocabulary
         for batch in batches(
             rows,
@@ -170,9 +224,12 @@ class HeldOut:
     def print_sample(self, params: Params) -> None:
         """A sample of text by the model as it stands, on stderr."""
         config = self.program.config
-        if config.eval.sample_tokens == 0:
+        if config.eval.sample_tokens == 0 or isinstance(self.program.objective, PredictsLabels):
             return
-        model = LanguageModel(config, self.program.functional, params, self.mixture.tokenizer)
+        model = self._model(params)
+        if isinstance(self.program.objective, Labelled):
+            self._print_answer(model)
+            return
         prompt, fill = config.eval.sample_prompt, False
         if model.fills_blanks:
             prompt, fill = prompt or self._blanked(), True
@@ -188,6 +245,16 @@ class HeldOut:
         shown = f'{prompt}\n  -> {text}' if fill else text
         processes.tell(f'sample: {shown}')
 
+    def _print_answer(self, model: LanguageModel) -> None:
+        """What the model says to the first held-out example, and what it should."""
+        objective, part = self.program.objective, self.mixture.parts[0]
+        rows = packed_rows(objective, part, 0, held_out=True)
+        assert isinstance(objective, Labelled) and isinstance(rows, ExampleRows)
+        [answer] = answers_of(Examined(model, objective, rows, 1, None))
+        example = rows.example(0)
+        given = model.tokenizer.decode(example.tokens[example.segment_ids == 1])
+        processes.tell(f'sample: {given}\n  -> {answer.said}\n  == {answer.expected}')
+
     def _blanked(self) -> str:
         """The beginning of the first source's held-out text, of every six words one left blank."""
         tokens = self.mixture.parts[0].validation.read(
@@ -197,10 +264,18 @@ class HeldOut:
         return ' '.join(BLANK if i % 6 == 4 else word for i, word in enumerate(words))
 
 
-def packed_rows(objective: Objective, prepared: Prepared, seed: int, held_out: bool) -> PackedRows:
-    """The training or the held-out split of one source as rows for the objective."""
+def packed_rows(
+    objective: Objective, prepared: Prepared, seed: int, held_out: bool
+) -> PackedRows | ExampleRows:
+    """The training or the held-out split of one source as rows for the objective.
+
+    Of labelled text these are its examples, one a row.
+    """
+    store = prepared.validation if held_out else prepared.train
+    if isinstance(objective, Labelled):
+        return ExampleRows(store, objective, objective.row_len, seed, shuffle=not held_out)
     return PackedRows(
-        prepared.validation if held_out else prepared.train,
+        store,
         prepared.tokenizer.vocabulary,
         objective.row_len,
         objective.overlap,

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lm.data.tokenizer import has_tokenizer, load_tokenizer
 from lm.errors import UserError
 from lm.generation.language_model import LanguageModel
 from lm.hub.folder import Weights, open_folder
-from lm.hub.foreign_config import is_foreign
+from lm.hub.foreign_config import is_foreign, label_names
 from lm.hub.trained_form import with_form
 from lm.models.functional import functional
 from lm.precision.policy import POLICIES, policy_of
@@ -30,6 +31,12 @@ One that was exported here tells it (`lm/hub/trained_form.py`).
 """
 OWN_OBJECTIVES = {'bart': 'denoising'}
 """The same by architecture."""
+LABEL_OBJECTIVES = {
+    'sequence': 'sequence_classification',
+    'token': 'token_classification',
+    'span': 'question_answering',
+}
+"""The same of a foreign model with a head for labels."""
 LONGEST_WINDOW = 1024
 """Texts are scored in windows of a foreign model's context, but no longer than this."""
 
@@ -104,12 +111,18 @@ def config_of(weights: Weights, source: Path) -> Config:
     model: ModelConfig = weights.config
     family = functional(model, POLICIES['fp32']).family
     window = min(model.max_positions, LONGEST_WINDOW)
-    guessed = Config(
-        model=model,
-        objective=ObjectiveConfig(OWN_OBJECTIVES.get(model.name) or OBJECTIVES[family]),
-        train=TrainConfig(seq_len=window),
+    name = LABEL_OBJECTIVES.get(model.head or '') or OWN_OBJECTIVES.get(model.name)
+    guessed = resolve_options(
+        Config(
+            model=model,
+            objective=ObjectiveConfig(name or OBJECTIVES[family]),
+            train=TrainConfig(seq_len=window),
+        )
     )
-    return with_form(resolve_options(guessed), source)
+    if model.num_labels is not None:
+        options = replace(guessed.objective.options, labels=label_names(source, model.labels))
+        guessed = replace(guessed, objective=replace(guessed.objective, options=options))
+    return with_form(guessed, source)
 
 
 def read_newest_params(

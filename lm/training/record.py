@@ -140,6 +140,7 @@ def summarise(
         'final_loss': next((r['loss'] for r in reversed(metrics) if r['loss'] is not None), None),
         'eval_loss': score.loss,
         'bits_per_byte': score.bits_per_byte,
+        **({'measures': score.measures} if score.measures else {}),
         'seconds': seconds,
         'compile_seconds': compile_seconds,
         'device': device_words(),

@@ -112,6 +112,12 @@ def as_before(config: Config, before: Config) -> Config:
     """`config` with what it leaves open filled in as the earlier run had it."""
     if config.model.vocab_size is None:
         config = replace(config, model=replace(config.model, vocab_size=before.model.vocab_size))
+    if config.model.num_labels is None:
+        config = replace(config, model=replace(config.model, num_labels=before.model.num_labels))
+    options, old = config.objective.options, before.objective.options
+    if type(options) is type(old) and getattr(options, 'labels', None) == ():
+        options = replace(options, labels=old.labels)
+        config = replace(config, objective=replace(config.objective, options=options))
     if config.precision.policy == 'auto':
         policy = before.precision.policy
         config = replace(config, precision=replace(config.precision, policy=policy))

@@ -13,11 +13,14 @@ from lm.data.cache import cache_root
 from lm.data.mixture import Mixture, prepare_mixture, prepare_watched
 from lm.data.prepare import Prepared
 from lm.errors import UserError
+from lm.evaluation.examples import require_measures
 from lm.fields import require
+from lm.objectives._labelled import example_codec
 from lm.planning.budget import budget_steps, hours_steps, with_steps
 from lm.planning.counts import count_parameters
 from lm.storage import is_stored
 from lm.training.banner import banner, fallbacks, mixture_words
+from lm.training.found_labels import with_labels
 from lm.training.kept_programs import keep_programs
 from lm.training.outside import require_packages
 from lm.training.profile import Steps
@@ -70,6 +73,7 @@ def train(
         return start.finished
     keep_programs(start.config.data)
     processes.from_first(lambda: require_packages(start.config))
+    require_measures(start.config)
     if start.config.train.budget is None:
         build_schedule(start.config)  # refuses a bad one before the text is read
     _agree(start.config, folder)
@@ -170,9 +174,10 @@ def _agree(config: Config, folder: Workdir) -> None:
 def _mixture(config: Config, asked_vocab_size: int | None) -> Mixture:
     """The text: made by process 0, then opened by the others."""
     made: list[Mixture] = []
-    processes.from_first(lambda: made.append(prepare_mixture(config.data, asked_vocab_size)))
+    data, codec = config.data, example_codec(config)
+    processes.from_first(lambda: made.append(prepare_mixture(data, asked_vocab_size, codec)))
     return processes.all_or_none(
-        lambda: made[0] if made else prepare_mixture(config.data, asked_vocab_size, make=False)
+        lambda: made[0] if made else prepare_mixture(data, asked_vocab_size, codec, make=False)
     )
 
 
@@ -195,7 +200,7 @@ def _told(config: Config, mixture: Mixture) -> Config:
     if config.model.vocab_size is None:
         size = mixture.tokenizer.vocabulary.size
         config = replace(config, model=replace(config.model, vocab_size=size))
-    return resolve_policy(config)
+    return resolve_policy(with_labels(config, mixture))
 
 
 def _budgeted(config: Config, mixture: Mixture, *, may_time: bool) -> Config:

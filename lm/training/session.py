@@ -349,6 +349,10 @@ class Session:
         }  # fmt: skip
         words = 'held out   whole' if whole else f'\nheld out   step {step}'
         words += f': loss {_score_words(score.loss, score.bits_per_byte)}'
+        if score.measures:
+            row['measures'] = score.measures
+            scalars |= {f'eval_{name}': value for name, value in score.measures.items()}
+            words += ''.join(f', {name} {value:.4f}' for name, value in score.measures.items())
         by_source = score.by_source
         if len(by_source) > 1:
             row['by_source'] = by_source

@@ -9,6 +9,12 @@ from typing import Any
 
 from lm.config import ModelConfig
 from lm.hub.architectures._bert_layers import layers, norm
+from lm.hub.architectures._label_heads import (
+    CLASSES,
+    label_tensors,
+    read_labels,
+    written_labels,
+)
 from lm.hub.foreign_config import ForeignConfig
 from lm.hub.options import require_head_width, require_one_group, require_option
 from lm.hub.table import Table, Tensor
@@ -38,6 +44,7 @@ def read_config(foreign: ForeignConfig, names: Collection[str]) -> ModelConfig:
         vocab_size=foreign.size('vocab_size'),
         max_positions=foreign.size('max_position_embeddings', 512),
         dropout=foreign.fraction('hidden_dropout_prob', 0.1),
+        **read_labels(foreign, names),
         options=Options(
             norm_eps=foreign.number('layer_norm_eps', 1e-12),
             head=any(name.startswith('cls.predictions.') for name in names),
@@ -52,7 +59,8 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
     require_one_group(config)
     require_head_width(config)
     return {
-        'architectures': ['BertForMaskedLM' if options.head else 'BertModel'],
+        'architectures': [_class(config)],
+        **written_labels(config),
         'model_type': 'bert',
         'hidden_size': config.d_model,
         'num_hidden_layers': config.num_layers,
@@ -68,6 +76,13 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
         'tie_word_embeddings': True,
         'vocab_size': config.tokens,
     }
+
+
+def _class(config: ModelConfig) -> str:
+    options: Options = config.options
+    if config.head in CLASSES:
+        return f'Bert{CLASSES[config.head]}'
+    return 'BertForMaskedLM' if options.head else 'BertModel'
 
 
 def table(config: ModelConfig) -> Table:
@@ -91,8 +106,12 @@ def table(config: ModelConfig) -> Table:
         Tensor('cls.predictions.transform.dense.bias', 'D', ('head/transform/bias',)),
         *norm('cls.predictions.transform.LayerNorm', 'head/transform/norm'),
     ]
+    if config.predicts_labels:
+        head = label_tensors(config, 'bert.pooler.dense', 'classifier')
+    elif not options.head:
+        head = []
     return Table(
-        tensors=(*outside, *layers('bert.'), *(head if options.head else ())),
+        tensors=(*outside, *layers('bert.'), *head),
         prefix='bert.',
         renamed=(
             (r'LayerNorm\.gamma$', 'LayerNorm.weight'),

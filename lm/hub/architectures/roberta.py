@@ -9,6 +9,12 @@ from typing import Any
 
 from lm.config import ModelConfig, require
 from lm.hub.architectures._bert_layers import layers, norm
+from lm.hub.architectures._label_heads import (
+    CLASSES,
+    label_tensors,
+    read_labels,
+    written_labels,
+)
 from lm.hub.foreign_config import ForeignConfig
 from lm.hub.options import require_head_width, require_one_group, require_option
 from lm.hub.table import Table, Tensor
@@ -38,6 +44,7 @@ def read_config(foreign: ForeignConfig, names: Collection[str]) -> ModelConfig:
         vocab_size=foreign.size('vocab_size'),
         max_positions=rows - offset,
         dropout=foreign.fraction('hidden_dropout_prob', 0.1),
+        **read_labels(foreign, names),
         options=Options(
             norm_eps=foreign.number('layer_norm_eps', 1e-12),
             head=any(name.startswith('lm_head.') for name in names),
@@ -62,7 +69,8 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
         "model.options.position_offset=0: roberta in Hugging Face's format has the padding id + 1",
     )
     return {
-        'architectures': ['RobertaForMaskedLM' if options.head else 'RobertaModel'],
+        'architectures': [_class(config)],
+        **written_labels(config),
         'model_type': 'roberta',
         'hidden_size': config.d_model,
         'num_hidden_layers': config.num_layers,
@@ -79,6 +87,13 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
         'tie_word_embeddings': True,
         'vocab_size': config.tokens,
     }
+
+
+def _class(config: ModelConfig) -> str:
+    options: Options = config.options
+    if config.head in CLASSES:
+        return f'Roberta{CLASSES[config.head]}'
+    return 'RobertaForMaskedLM' if options.head else 'RobertaModel'
 
 
 def table(config: ModelConfig) -> Table:
@@ -101,8 +116,12 @@ def table(config: ModelConfig) -> Table:
         Tensor('lm_head.dense.bias', 'D', ('head/transform/bias',)),
         *norm('lm_head.layer_norm', 'head/transform/norm'),
     ]
+    if config.predicts_labels:
+        head = label_tensors(config, 'classifier.dense', 'classifier.out_proj')
+    elif not options.head:
+        head = []
     return Table(
-        tensors=(*outside, *layers('roberta.'), *(head if options.head else ())),
+        tensors=(*outside, *layers('roberta.'), *head),
         prefix='roberta.',
         copies={
             'lm_head.decoder.weight': f'{embeddings}word_embeddings.weight',

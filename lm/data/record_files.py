@@ -1,0 +1,207 @@
+"""Labelled text from files: a record a line, a table, or one of the layouts that tasks come in.
+
+The suffix decides the format; `.gz` and `.zst` may follow:
+
+- `.jsonl`: an object a line;
+- `.json`: a list of objects, an object of objects, or SQuAD's layout;
+- `.csv`, `.tsv`: a first line of names; of `.tsv` quotes are characters like others, as in GLUE;
+- `.conll`, `.bio`, `.iob2`: a token and its tag a line, a sentence ends at a line of blanks;
+- `.parquet`: a row a record;
+- anything else: texts as `data.documents` cuts them, each with the label that its file has:
+  `rt-polarity.pos` is of `pos`, `pos/0_9.txt` of `pos`.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from lm.data.compression import PACKED_SUFFIXES, open_packed
+from lm.data.sources import Document, Reading, Unit, cut_documents
+from lm.data.text_files import File, TextFiles
+from lm.errors import UserError
+
+CONLL = ('.conll', '.bio', '.iob2')
+_DOCUMENT_LINE = '-DOCSTART-'
+
+
+class RecordFiles(TextFiles):
+    """Files whose documents are records, as JSON.
+
+    A record's name, which decides the side of a split, is its file and line; questions of one
+    paragraph share theirs.
+    """
+
+    def __init__(self, source: str, *, unit: Unit, encoding: str = 'utf-8'):
+        """
+        Raises:
+          UserError: nothing is there.
+        """
+        super().__init__(source, text_field='', unit=unit, encoding=encoding)
+
+    def _read(self, name: str, path: File, reading: Reading) -> Iterator[Document]:
+        suffixes = [s.lower() for s in path.suffixes]
+        packed = suffixes.pop() if suffixes and suffixes[-1] in PACKED_SUFFIXES else ''
+        kind = suffixes[-1] if suffixes else ''
+        if kind == '.parquet':
+            yield from _documents(name, self._rows(path), reading)
+            return
+        with open_packed(path, packed) as file:
+            lines = self._lines(path, file)
+            if kind in ('.jsonl', '.json', '.csv', '.tsv') or kind in CONLL:
+                yield from _documents(name, self._of_kind(kind, path, lines), reading)
+                return
+            label = _label_of(name, packed)
+            for document in cut_documents(name, lines, self._unit, reading):
+                record = {'text': document.text.strip(), 'label': label}
+                yield Document(document.name, _json(record))
+
+    def _of_kind(self, kind: str, path: File, lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
+        if kind == '.jsonl':
+            return self._json_records(path, lines)
+        if kind == '.json':
+            return self._json_whole(path, lines)
+        if kind in CONLL:
+            return self._sentences(path, lines)
+        return self._table(path, lines, quoted=kind == '.csv')
+
+    def _json_records(self, path: File, lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            place = f'{path}:{number}'
+            try:
+                record = json.loads(line.removeprefix('\ufeff'))
+            except ValueError as error:
+                raise UserError(f'data.source={place}: not JSON ({error})') from None
+            yield str(number), self._object(place, record)
+
+    def _json_whole(self, path: File, lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
+        try:
+            whole = json.loads(''.join(lines).removeprefix('\ufeff'))
+        except ValueError as error:
+            raise UserError(f'data.source={path}: not JSON ({error})') from None
+        if isinstance(whole, dict) and isinstance(whole.get('data'), list):
+            yield from self._questions(path, whole['data'])
+        elif isinstance(whole, dict):
+            for key, record in whole.items():
+                yield key, self._object(f'{path}:{key}', record)
+        elif isinstance(whole, list):
+            for number, record in enumerate(whole):
+                yield str(number), self._object(f'{path}:{number}', record)
+        else:
+            raise UserError(f'data.source={path}: holds no records; give a list of objects')
+
+    def _questions(self, path: File, articles: list[Any]) -> Iterator[tuple[str, Any]]:
+        """SQuAD's layout (Rajpurkar et al. 2016) as flat records, as TFDS has them."""
+        for number, article in enumerate(articles):
+            try:
+                for place, paragraph in enumerate(article['paragraphs']):
+                    for asked in paragraph['qas']:
+                        answers = asked['answers']
+                        yield (
+                            f'{number}:{place}',
+                            {
+                                'id': str(asked['id']),
+                                'title': article.get('title', ''),
+                                'context': paragraph['context'],
+                                'question': asked['question'],
+                                'answers': {
+                                    'text': [answer['text'] for answer in answers],
+                                    'answer_start': [a['answer_start'] for a in answers],
+                                },
+                            },
+                        )
+            except (KeyError, TypeError) as error:
+                raise UserError(
+                    f"data.source={path}: article {number} is not in SQuAD's layout ({error!r})"
+                ) from None
+
+    def _table(
+        self, path: File, lines: Iterator[str], *, quoted: bool
+    ) -> Iterator[tuple[str, Any]]:
+        how: dict[str, Any] = {'delimiter': ','}
+        if not quoted:
+            how = {'delimiter': '\t', 'quoting': csv.QUOTE_NONE}
+        reader = csv.reader(lines, strict=True, **how)
+        names: list[str] = []
+        try:
+            for row in reader:
+                if not names:
+                    names = [name.removeprefix('\ufeff') for name in row]
+                elif row:
+                    if len(row) != len(names):
+                        raise UserError(
+                            f'data.source={path}:{reader.line_num}: has {len(row)} columns, where '
+                            f'the first line names {len(names)}'
+                        )
+                    yield str(reader.line_num), dict(zip(names, row, strict=True))
+        except csv.Error as error:
+            raise UserError(f'data.source={path}:{reader.line_num}: {error}') from None
+
+    def _sentences(self, path: File, lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
+        """Tokens and tags; a line of blanks, a TAB alone too, ends a sentence."""
+        tokens: list[str] = []
+        tags: list[str] = []
+        first = 1
+        for number, line in enumerate(lines, 1):
+            parts = line.split()
+            if parts and parts[0] != _DOCUMENT_LINE:
+                if len(parts) < 2:
+                    raise UserError(
+                        f'data.source={path}:{number}: holds {line.strip()!r}, where a token and '
+                        'its tag should stand'
+                    )
+                first = first if tokens else number
+                tokens.append(parts[0])
+                tags.append(parts[-1])
+            elif tokens:
+                yield str(first), {'tokens': tokens, 'tags': tags}
+                tokens, tags = [], []
+        if tokens:
+            yield str(first), {'tokens': tokens, 'tags': tags}
+
+    def _rows(self, path: File) -> Iterator[tuple[str, Any]]:
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            table = pyarrow.parquet.ParquetFile(path if hasattr(path, 'parts') else path.open())
+        except pyarrow.ArrowInvalid as error:
+            raise UserError(f'data.source={path}: not a parquet file ({error})') from None
+        number = 0
+        for batch in table.iter_batches():
+            for record in batch.to_pylist():
+                number += 1
+                yield str(number), record
+
+    def _object(self, place: str, record: Any) -> dict[str, Any]:
+        if not isinstance(record, dict):
+            raise UserError(
+                f'data.source={place}: not a JSON object but {type(record).__name__}; give one '
+                'object a record'
+            )
+        return record
+
+
+def _documents(
+    name: str, records: Iterator[tuple[str, Any]], reading: Reading
+) -> Iterator[Document]:
+    for place, record in records:
+        text = _json(record)
+        reading.documents += 1
+        reading.text_bytes += len(text.encode(errors='surrogatepass'))
+        yield Document(f'{name}:{place}', text)
+
+
+def _json(record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False, default=str)
+
+
+def _label_of(name: str, packed: str) -> str:
+    """The label that a file of plain texts stands for: its suffix, or else its folder's name."""
+    path = PurePosixPath(name.removesuffix(packed))
+    if path.suffix not in ('', '.txt'):
+        return path.suffix[1:]
+    return path.parent.name or path.stem

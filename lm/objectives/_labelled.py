@@ -1,0 +1,123 @@
+"""What objectives on labelled text share: an example's fields, and where they go in a row."""
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int
+
+from lm import registry
+from lm.batch import Batch, Row
+from lm.config import Config, DataConfig, require
+from lm.examples import ExampleCodec
+from lm.objectives._objective import Objective
+from lm.shapes import LogitsBTV
+from lm.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import jax
+
+
+@runtime_checkable
+class Labelled(Objective, Protocol):
+    """An objective whose rows are examples of several fields, one in a row."""
+
+    @property
+    def truncates(self) -> bool:
+        """Whether what does not fit in a row is cut off."""
+
+    def places(self, lengths_NF: Int[np.ndarray, 'N F']) -> dict[str, tuple[np.ndarray, int]]:
+        """What N examples take of each side of a row, and what there is; by its setting."""
+
+
+@runtime_checkable
+class PredictsLabels(Labelled, Protocol):
+    """One whose answer is read off the logits."""
+
+    def target_words(self, row: Batch) -> str:
+        """What is to be said of one row of a Batch, for people."""
+
+    def predictions(self, logits_BTV: LogitsBTV, batch: Batch) -> 'jax.Array':
+        """Device half: what the model says, int32 [B, ...]."""
+
+
+def example_codec(config: Config) -> ExampleCodec | None:
+    """How the run's objective reads records; None of one that learns from plain text."""
+    member = registry.lookup('objectives', config.objective.name, 'objective.name')
+    if not hasattr(member, 'codec'):
+        return None
+    codec: ExampleCodec = member.codec(config.objective.options)
+    return codec
+
+
+def fields_of(row: Row, count: int) -> list[np.ndarray]:
+    """The fields of an example, which `ExampleRows` lays one after another; some may be empty."""
+    return [row.tokens[row.segment_ids == number] for number in range(1, count + 1)]
+
+
+def joined(
+    first: np.ndarray, second: np.ndarray | None, vocabulary: Vocabulary, seq_len: int
+) -> tuple[Batch, int, int]:
+    """One text, or two, as BERT reads them: bos a eos, or bos a eos b eos (b of token type 1).
+
+    What is too long is cut, of two texts the longer one token by token (Devlin et al. 2019's code,
+    `_truncate_seq_pair`).
+
+    Args:
+      first, second: ids without special ones.
+      vocabulary: bos and eos stand for [CLS] and [SEP].
+      seq_len: places of the row.
+
+    Returns:
+      the row without targets, and how many tokens are left of either text.
+    """
+    second = np.empty(0, np.int32) if second is None else second
+    room = seq_len - (3 if len(second) else 2)
+    kept, other = _shortened(len(first), len(second), room)
+    parts: list[Any] = [[vocabulary.bos_id], first[:kept], [vocabulary.eos_id]]
+    types = kept + 2
+    if len(second):
+        parts += [second[:other], [vocabulary.eos_id]]
+    text = np.concatenate(parts).astype(np.int32)
+    tokens = np.full(seq_len, vocabulary.pad_id, np.int32)
+    tokens[: len(text)] = text
+    there = np.arange(seq_len) < len(text)
+    batch = Batch(
+        tokens,
+        there.astype(np.int32),
+        np.where(there, np.arange(seq_len), 0).astype(np.int32),
+        token_types=(there & (np.arange(seq_len) >= types)).astype(np.int32),
+    )
+    return batch, kept, other
+
+
+def _shortened(first: int, second: int, room: int) -> tuple[int, int]:
+    """Lengths of two texts after tokens of the longer one were dropped until both fit."""
+    over = max(first + second - room, 0)
+    lead = first - second
+    # The longer one loses its lead first; of what is left over both lose half, the first one less.
+    from_first = min(over, max(lead, 0))
+    from_second = min(over, max(-lead, 0))
+    over -= from_first + from_second
+    from_second += -(-over // 2)
+    from_first += over // 2
+    return first - from_first, second - from_second
+
+
+def require_default_text_field(config: Config) -> None:
+    """Refuses a setting that examples do not follow."""
+    field = config.data.text_field
+    require(
+        field == DataConfig.text_field,
+        f'data.text_field={field}: of plain text; objective.name={config.objective.name} reads the '
+        'fields that objective.options name',
+    )
+    require(
+        config.mesh.seq in (None, 1),
+        f'mesh.seq={config.mesh.seq}: splits long rows of text; examples of '
+        f'objective.name={config.objective.name} stay whole',
+    )
+
+
+def no_spans(name: str) -> Any:
+    """Refuses what only texts have."""
+    raise ValueError(f'objective.name={name} learns from labels: it asks for no span of a text')

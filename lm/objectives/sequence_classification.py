@@ -1,0 +1,155 @@
+"""A label for a text, or for a pair of them (Devlin et al. 2019, section 4.1; figure 4 a, b).
+
+The row is bos text eos, or bos text eos second eos; its first state is read by `LabelHead`. Labels
+are texts; `labels` unset, they are those of the training part, in sorted order.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int
+
+from lm.batch import Batch, Row
+from lm.config import Config, require, setting
+from lm.examples import Encoded, ExampleCodec, Record, as_ids, as_text, text_of
+from lm.objectives._labelled import fields_of, joined, no_spans, require_default_text_field
+from lm.objectives._objective import Sums, weighted_cross_entropy
+from lm.shapes import LogitsBTV
+from lm.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import jax
+
+FAMILIES = ('encoder',)
+HEAD = 'sequence'
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which fields of a record it reads."""
+
+    text: str = setting('text', 'the field that holds the text')
+    second: str = setting('', 'the field that holds a second text, of a pair; empty: none')
+    label: str = setting('label', 'the field that holds the label')
+    labels: tuple[str, ...] = setting((), 'all labels, in the order of their logits; unset: found')
+    truncate: bool = setting(False, 'cut texts that are longer than a row; False: refuse them')
+
+    def __post_init__(self) -> None:
+        require(
+            len({*self.labels}) == len(self.labels),
+            f'objective.options.labels={",".join(self.labels)}: names one twice',
+        )
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Records to (text, second text, label)."""
+
+    options: Options
+    fields: tuple[str, ...] = ('text', 'second', 'label')
+    aligns: bool = False
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What decides the arrays: not the labels, which are kept as texts."""
+        options = self.options
+        return {
+            'task': 'sequence_classification',
+            'fields': [options.text, options.second, options.label],
+        }
+
+    def texts(self, record: Record, place: str) -> list[str]:
+        """The text, and the second one."""
+        named = {'text': self.options.text, 'second': self.options.second}
+        return [text_of(record, field, name, place) for name, field in named.items() if field]
+
+    def encode(self, record: Record, place: str, texts: Sequence[Encoded]) -> list[np.ndarray]:
+        """The three fields."""
+        first, *rest = (text.ids for text in texts)
+        label = text_of(record, self.options.label, 'label', place)
+        second = rest[0] if rest else np.empty(0, np.int32)
+        return [first, second, as_ids(label)]
+
+    def labels(self, record: Record) -> Iterable[str]:
+        """Its one label."""
+        return (str(record[self.options.label]),)
+
+
+@dataclass(frozen=True)
+class SequenceClassification:
+    """Rows of one example, and one target each: the number of its label."""
+
+    options: Options
+    vocabulary: Vocabulary
+    seq_len: int
+    target_len: int = 1
+    overlap: int = 0
+    boundaries: bool = True
+    factorises: bool = False
+    TRUNCATES = True
+
+    @property
+    def row_len(self) -> int:
+        """Places of a row, padding counted."""
+        return self.seq_len
+
+    @property
+    def truncates(self) -> bool:
+        """As the option says."""
+        return self.options.truncate
+
+    def places(self, lengths_NF: Int[np.ndarray, 'N F']) -> dict[str, tuple[np.ndarray, int]]:
+        """Both texts and two special ids, or three."""
+        first_N, second_N, _ = lengths_NF.T
+        return {'train.seq_len': (first_N + second_N + 2 + (second_N > 0), self.seq_len)}
+
+    def example(self, row: Row, rng: np.random.Generator) -> Batch:
+        """The texts as BERT reads them, and the label's number."""
+        del rng
+        first, second, label = fields_of(row, 3)
+        batch, _, _ = joined(first, second, self.vocabulary, self.seq_len)
+        number = self.options.labels.index(as_text(label))
+        return batch._replace(
+            targets=np.array([number], np.int32), loss_weights=np.ones(1, np.float32)
+        )
+
+    def loss(self, logits_BTV: LogitsBTV, batch: Batch) -> Sums:
+        """Cross-entropy of the label."""
+        return weighted_cross_entropy(logits_BTV, batch)
+
+    def target_words(self, row: Batch) -> str:
+        """Its label."""
+        return self.options.labels[int(np.asarray(row.targets)[0])]
+
+    def predictions(self, logits_BTV: LogitsBTV, batch: Batch) -> 'jax.Array':
+        """The likeliest label, int32 [B, 1]."""
+        del batch
+        return logits_BTV.argmax(-1)
+
+    def tokens_used(self, batch: Batch) -> int:
+        """All that is not padding."""
+        return int(np.count_nonzero(batch.segment_ids))
+
+    def span_rows(self, text: np.ndarray, start: int, stop: int) -> list[Batch]:
+        """There is no span to ask for."""
+        del text, start, stop
+        rows: list[Batch] = no_spans('sequence_classification')
+        return rows
+
+
+def codec(options: Options) -> ExampleCodec:
+    """How records become examples."""
+    return Codec(options)
+
+
+def check(config: Config) -> None:
+    """Refuses settings of plain text."""
+    require_default_text_field(config)
+
+
+def build(options: Options, vocabulary: Vocabulary, seq_len: int) -> SequenceClassification:
+    """The objective for rows of `seq_len` tokens."""
+    require(seq_len >= 4, f'train.seq_len={seq_len}: too short for a text; raise it')
+    return SequenceClassification(options, vocabulary, seq_len)

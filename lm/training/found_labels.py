@@ -1,0 +1,69 @@
+"""The labels that a run tells apart, where its config leaves them to the text."""
+
+import json
+from dataclasses import replace
+
+from lm.config import Config
+from lm.data.mixture import Mixture
+from lm.data.prepare import Text
+from lm.data.sources import PARTS, Reading
+from lm.errors import UserError, did_you_mean
+from lm.objectives._labelled import example_codec
+
+
+def with_labels(config: Config, mixture: Mixture) -> Config:
+    """`config` with the labels of the training parts, sorted, and their number.
+
+    Raises:
+      UserError: a held-out label that no training part has, or another `model.num_labels`.
+    """
+    options = config.objective.options
+    if not config.model.predicts_labels or not hasattr(options, 'labels'):
+        return config
+    labels = options.labels or tuple(sorted(_labels(mixture, 'train')))
+    if options.labels:
+        _require_named(config, mixture)
+    strangers = _labels(mixture, 'validation') - {*labels}
+    if strangers:
+        raise UserError(
+            f'{config.data.words}: held out with the label {min(strangers)!r}, which is not '
+            f'trained on (labels: {", ".join(labels)}); set objective.options.labels, or hold out '
+            'others'
+        )
+    asked = config.model.num_labels
+    if asked not in (None, len(labels)):
+        raise UserError(
+            f'model.num_labels={asked}: the text has {len(labels)} ({", ".join(labels)}); leave it '
+            'unset'
+        )
+    objective = replace(config.objective, options=replace(options, labels=labels))
+    return replace(config, objective=objective, model=replace(config.model, num_labels=len(labels)))
+
+
+def _require_named(config: Config, mixture: Mixture) -> None:
+    """Refuses text with a label that `objective.options.labels` lacks, by the first that has it."""
+    labels = config.objective.options.labels
+    found = _labels(mixture, 'train') | _labels(mixture, 'validation')
+    if found <= {*labels}:
+        return
+    codec = example_codec(config)
+    assert codec is not None
+    for name in mixture.names:
+        text = Text(replace(config.data, source=name, sources=None, weights=None), codec)
+        for part in PARTS:
+            for document in text.split.documents(part, Reading()):
+                for label in codec.labels(json.loads(document.text)):
+                    require_known(label, labels, document.name)
+
+
+def require_known(label: str, labels: tuple[str, ...], place: str) -> None:
+    """Refuses a label that is none of those named."""
+    if label not in labels:
+        raise UserError(
+            f'objective.options.labels={",".join(labels)}: {place} has the label {label!r}'
+            f'{did_you_mean(label, labels)}; name it there, or leave them unset'
+        )
+
+
+def _labels(mixture: Mixture, part: str) -> set[str]:
+    return {label for each in mixture.parts for label in each.accounting[part]['labels']}
