@@ -2,10 +2,12 @@
 
 A Hugging Face folder, or a llama2.c `.bin` with `--tokenizer`, becomes a workdir: --workdir of
 `generate` and `evaluate` accepts it, and so does checkpoint.init_from of `train`. A run becomes a
-Hugging Face folder, which transformers reads, and so does --hf. With --quantize=int8 either becomes
-a workdir whose matrices are int8, a quarter of their fp32 bytes, for `generate` and `evaluate`.
+Hugging Face folder, which transformers reads, and so does --hf; `lm card` writes its README.md.
+With --quantize=int8 either becomes a workdir whose matrices are int8, a quarter of their fp32
+bytes, for `generate` and `evaluate`.
 """
 
+from pathlib import Path
 from typing import Literal
 
 from lm.errors import UserError
@@ -31,4 +33,23 @@ def main(flags: Flags) -> None:
     from lm.training.convert import convert
 
     shard_bytes, quantize = int(flags['shard_gb'] * 1e9), flags['quantize'] == 'int8'
-    print(convert(source, target, flags['tokenizer'] or None, shard_bytes, quantize=quantize))
+    also = {} if quantize else _card(source)
+    made = convert(
+        source, target, flags['tokenizer'] or None, shard_bytes, quantize=quantize, also=also
+    )
+    print(made)
+
+
+def _card(source: str) -> dict[str, str]:
+    """The card of a run, by the name that it has in a folder; none of what is no run."""
+    from lm.hub.foreign_config import is_foreign
+    from lm.report.card import card
+    from lm.report.card_metadata import Given
+    from lm.report.recorded import read_runs
+    from lm.storage import is_stored
+
+    folder = Path(source).expanduser()
+    if not is_stored(source) and (is_foreign(folder) or not (folder / 'config.json').is_file()):
+        return {}
+    [run] = read_runs([source])
+    return {'README.md': card(run, Given())}

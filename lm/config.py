@@ -373,13 +373,13 @@ class EvalConfig:
     batches: int = setting(
         16, 'batches of held-out rows (of each source) in an evaluation before the end'
     )
+    measures: tuple[str, ...] = setting(
+        (), "of a task's held-out examples: those of lm/evaluation/tasks; unset: its usual ones"
+    )
     sources: tuple[str, ...] = setting(
         (),
         'texts beside those trained on, each as data.source takes one, whose held-out part is '
         'scored too',
-    )
-    measures: tuple[str, ...] = setting(
-        (), "of a task's held-out examples: those of lm/evaluation/tasks; unset: its usual ones"
     )
     sample_tokens: int = setting(64, 'tokens of the sample printed at an evaluation; 0: none')
     sample_prompt: str = setting('', 'what the printed sample continues')
@@ -400,7 +400,11 @@ class CheckpointConfig:
     every_steps: int = setting(500, 'steps between checkpoints; the end is always saved')
     keep_latest: int = setting(2, 'checkpoints kept, newest first')
     keep_every_steps: int | None = setting(None, 'checkpoints at multiples of this are kept too')
-    init_from: str = setting('', 'a workdir whose newest parameters a new run starts from')
+    init_from: str = setting(
+        '',
+        'whose parameters a new run starts from: a workdir (its newest checkpoint), WORKDIR@STEP '
+        'or a Hugging Face folder',
+    )
 
     def __post_init__(self) -> None:
         _require_positive('checkpoint', self, 'every_steps', 'keep_latest', 'keep_every_steps')
@@ -567,8 +571,8 @@ def resolve(config: Config) -> Config:
     """`config` with its options filled in, checked against the members that exist.
 
     Raises:
-      UserError: an unknown member, an objective that the model's family lacks or that does not
-        go with `eval.sources`, or a run that the architecture refuses.
+      UserError: an unknown member, an objective that the model's family lacks, or a run that the
+        architecture refuses.
     """
     config = resolve_options(config)
     registry.lookup('schedules', config.optim.schedule, 'optim.schedule')
@@ -580,12 +584,6 @@ def resolve(config: Config) -> Config:
         model.FAMILY in objective.FAMILIES,
         f'objective.name={config.objective.name}: model.name={config.model.name} is of the '
         f'{model.FAMILY} family; this objective trains {" and ".join(objective.FAMILIES)} models',
-    )
-    require(
-        not (config.eval.sources and hasattr(objective, 'codec')),
-        f'eval.sources={",".join(config.eval.sources)}: objective.name={config.objective.name} '
-        'learns from labelled text, of which only what the run itself holds out is scored; leave '
-        'it unset',
     )
     config = _with_head(config, getattr(objective, 'HEAD', 'vocabulary'))
     if hasattr(objective, 'check'):

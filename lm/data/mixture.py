@@ -92,6 +92,7 @@ def prepare_watched(
     names: Sequence[str],
     mixture: Mixture,
     vocab_size: int | None,
+    codec: ExampleCodec | None = None,
     *,
     make: bool = True,
 ) -> dict[str, Prepared]:
@@ -104,7 +105,7 @@ def prepare_watched(
       data: of the run.
       names: of the texts.
       mixture: what the run trains on, prepared with the same `data` and `vocab_size`.
-      vocab_size: as `prepare_mixture` had it.
+      vocab_size, codec: as `prepare_mixture` had them.
       make: False where another process of the run has made them already.
 
     Raises:
@@ -116,7 +117,7 @@ def prepare_watched(
     for name in names:
         with _told_of('eval.sources'):
             alone = replace(data, source=name, sources=None, weights=None, validation_source='')
-            text = Text(alone)
+            text = Text(alone, codec)
             prepared = prepare_text(text, mixture.tokenizer, vocab_size, make=make)
         same = taken.setdefault(prepared.fingerprint, name)
         require(

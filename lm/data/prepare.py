@@ -177,17 +177,21 @@ def trained_tokenizer(
     """A tokenizer of the training parts, the same whether its size was asked for or found."""
 
     def texts() -> Iterator[str]:
-        for split in splits:
-            for document in split.documents('train', Reading()):
-                if codec is None:
-                    yield document.text
-                else:
-                    yield from codec.texts(json.loads(document.text), document.name)
+        return (text for split in splits for text in training_texts(split, codec))
 
     if vocab_size is None:
         # A resumed run asks for the size that was found: it must get this very tokenizer.
         vocab_size = train_tokenizer(kind, texts(), None).vocabulary.size
     return train_tokenizer(kind, texts(), vocab_size)
+
+
+def training_texts(split: Split, codec: ExampleCodec | None) -> Iterator[str]:
+    """The texts of the training part; of labelled text what a record has for the tokenizer."""
+    for document in split.documents('train', Reading()):
+        if codec is None:
+            yield document.text
+        else:
+            yield from codec.texts(json.loads(document.text), document.name)
 
 
 class _Side:
@@ -212,16 +216,18 @@ class _Side:
 
         for batch in _batched(self._split.documents(self._part, self.reading)):
             if self._codec is None:
-                encoded = self._tokenizer.encode_batch([document.text for document in batch])
+                texts = [document.text for document in batch]
+                encoded = [[tokens] for tokens in self._tokenizer.encode_batch(texts)]
             else:
                 encoded = self._examples(batch, self._codec)
-            for document, tokens in zip(batch, encoded, strict=True):
-                self.lengths.append(len(tokens))
+            for document, stored in zip(batch, encoded, strict=True):
                 self.text_bytes += len(document.text.encode())
-                yield TokenDocument(document.name, tokens)
+                for tokens in stored:
+                    self.lengths.append(len(tokens))
+                    yield TokenDocument(document.name, tokens)
 
-    def _examples(self, batch: list[Document], codec: ExampleCodec) -> list[np.ndarray]:
-        """The records of some documents, their fields one after another."""
+    def _examples(self, batch: list[Document], codec: ExampleCodec) -> list[list[np.ndarray]]:
+        """The examples of each of some records, their fields one after another."""
         records = [json.loads(document.text) for document in batch]
         texts = [
             codec.texts(record, document.name)
@@ -232,13 +238,13 @@ class _Side:
             found = iter([Encoded(*pair) for pair in self._tokenizer.encode_aligned(flat)])
         else:
             found = iter([Encoded(ids) for ids in self._tokenizer.encode_batch(flat)])
-        examples = []
+        stored = []
         for record, document, of_record in zip(records, batch, texts, strict=True):
-            fields = codec.encode(record, document.name, [next(found) for _ in of_record])
-            self.fields.append([len(field) for field in fields])
+            examples = codec.encode(record, document.name, [next(found) for _ in of_record])
+            self.fields += [[len(field) for field in fields] for fields in examples]
             self.labels.update(codec.labels(record))
-            examples.append(np.concatenate(fields).astype(np.int32))
-        return examples
+            stored.append([np.concatenate(fields).astype(np.int32) for fields in examples])
+        return stored
 
 
 def _batched(documents: Iterator[Document]) -> Iterator[list[Document]]:

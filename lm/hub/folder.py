@@ -1,5 +1,6 @@
 """A Hugging Face folder, opened: its converter, its model's shape, its tensors checked."""
 
+import contextlib
 import dataclasses
 import gc
 import math
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +19,13 @@ import numpy as np
 from lm import registry
 from lm.config import ModelConfig
 from lm.errors import UserError
-from lm.hub.foreign_config import ForeignConfig
-from lm.hub.safetensors_reader import DTYPES, Stored, stored_tensors
+from lm.hub.foreign_config import NAME, ForeignConfig
+from lm.hub.found import Found, is_accounted, listed
+from lm.hub.safetensors_reader import Stored, stored_tensors
 from lm.hub.table import Table, Tensor, layer_numbers, letter_sizes
 from lm.models.functional import Functional, functional
 from lm.precision.policy import POLICIES
 from lm.shapes import Params
-
-_SHOWN = 3
-_CHUNK = 1 << 18  # entries of a tensor that is only looked at, read at once
 
 
 def converters() -> dict[str, Any]:
@@ -72,7 +71,7 @@ class Weights:
             # is made.
             del array
             gc.collect(0)
-        return {path: params[path] for path in model.shapes}
+        return {path: params[path] for path in model.shapes if path in params}
 
     def _read(
         self, tensor: Tensor, path: str, model: Functional, sizes: Mapping[str, int]
@@ -117,6 +116,32 @@ def open_folder(folder: Path) -> Weights:
         that is not supported; a tensor that is missing, unexpected, of another shape, or not equal
         to the one it is tied to.
     """
+    foreign = read_model(folder)
+    with told_of(folder):
+        table = foreign.converter.table(foreign.config)
+        return checked(foreign.config, table, foreign.files, str(folder))
+
+
+class ForeignModel(NamedTuple):
+    """What a Hugging Face folder says of its model.
+
+    Attributes:
+      config: its shape; the vocabulary is not padded, so logits have the foreign shape.
+      converter: the member that knows its architecture.
+      files: its tensors, by their names there.
+    """
+
+    config: ModelConfig
+    converter: Any
+    files: Mapping[str, Stored]
+
+
+def read_model(folder: Path) -> ForeignModel:
+    """The `config.json` of a folder, understood, and the headers of its files.
+
+    Raises:
+      UserError: as `open_folder`, but for what is wrong with single tensors.
+    """
     if not folder.is_dir():
         raise UserError(f'{folder}: is no folder')
     foreign = ForeignConfig.read(folder)
@@ -127,16 +152,20 @@ def open_folder(folder: Path) -> Weights:
             f'{foreign.path}: model_type={kind!r} is not supported, only {", ".join(sorted(known))}'
         )
     files = stored_tensors(folder)
-    # Not padded: the logits have the shape that the foreign model gives.
-    try:
+    with told_of(folder):
         config = dataclasses.replace(known[kind].read_config(foreign, files), vocab_multiple=1)
         foreign.close()
-        table = known[kind].table(config)
-        return checked(config, table, files, str(folder))
+    return ForeignModel(config, known[kind], files)
+
+
+@contextlib.contextmanager
+def told_of(folder: Path) -> Iterator[None]:
+    """Lets what a model's own fields refuse name the file that they come from."""
+    try:
+        yield
     except UserError as error:
-        # What a model's own fields refuse is told with the file that they come from.
         inside = str(error).startswith(str(folder))
-        raise error if inside else UserError(f'{foreign.path}: {error}') from error
+        raise error if inside else UserError(f'{folder / NAME}: {error}') from error
 
 
 def checked(config: ModelConfig, table: Table, files: Mapping[str, Stored], words: str) -> Weights:
@@ -151,99 +180,19 @@ def checked(config: ModelConfig, table: Table, files: Mapping[str, Stored], word
     Raises:
       UserError: as `open_folder`.
     """
-    if config.num_layers > len(files):
-        raise UserError(
-            f'{words}: holds {len(files)} tensors, too few for {config.num_layers} layers'
-        )
-    model = functional(config, POLICIES['fp32'])
-    sizes = letter_sizes(model)
-    expected = {
-        tensor.name.format(i): tensor
-        for tensor in table.tensors
-        for i in layer_numbers(model.dims[tensor.paths[0]], config.num_layers) or [None]
-    }
-    found: dict[str, Stored] = {}
-    for old, stored in files.items():
-        name = _name_of_today(old, table, expected)
-        if name in found:
-            raise UserError(f'{words}: holds {name} twice, once as {old}')
-        found[name] = stored
-    for name, tensor in expected.items():
-        if name not in found and tensor.instead in found:
-            found[name] = found[tensor.instead]
-            print(f'note: {name} begins as a copy of {tensor.instead}', file=sys.stderr)
-    zeros = {tensor.name: tensor for tensor in table.zeros if tensor.name in found}
-    missing = [name for name in expected if name not in found]
+    found = Found.among(config, table, files, words)
+    missing = [name for name in found.expected if name not in found.tensors]
     if missing:
-        raise UserError(f'{words}: lacks {_listed(missing)}')
-    extra = [name for name in found if name not in expected and name not in zeros]
-    unknown = [name for name in extra if not _accounted(name, table)]
+        raise UserError(f'{words}: lacks {listed(missing)}')
+    unknown = [name for name in found.extra if not is_accounted(name, table)]
     if unknown:
         raise UserError(
-            f'{words}: {_listed(unknown)} unexpected: {config.name} of this config.json has no '
+            f'{words}: {listed(unknown)} unexpected: {config.name} of this config.json has no '
             'such tensor'
         )
-    for name, tensor in (expected | zeros).items():
-        stored, shape = found[name], tensor.shape(sizes)
-        if stored.shape != shape:
-            raise UserError(
-                f'{words}: {name} is {list(stored.shape)}, by config.json {list(shape)}'
-            )
-        if stored.format not in DTYPES:
-            raise UserError(
-                f'{words}: {name} is of dtype {stored.format}, only {", ".join(DTYPES)} are '
-                'supported'
-            )
-    for name, original in table.copies.items():
-        if name in found and not _equal(found[name], found[original]):
-            raise UserError(
-                f'{words}: {name} differs from {original}, to which {config.name} ties it'
-            )
-    for name in zeros:
-        if not _is_zero(found[name]):
-            raise UserError(f'{words}: {name} is not zero, and {config.name} here has none')
+    found.verify('config.json')
     for pattern, why in table.left_out.items():
-        gone = [name for name in extra if re.fullmatch(pattern, name)]
+        gone = [name for name in found.extra if re.fullmatch(pattern, name)]
         if gone:
-            print(f'note: left out {_listed(gone)}: {why}', file=sys.stderr)
-    return Weights(config, table, {name: found[name] for name in expected})
-
-
-def _name_of_today(name: str, table: Table, expected: Mapping[str, Tensor]) -> str:
-    """A name of a file as the table has it."""
-    for old, new in table.renamed:
-        name = re.sub(old, new, name)
-    longer = table.prefix + name
-    if name not in expected and (longer in expected or _accounted(longer, table)):
-        return longer
-    return name
-
-
-def _accounted(name: str, table: Table) -> bool:
-    """Whether a tensor that is no parameter of ours may be there."""
-    patterns = [*table.left_out, *([table.buffers] if table.buffers else [])]
-    return name in table.copies or any(re.fullmatch(pattern, name) for pattern in patterns)
-
-
-def _is_zero(stored: Stored) -> bool:
-    total = int(np.prod(stored.shape))
-    return not any(np.any(stored.read(i, min(i + _CHUNK, total))) for i in range(0, total, _CHUNK))
-
-
-def _equal(a: Stored, b: Stored) -> bool:
-    if a.shape != b.shape or a.format != b.format:
-        return False
-    total = int(np.prod(a.shape))
-    return all(
-        np.array_equal(
-            a.read(i, min(i + _CHUNK, total)).view(np.uint8),
-            b.read(i, min(i + _CHUNK, total)).view(np.uint8),
-        )
-        for i in range(0, total, _CHUNK)
-    )
-
-
-def _listed(names: list[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''
-    return ', '.join(names[:_SHOWN]) + more
+            print(f'note: left out {listed(gone)}: {why}', file=sys.stderr)
+    return Weights(config, table, {name: found.tensors[name] for name in found.expected})

@@ -1,5 +1,6 @@
 """What the folder of a run tells of it, whether it has ended or not. Imports no jax."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -74,6 +75,22 @@ class Recorded:
     def step(self) -> int:
         """The last step that is told of; 0 where none is."""
         return int(self.metrics.steps[-1]) if len(self.metrics) else 0
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """The rows of history.jsonl; see `Workdir.add_history`."""
+        return self.folder.read_history()
+
+    @cached_property
+    def converted_from(self) -> str | None:
+        """What a converted model was made of; None of a run."""
+        if not self.folder.conversion_file.exists():
+            return None
+        try:
+            tree = json.loads(self.folder.conversion_file.read_text(encoding='utf-8'))
+            return str(tree['from'])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(f'{self.folder.conversion_file}: cannot be read ({error})') from error
 
     @cached_property
     def counted(self) -> tuple[ParameterCount, FlopCount] | None:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ def convert(
     shard_bytes: int,
     *,
     quantize: bool = False,
+    also: Mapping[str, str] | None = None,
 ) -> str:
     """Makes of a Hugging Face folder or a llama2.c file a workdir, of a run a Hugging Face folder.
 
@@ -53,6 +54,7 @@ def convert(
         `load_tokenizer` reads, or llama2.c's `.bin`.
       shard_bytes: a safetensors file that is written is at most this large.
       quantize: matrices become int8.
+      also: texts, by the names of the files that a Hugging Face folder gets besides.
 
     Returns:
       What was made, in a line.
@@ -64,7 +66,7 @@ def convert(
     target = Path(target).expanduser().absolute()
     _require_free(target)
     if is_stored(source):
-        return _from_run(Workdir(source, '--from'), target, tokenizer, shard_bytes, quantize)
+        return _from_run(Workdir(source, '--from'), target, tokenizer, shard_bytes, quantize, also)
     source = Path(source).expanduser()
     try:
         there = source.exists()
@@ -78,11 +80,16 @@ def convert(
         given = tokenizer or (source if has_tokenizer(source) else None)
         words = '--tokenizer' if tokenizer else '--from'
         return _to_workdir(open_folder(source), source, target, given, words, quantize=quantize)
-    return _from_run(Workdir(source), target, tokenizer, shard_bytes, quantize)
+    return _from_run(Workdir(source), target, tokenizer, shard_bytes, quantize, also)
 
 
 def _from_run(
-    run: Workdir, target: Path, tokenizer: str | Path | None, shard_bytes: int, quantize: bool
+    run: Workdir,
+    target: Path,
+    tokenizer: str | Path | None,
+    shard_bytes: int,
+    quantize: bool,
+    also: Mapping[str, str] | None,
 ) -> str:
     if not run.config_file.exists():
         raise UserError(
@@ -95,7 +102,7 @@ def _from_run(
         raise UserError(f'{asked}: the model there is int8 already; give the run it was made of')
     if quantize:
         return _to_small_run(run.name, target)
-    return _to_folder(run.name, target, shard_bytes)
+    return _to_folder(run.name, target, shard_bytes, also or {})
 
 
 def _to_workdir(
@@ -160,7 +167,7 @@ def _written(
     return _words(target, config.model, params, codec)
 
 
-def _to_folder(source: str, target: Path, shard_bytes: int) -> str:
+def _to_folder(source: str, target: Path, shard_bytes: int, also: Mapping[str, str]) -> str:
     model = load_run(source)
     codec: Any = model.text_codec
     vocabulary = None if codec is None else codec.vocabulary
@@ -171,6 +178,8 @@ def _to_folder(source: str, target: Path, shard_bytes: int) -> str:
         if codec is not None:
             for name, content in tokenizer_files(codec).items():
                 (folder / name).write_bytes(content)
+        for name, text in also.items():
+            (folder / name).write_text(text, encoding='utf-8')
     return _words(target, model.config.model, model.params, codec)
 
 

@@ -158,8 +158,7 @@ class HeldOut:
         self, part: Prepared, params: Params, most_batches: int | None
     ) -> tuple[Score, dict[str, float]]:
         objective, layout = self.program.objective, self.program.layout
-        rows = self._rows(part)
-        batches = islice(self._batches(part, rows), most_batches)
+        batches = islice(self._batches(part), most_batches)
         held = layout.held_rows(self._batch_size)
 
         def place(batch: Batch) -> Batch:
@@ -167,6 +166,7 @@ class HeldOut:
 
         if not isinstance(objective, Labelled):
             return score_batches(self._scorer, params, batches, place), {}
+        rows = self._rows(part)
         assert isinstance(rows, ExampleRows)
         count = rows.rows_per_epoch
         if most_batches is not None:
@@ -188,7 +188,6 @@ class HeldOut:
         if not self.program.objective.factorises:
             return None
         rows = self._rows(part)
-        assert isinstance(rows, PackedRows)  # examples have no likelihood of all their text
         if most_batches is None or most_batches * self._batch_size >= rows.rows_per_epoch:
             return part.validation.text_bytes
         key = name, most_batches
@@ -206,8 +205,8 @@ class HeldOut:
         seed = self.program.config.train.seed
         return packed_rows(self.program.objective, part, seed, held_out=True)
 
-    def _batches(self, part: Prepared, rows: PackedRows | ExampleRows) -> Iterator[Batch]:
-        objective = self.program.objective
+    def _batches(self, part: Prepared) -> Iterator[Batch]:
+        objective, rows = self.program.objective, self._rows(part)
         vocabulary = part.tokenizer.vocabulary
         for batch in batches(
             rows,

@@ -1,14 +1,15 @@
 """The labels that a run tells apart, where its config leaves them to the text."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 from lm.config import Config
 from lm.data.mixture import Mixture
-from lm.data.prepare import Text
+from lm.data.prepare import Prepared, Text
 from lm.data.sources import PARTS, Reading
-from lm.errors import UserError, did_you_mean
-from lm.objectives._labelled import example_codec
+from lm.errors import UserError
+from lm.objectives._labelled import example_codec, require_known
 
 
 def with_labels(config: Config, mixture: Mixture) -> Config:
@@ -40,6 +41,20 @@ def with_labels(config: Config, mixture: Mixture) -> Config:
     return replace(config, objective=objective, model=replace(config.model, num_labels=len(labels)))
 
 
+def require_watched_labels(config: Config, watched: Mapping[str, Prepared]) -> None:
+    """Refuses a text of `eval.sources` with a held-out label that is not among the run's."""
+    if not config.model.predicts_labels or not hasattr(config.objective.options, 'labels'):
+        return
+    labels = config.objective.options.labels
+    for name, part in watched.items():
+        strangers = {*part.accounting['validation']['labels']} - {*labels}
+        if strangers:
+            raise UserError(
+                f'eval.sources={name}: held out with the label {min(strangers)!r}, which is not '
+                f'trained on (labels: {", ".join(labels)}); leave it out'
+            )
+
+
 def _require_named(config: Config, mixture: Mixture) -> None:
     """Refuses text with a label that `objective.options.labels` lacks, by the first that has it."""
     labels = config.objective.options.labels
@@ -54,15 +69,6 @@ def _require_named(config: Config, mixture: Mixture) -> None:
             for document in text.split.documents(part, Reading()):
                 for label in codec.labels(json.loads(document.text)):
                     require_known(label, labels, document.name)
-
-
-def require_known(label: str, labels: tuple[str, ...], place: str) -> None:
-    """Refuses a label that is none of those named."""
-    if label not in labels:
-        raise UserError(
-            f'objective.options.labels={",".join(labels)}: {place} has the label {label!r}'
-            f'{did_you_mean(label, labels)}; name it there, or leave them unset'
-        )
 
 
 def _labels(mixture: Mixture, part: str) -> set[str]:

@@ -1,10 +1,10 @@
 """A run, a converted model or a Hugging Face folder as a model ready for use."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
@@ -23,6 +23,8 @@ from lm.training.program import resolve_policy
 from lm.training.quantized import held_shapes, is_quantized, joined, policy_of_quantized
 from lm.training.saved import Damaged, SavedStates
 from lm.training.workdir import Workdir
+
+T = TypeVar('T')
 
 OBJECTIVES = {'encoder': 'mlm', 'decoder': 'clm', 'encoder_decoder': 'span_corruption'}
 """What a foreign model of a family is taken to have learnt, but for those of `OWN_OBJECTIVES`.
@@ -147,14 +149,31 @@ def read_newest_params(
         for name, x in shapes.items()
     }
     checkpoints = SavedStates(workdir.checkpoints, workdir.stored)
+    steps = checkpoints.steps[::-1]
+    return newest_undamaged(steps, words, lambda step: checkpoints.read_params(step, like))[1]
+
+
+def newest_undamaged(steps: Sequence[int], words: str, read: Callable[[int], T]) -> tuple[int, T]:
+    """What `read` gives of the first step that is not damaged, and that step.
+
+    Those that are passed over are told of on stderr.
+
+    Args:
+      steps: the newest first.
+      words: the flag or field that names the checkpoints, and its value.
+      read: raises `Damaged`.
+
+    Raises:
+      UserError: there are none, or all are damaged.
+    """
     damage: list[str] = []
-    for step in reversed(checkpoints.steps):
+    for step in steps:
         try:
-            params = checkpoints.read_params(step, like)
+            found = read(step)
         except Damaged as error:
             damage.append(f'checkpoint {step} is damaged ({error})')
             continue
         for line in damage:
             print(f'lm: {words}: {line}; using step {step}', file=sys.stderr)
-        return params
+        return step, found
     raise UserError(f'{words}: {damage[0] if damage else "has no checkpoint yet"}')

@@ -1,17 +1,17 @@
 """The state that a run begins with: its own last one, another run's, or a fresh one."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import jax
-
+from lm import processes
 from lm.data.mixture import Mixture
 from lm.data.tokenizer import load_tokenizer
 from lm.errors import UserError
 from lm.training.checkpoint import Checkpoints
-from lm.training.load import read_newest_params
+from lm.training.given import Given, open_given
+from lm.training.matched import Matched, matched
 from lm.training.program import Program
-from lm.training.quantized import is_quantized
 from lm.training.resume import Start, fork_words
 from lm.training.saved import Damaged, SavedStates
 from lm.training.step import State
@@ -26,11 +26,13 @@ class Origin:
       state: to begin with.
       kept: what the steps up to it have counted, as `record` keeps it; None where there are none.
       changes: for history.jsonl: what the run took from elsewhere, (before, after) by name.
+      parameters: for history.jsonl too: of which some came from elsewhere, as `Matched.lists`.
     """
 
     state: State
     kept: dict[str, Any] | None = None
     changes: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    parameters: dict[str, list[str]] = field(default_factory=dict)
 
 
 def record(
@@ -90,7 +92,8 @@ def forked(program: Program, mixture: Mixture, source: Workdir, step: int) -> Or
         raise UserError(
             f'{words}: leaves no step to take; make train.steps={program.config.train.steps} larger'
         )
-    _compare_tokenizers(words, source, mixture)
+    if source.tokenizer_file.exists():
+        _compare_tokenizers(words, source.tokenizer_file, mixture)
     try:
         state, kept = checkpoints.read(step, program.abstract_state)
     except Damaged as error:
@@ -104,6 +107,8 @@ def forked(program: Program, mixture: Mixture, source: Workdir, step: int) -> Or
 def fresh(program: Program, mixture: Mixture) -> Origin:
     """The initial state, with the parameters of `checkpoint.init_from` where that is set.
 
+    The optimizer's state is new and the step 0, so the data's order begins anew.
+
     Raises:
       UserError: there are no such parameters, or they do not fit.
     """
@@ -111,19 +116,45 @@ def fresh(program: Program, mixture: Mixture) -> Origin:
     init_from = program.config.checkpoint.init_from
     if not init_from:
         return Origin(state)
-    words, source = f'checkpoint.init_from={init_from}', Workdir(init_from, 'checkpoint.init_from')
-    if is_quantized(source):
-        raise UserError(
-            f'{words}: its matrices are int8, not to be trained; give what it was made of'
+    given = open_given(init_from)
+    found = _fitting(given, program, mixture)
+    shapes = program.abstract_state.params
+    wanted = {path: shapes[path] for path in found.loaded}
+    place, loaded = given.read(program.config.model, wanted)
+    params = {path: loaded[path].astype(x.dtype) for path, x in wanted.items()}
+    processes.tell('\n'.join([f'begins     with parameters of {place}', *found.told()]))
+    state = state._replace(params={**state.params, **params})
+    return Origin(state, None, {'init_from': (None, place)}, found.lists())
+
+
+def described(program: Program, mixture: Mixture) -> str:
+    """What `fresh` would begin with, in lines for the banner; '' for the initial state alone.
+
+    Raises:
+      UserError: as `fresh`, but for arrays that are damaged.
+    """
+    init_from = program.config.checkpoint.init_from
+    if not init_from:
+        return ''
+    found = _fitting(open_given(init_from), program, mixture)
+    lines = [f'begins     with parameters of {init_from}', *found.told()]
+    return ''.join(f'\n{line}' for line in lines)
+
+
+def _fitting(given: Given, program: Program, mixture: Mixture) -> Matched:
+    """Which parameters are given, of a model that reads the run's tokens."""
+    given.require(program.config)
+    if given.tokenizer is None:
+        processes.tell(
+            f'note: {given.words}: holds no tokenizer, so it is not known whether it had '
+            f'data.tokenizer={program.config.data.tokenizer}'
         )
-    _compare_tokenizers(words, source, mixture)
-    params = read_newest_params(source, program.abstract_state.params, words)
-    params = jax.tree.map(lambda x, own: x.astype(own.dtype), params, state.params)
-    return Origin(state._replace(params=params), None, {'init_from': (None, init_from)})
+    else:
+        _compare_tokenizers(given.words, given.tokenizer, mixture)
+    return matched(given, program.functional, program.abstract_state.params)
 
 
-def _compare_tokenizers(words: str, source: Workdir, mixture: Mixture) -> None:
+def _compare_tokenizers(words: str, path: Path, mixture: Mixture) -> None:
     """Refuses parameters whose token ids mean other pieces: nothing else would tell."""
-    path = source.tokenizer_file
-    if path.exists() and load_tokenizer(path).sha256 != mixture.tokenizer.sha256:
+    if load_tokenizer(path).sha256 != mixture.tokenizer.sha256:
         raise UserError(f'{words}: was trained with another tokenizer; set data.tokenizer={path}')

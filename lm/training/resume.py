@@ -172,6 +172,11 @@ def plan_fork(workdir: Workdir, start: Start, text: str) -> tuple[Workdir, int] 
         return None
     if source.read_config() is None:
         raise UserError(f'fork_from={text}: there is no run in {path}')
+    init_from = start.config.checkpoint.init_from
+    if init_from:
+        raise UserError(
+            f'fork_from={text}: brings all parameters; leave out checkpoint.init_from={init_from}'
+        )
     return source, int(step)
 
 

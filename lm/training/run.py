@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from lm.planning.budget import budget_steps, hours_steps, with_steps
 from lm.planning.counts import count_parameters
 from lm.storage import is_stored
 from lm.training.banner import banner, fallbacks, mixture_words
-from lm.training.found_labels import with_labels
+from lm.training.found_labels import require_watched_labels, with_labels
+from lm.training.given import require_given
 from lm.training.kept_programs import keep_programs
+from lm.training.origin import described
 from lm.training.outside import require_packages
 from lm.training.profile import Steps
 from lm.training.program import Program, build_schedule, resolve_policy
@@ -76,10 +78,12 @@ def train(
     require_measures(start.config)
     if start.config.train.budget is None:
         build_schedule(start.config)  # refuses a bad one before the text is read
+    if not start.resumes and fork_from is None:
+        processes.all_or_none(lambda: require_given(start.config))
     _agree(start.config, folder)
     mixture = _mixture(start.config, start.asked_vocab_size)
     watched = _watched(start.config, mixture, start.asked_vocab_size)
-    config = _told(start.config, mixture)
+    config = _told(start.config, mixture, watched)
     if start.resumes:
         _tell_budget(config, config.train.steps)
     else:
@@ -108,16 +112,17 @@ def describe(config: Config, picture_file: str | Path | None = None) -> str:
       UserError: the config, the data or the disk refuses.
     """
     config = resolve(config)
+    require_given(config)
     mixture = _mixture(config, config.model.vocab_size)
     watched = _watched(config, mixture, config.model.vocab_size)
-    config = _budgeted(_told(config, mixture), mixture, may_time=False)
+    config = _budgeted(_told(config, mixture, watched), mixture, may_time=False)
     program = run_program(config, mixture)
     if picture_file is not None and processes.is_first():
         # Imported here: a run draws nothing before its end.
         from lm.training.sharding_picture import picture
 
         picture(program, picture_file)
-    return _banner(program, mixture, watched)
+    return _banner(program, mixture, watched) + described(program, mixture)
 
 
 def _banner(program: Program, mixture: Mixture, watched: Collection[str]) -> str:
@@ -186,7 +191,8 @@ def _watched(config: Config, mixture: Mixture, asked_vocab_size: int | None) -> 
 
     def prepared(make: bool) -> dict[str, Prepared]:
         names = config.eval.sources
-        return prepare_watched(config.data, names, mixture, asked_vocab_size, make=make)
+        codec = example_codec(config)
+        return prepare_watched(config.data, names, mixture, asked_vocab_size, codec, make=make)
 
     if not config.eval.sources:
         return {}
@@ -195,12 +201,14 @@ def _watched(config: Config, mixture: Mixture, asked_vocab_size: int | None) -> 
     return processes.all_or_none(lambda: made[0] if made else prepared(make=False))
 
 
-def _told(config: Config, mixture: Mixture) -> Config:
+def _told(config: Config, mixture: Mixture, watched: Mapping[str, Prepared]) -> Config:
     """`config` with what only the text or the machine can tell."""
     if config.model.vocab_size is None:
         size = mixture.tokenizer.vocabulary.size
         config = replace(config, model=replace(config.model, vocab_size=size))
-    return resolve_policy(with_labels(config, mixture))
+    config = with_labels(config, mixture)
+    require_watched_labels(config, watched)
+    return resolve_policy(config)
 
 
 def _budgeted(config: Config, mixture: Mixture, *, may_time: bool) -> Config:

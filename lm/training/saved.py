@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -72,24 +73,56 @@ class SavedStates:
         tree, record = self._read(step, like._asdict())
         return State(**tree), record
 
-    def read_params(self, step: int, like: dict[str, Any]) -> dict[str, jax.Array]:
+    def read_params(
+        self, step: int, like: dict[str, Any], unread: Iterable[str] = ()
+    ) -> dict[str, jax.Array]:
         """Only the parameters of one step, verified; raises as `read`.
 
         They keep the dtypes that they were saved in, whatever those of `like`.
+
+        Args:
+          step: one of `steps`.
+          like: ShapeDtypeStructs with the shardings to restore to.
+          unread: parameters that are there too and stay there.
         """
-        tree, _ = self._read(step, {'params': like}, saved_dtypes=True)
+        tree, _ = self._read(step, {'params': like}, saved_dtypes=True, unread=tuple(unread))
         params: dict[str, jax.Array] = tree['params']
         return params
 
+    def param_shapes(self, step: int) -> dict[str, tuple[int, ...]]:
+        """The shape of each parameter of one step, by its path; no array is read.
+
+        Raises:
+          Damaged: the checkpoint's metadata cannot be read.
+          UserError: its format has another version.
+        """
+        leaves, _ = self._opened(step, self._metadata(step))
+        return {
+            path.removeprefix('params/'): _shape_in(leaf['shape'])
+            for path, leaf in leaves.items()
+            if path.startswith('params/')
+        }
+
+    def _metadata(self, step: int) -> Any:
+        folder = (self._directory / str(step)).absolute()
+        try:
+            return orbax().checkpointables_metadata(folder).custom_metadata
+        except Exception as error:  # Orbax and TensorStore raise many types for broken files
+            raise Damaged(told(error)) from error
+
     def _read(
-        self, step: int, like: dict[str, Any], saved_dtypes: bool = False
+        self,
+        step: int,
+        like: dict[str, Any],
+        saved_dtypes: bool = False,
+        unread: tuple[str, ...] = (),
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         if self._stored is None:
-            tree, leaves, record = self._load(step, like, saved_dtypes)
+            tree, leaves, record = self._load(step, like, saved_dtypes, unread)
         else:
             self._stored.fetch(step, tuple(like))
             try:
-                tree, leaves, record = self._load(step, like, saved_dtypes)
+                tree, leaves, record = self._load(step, like, saved_dtypes, unread)
             finally:
                 self._stored.release(step)
         for path, digest in digests(tree).items():
@@ -98,28 +131,29 @@ class SavedStates:
         return tree, record
 
     def _load(
-        self, step: int, like: dict[str, Any], saved_dtypes: bool
+        self, step: int, like: dict[str, Any], saved_dtypes: bool, unread: tuple[str, ...]
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """What the folder of a step holds: arrays, what is known of the leaves, and the record."""
-        folder = (self._directory / str(step)).absolute()
-        try:
-            metadata = orbax().checkpointables_metadata(folder).custom_metadata
-        except Exception as error:  # Orbax and TensorStore raise many types for broken files
-            raise Damaged(told(error)) from error
-        leaves, record = self._opened(step, metadata)
+        leaves, record = self._opened(step, self._metadata(step))
         if saved_dtypes:
             like = jax.tree_util.tree_map_with_path(
                 lambda path, x: _with_dtype(x, leaves.get(path_words(path))), like
             )
-        self._compare_shapes(step, leaves, like)
-        flaw = None
+        read = {path: leaf for path, leaf in leaves.items() if path not in _params(unread)}
+        self._compare_shapes(step, read, like)
+        asked, flaw = filled(like), None
+        if unread:
+            asked['params'] = {**like['params'], **dict.fromkeys(unread, orbax().PLACEHOLDER)}
         try:
-            tree = {**like, **orbax().load_checkpointables(folder, filled(like))}
+            folder = (self._directory / str(step)).absolute()
+            tree = {**like, **orbax().load_checkpointables(folder, asked)}
         except Exception as error:
             flaw = told(error)
         flaws = list(filter(None, processes.gathered(flaw)))
         if flaws:
             raise Damaged(flaws[0])
+        for path in unread:
+            del tree['params'][path]
         return tree, leaves, record
 
     def _opened(self, step: int, metadata: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -157,6 +191,16 @@ class SavedStates:
 def shape_words(x: Any) -> str:
     """`float32[128, 512]`."""
     return f'{np.dtype(x.dtype)}{[*x.shape]}'
+
+
+def _shape_in(words: str) -> tuple[int, ...]:
+    """The shape in the words of `shape_words`."""
+    return tuple(json.loads(words[words.index('[') :]))
+
+
+def _params(paths: Iterable[str]) -> set[str]:
+    """Paths of parameters as a checkpoint has them."""
+    return {f'params/{path}' for path in paths}
 
 
 def _with_dtype(x: jax.ShapeDtypeStruct, leaf: dict[str, Any] | None) -> jax.ShapeDtypeStruct:

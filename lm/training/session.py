@@ -116,7 +116,7 @@ class Session:
         new_run = {**differences(self.start.config, self.config), **found.changes}
         changes = self.start.changes if self.start.resumes else new_run
         if changes:
-            self.folder.add_history(self.first_step, changes)
+            self.folder.add_history(self.first_step, changes, found.parameters)
         if self.start.resumes:
             processes.tell(f'going on   from step {self.first_step}')
         elif self.first_step:

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -150,12 +150,24 @@ class Workdir:
         """The lines of `add_history`, oldest first."""
         return read_jsonl(self.history_file)
 
-    def add_history(self, step: int, changes: Mapping[str, tuple[Any, Any]]) -> None:
-        """Appends a line of what a run set otherwise than before, and from which step on."""
+    def add_history(
+        self,
+        step: int,
+        changes: Mapping[str, tuple[Any, Any]],
+        parameters: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """Appends a line of what a run set otherwise than before, and from which step on.
+
+        Args:
+          step: the first that it is true of.
+          changes: (before, after) by name.
+          parameters: where some come from elsewhere, which do, as `Matched.lists` tells them.
+        """
         row = {
             'step': step,
             'time': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
             'changes': {path: list(pair) for path, pair in changes.items()},
+            **({'parameters': dict(parameters)} if parameters else {}),
         }
         append_jsonl(self.history_file, row)
 

@@ -23,6 +23,7 @@ from lm.models.functional import Functional
 from lm.precision.policy import POLICIES
 from lm.shapes import Params
 from lm.training.quantized import joined, rounded_params
+from tests.crossed import crossed
 from tests.models.tiny import perturbed, tiny
 from tests.models.tiny import side as of_one_row
 
@@ -73,8 +74,7 @@ def alone(model: Functional, params: Params, ids: list[int], side: Batch | None)
     return np.asarray(applying(model)(params, batch)[0, : len(ids)])
 
 
-@pytest.mark.parametrize('name', GOES_ON)
-@pytest.mark.parametrize('scan_layers', [False, True])
+@pytest.mark.parametrize(('name', 'scan_layers'), crossed(GOES_ON, [False, True], every=2))
 def test_logits_are_those_of_the_whole_row(name: str, scan_layers: bool) -> None:
     """Of prompts of unequal lengths, and of four tokens after each of them."""
     model, params = made(name, scan_layers)
@@ -194,8 +194,7 @@ def test_kept_and_afresh_say_the_same(name: str, monkeypatch: pytest.MonkeyPatch
         assert not np.isin(kept.tokens_BN, [0, 3]).any()
 
 
-@pytest.mark.parametrize('scan_layers', [False, True])
-@pytest.mark.parametrize('name', GOES_ON)
+@pytest.mark.parametrize(('name', 'scan_layers'), crossed(GOES_ON, [False, True], every=2))
 def test_layers_apart_compute_the_same(name: str, scan_layers: bool) -> None:
     """And what is apart already stays as it is."""
     model, params = made(name, scan_layers)
@@ -271,7 +270,7 @@ def test_log_probs_are_the_models_own() -> None:
 
 
 @pytest.mark.parametrize('axes', [{'fsdp': 4}, {'fsdp': 2, 'tensor': 2}])
-@pytest.mark.parametrize('name', ['llama', 't5', 'lstm'])
+@pytest.mark.parametrize('name', ['llama', 't5', 'lstm', 'lstm_seq2seq'])
 def test_on_a_mesh_the_same_tokens_are_drawn(name: str, axes: dict[str, int]) -> None:
     """The state split as by zero3, the cache by rows and heads."""
     model, params = made(name)

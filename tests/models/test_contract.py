@@ -15,6 +15,7 @@ from lm.models.functional import functional
 from lm.models.spec import PositionKind
 from lm.precision.policy import POLICIES
 from lm.shapes import DIMENSIONS, Params, is_matrix
+from tests.crossed import crossed
 from tests.models.tiny import (
     DECODER_LENGTH,
     LENGTH,
@@ -53,17 +54,20 @@ def plain_loss_and_gradients(name: str) -> tuple[jax.Array, Params]:
     return loss_and_gradients(name)
 
 
-@every_architecture
 @pytest.mark.parametrize(
-    'scan_layers, remat',
-    [
-        (True, 'dots'),
-        (True, 'full'),
-        (True, 'offload'),
-        (False, 'offload'),
-        (False, 'none'),
-        (False, 'full'),
-    ],
+    ('name', 'scan_layers', 'remat'),
+    crossed(
+        ARCHITECTURES,
+        [
+            (True, 'dots'),
+            (True, 'full'),
+            (True, 'offload'),
+            (False, 'offload'),
+            (False, 'none'),
+            (False, 'full'),
+        ],
+        every=3,
+    ),
 )
 def test_scan_and_remat_change_no_number(name: str, scan_layers: bool, remat: str) -> None:
     want_loss, want = plain_loss_and_gradients(name)

@@ -183,9 +183,12 @@ def test_a_run_starts_from_the_parameters_of_another(
     assert first['step'] == 1
     assert first['learning_rate'] < 3e-3 / 5, 'the warm-up begins anew'
     assert first['loss'] < read_rows(finished / 'metrics.jsonl')[20]['loss']
-    with pytest.raises(UserError, match=r'params/.* there and .* in this run'):
+    with pytest.raises(
+        UserError,
+        match=r'^model.d_ff=64: the model in .* has 48 .*; set --config.model.d_ff=48$',
+    ):
         runs.train('llama', tmp_path / 'wide', checkpoint__init_from=str(finished), model__d_ff=64)
-    with pytest.raises(UserError, match='checkpoint.init_from=.*has no checkpoint yet'):
+    with pytest.raises(UserError, match='checkpoint.init_from=.*nowhere: does not exist'):
         runs.train('llama', tmp_path / 'none', checkpoint__init_from=str(tmp_path / 'nowhere'))
 
 

@@ -24,7 +24,7 @@ STORY = (
 
 
 def evaluated(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, float]:
-    assert main(['evaluate', *words]) == 0
+    assert main(['evaluate', '--nooverlap', *words]) == 0
     scores: dict[str, float] = json.loads(capsys.readouterr().out)
     return scores
 
@@ -35,6 +35,7 @@ def test_a_run_has_the_same_loss_in_transformers(
     folder = tmp_path / 'hf'
     assert main(['convert', f'--from={finished}', f'--to={folder}']) == 0
     assert f'{folder}: llama, ' in capsys.readouterr().out
+    assert (folder / 'README.md').read_text().startswith('---\nlibrary_name: transformers\n')
     text = runs.text.read_text()[:600]
     (tmp_path / 'text.txt').write_text(text)
     ours = evaluated(capsys, f'--workdir={finished}', f'--text={tmp_path}/text.txt')

@@ -12,6 +12,7 @@ from lm import registry
 from lm.mesh.host_offload import is_in_host_memory
 from lm.optim.optimizers.muon import turns
 from lm.planning.collectives import collectives
+from tests.crossed import crossed
 from tests.training.numerics import (
     ADAMW,
     OPTIMIZERS,
@@ -78,22 +79,26 @@ def plain(family: str, optimizer: str) -> Any:
     return steps(made, batches(made, STEPS))
 
 
-def everywhere(family: str, optimizer: str, microbatches: int, *marks: Any) -> list[Any]:
-    """A model under every mesh."""
-    return [pytest.param(family, optimizer, microbatches, mesh, marks=marks) for mesh in MESHES]
-
-
 CASES = [
-    *everywhere('gpt2', 'sgd_by_leaf', 1),
-    *everywhere('llama', 'sgd_by_leaf', 2),
-    *everywhere('bert', 'sgd_by_leaf', 1),
-    *everywhere('t5', 'adamw', 2),
-    *(
-        # Lion takes the sign of a key bias's gradient, which is rounding alone: LLaMA has none. All
-        # else is equal to the bit, unless one of some 1e5 sums comes within rounding of 0.
-        pytest.param('llama' if optimizer == 'lion' else 'gpt2', optimizer, 2, mesh)
-        for optimizer in registry.names('optimizers')
-        for mesh in ('zero1', 'zero2', 'zero3', 'zero3_explicit')
+    *crossed(
+        [
+            ('gpt2', 'sgd_by_leaf', 1),
+            ('llama', 'sgd_by_leaf', 2),
+            ('bert', 'sgd_by_leaf', 1),
+            ('t5', 'adamw', 2),
+        ],
+        [*MESHES],
+        every=2,
+    ),
+    *crossed(
+        [
+            # Lion takes the sign of a key bias's gradient, which is rounding alone: LLaMA has none.
+            # All else is equal to the bit, unless one of some 1e5 sums comes within rounding of 0.
+            ('llama' if optimizer == 'lion' else 'gpt2', optimizer, 2)
+            for optimizer in registry.names('optimizers')
+        ],
+        ['zero1', 'zero2', 'zero3', 'zero3_explicit'],
+        every=2,
     ),
     # Where `tensor` splits Muon's matrices too, and where a stack is of gates within layers.
     pytest.param('llama', 'muon', 1, 'zero3_tensor'),
@@ -101,16 +106,27 @@ CASES = [
     *(pytest.param('bloom', 'sgd_by_leaf', 1, mesh) for mesh in WITH_ALIBI),
     *(pytest.param(family, 'sgd_by_leaf', 1, 'all') for family in ('gpt_neox', 'bart')),
     *(pytest.param('modernbert', 'sgd_by_leaf', 1, mesh) for mesh in ('all', 'ring_tensor')),
+    *crossed(
+        [('lstm', 'sgd_by_leaf', 1), ('gru', 'sgd_by_leaf', 1)],
+        ['zero1', 'zero2', 'zero3', 'zero3_explicit'],
+        every=2,
+    ),
     *(
-        pytest.param(family, 'sgd_by_leaf', 1, mesh)
-        for family in ('lstm', 'gru')
-        for mesh in ('zero1', 'zero2', 'zero3', 'zero3_explicit')
+        pytest.param('lstm_seq2seq', optimizer, 1, mesh)
+        for optimizer in ('sgd_by_leaf', 'muon')
+        for mesh in ('zero3', 'zero3_explicit')
     ),
     # The other optimizer of each: five minutes more.
-    *everywhere('gpt2', 'adamw', 2, pytest.mark.slow),
-    *everywhere('llama', 'adamw', 2, pytest.mark.slow),
-    *everywhere('bert', 'adamw', 2, pytest.mark.slow),
-    *everywhere('t5', 'sgd_by_leaf', 1, pytest.mark.slow),
+    *(
+        pytest.param(family, optimizer, microbatches, mesh, marks=pytest.mark.slow)
+        for family, optimizer, microbatches in (
+            ('gpt2', 'adamw', 2),
+            ('llama', 'adamw', 2),
+            ('bert', 'adamw', 2),
+            ('t5', 'sgd_by_leaf', 1),
+        )
+        for mesh in MESHES
+    ),
 ]
 
 
@@ -125,11 +141,13 @@ def test_a_strategy_changes_no_number(
         assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-5)
 
 
-@pytest.mark.parametrize('family', ['lstm', 'gru'])
+@pytest.mark.parametrize('family', ['lstm', 'gru', 'lstm_seq2seq'])
 def test_a_recurrence_sums_its_gradients_once_a_step(family: str) -> None:
     made = program(family, 8, 1, **OPTIMIZERS['sgd_by_leaf'], **MESHES['zero2'])
     found = collectives(compiled(made).as_text())
-    numbers = sum(math.prod(shape.shape) for shape in made.functional.shapes.values())
+    sizes = {path: math.prod(x.shape) for path, x in made.functional.shapes.items()}
+    # Two sides look up rows of one table, whose gradient is summed for each.
+    numbers = sum(sizes.values()) + family.endswith('seq2seq') * sizes['embedding/tokens']
     # An all-reduce moves each number twice; within the loop over 16 positions, 32 times.
     assert sum(one.moved for one in found if one.kind == 'all-reduce') < 2.1 * numbers
 
@@ -155,8 +173,7 @@ def two_layers(family: str) -> Any:
     return steps(made, batches(made, STEPS))
 
 
-@pytest.mark.parametrize('mesh', OFFLOADS)
-@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize(('family', 'mesh'), crossed(FAMILIES, [*OFFLOADS], every=3))
 def test_offload_changes_no_number(family: str, mesh: str) -> None:
     made = program(family, 8, 2, **ADAMW, **{'model.num_layers': 2}, **OFFLOADS[mesh])
     off = [x for x in jax.tree.leaves(made.abstract_state.opt_state) if is_in_host_memory(x)]
@@ -165,7 +182,7 @@ def test_offload_changes_no_number(family: str, mesh: str) -> None:
 
 
 @pytest.mark.parametrize(
-    'family', [*FAMILIES, 'bloom', 'gpt_neox', 'bart', 'modernbert', 'lstm', 'gru']
+    'family', [*FAMILIES, 'bloom', 'gpt_neox', 'bart', 'modernbert', 'lstm', 'gru', 'lstm_seq2seq']
 )
 def test_gradients_alone_move_every_leaf_by_a_hundredth(family: str) -> None:
     # Otherwise equality of parameters would say little of their gradients.

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import lm
 from lm.data.prepare import Prepared, prepare
 from lm.data.split import cut_by_position
 from lm.errors import UserError
@@ -115,11 +114,6 @@ def test_mistakes_are_named(runs: Runs, general: Path, tmp_path: Path) -> None:
         == f'eval.sources: {text} is in data.source={text}: scored already; leave it out'
     )
     assert 'is there 2 times; give it once' in refused(str(general), str(general))
-    with pytest.raises(UserError, match='sequence_classification learns from labelled text'):
-        lm.load_config(
-            'bert_tiny',
-            **{'objective.name': 'sequence_classification', 'eval.sources': ('general.txt',)},
-        )
     assert 'one is empty' in refused(str(general), ' ')
     assert refused('nowhere.txt').startswith('eval.sources=nowhere.txt: ')
     assert refused(str(empty)).startswith(f'eval.sources={empty}: ')
