@@ -137,23 +137,10 @@ def windows(config: Config) -> tuple[Int[np.ndarray, 'N T'], Int[np.ndarray, 'N 
 
 def measure(folder: Path, config: Config) -> Float[np.ndarray, 'N T']:
     """Nats at each position of each window, by the run in a folder."""
-    import jax
-    import jax.numpy as jnp
-
+    from lm.evaluation.in_context_learning import nats_by_position
     from lm.training.load import load
 
-    model, rows = load(str(folder)), 16
-    inputs_NT, targets_NT = windows(config)
-    count = len(inputs_NT)
-    padded = [np.pad(x, ((0, -count % rows), (0, 0))) for x in (inputs_NT, targets_NT)]
-    parts = []
-    for inputs_BT, targets_BT in zip(
-        *(x.reshape(-1, rows, x.shape[1]) for x in padded), strict=True
-    ):
-        log_p_BTV = jax.nn.log_softmax(model.logits(inputs_BT))
-        nats_BT = -jnp.take_along_axis(log_p_BTV, targets_BT[..., None], axis=-1)[..., 0]
-        parts.append(np.asarray(nats_BT))
-    return np.concatenate(parts)[:count].astype(np.float64)
+    return nats_by_position(load(folder), *windows(config))[0]
 
 
 def octaves(length: int) -> list[tuple[int, int]]:

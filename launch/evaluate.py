@@ -1,7 +1,11 @@
-"""Scores a text under a trained model: nats per token and bits per byte, as one JSON object.
+"""Scores a text or a task under a trained model, as one JSON object.
 
-Beside the score stands how much of the text was in the model's training text, by 13-grams as GPT-3
-checks it: that text is read once more, so its files must still be there.
+A text: nats per token and bits per byte. A task: K solved examples, then a question, of each record
+of a file; accuracies with 95 % intervals, and those of rules that read no question.
+
+Beside the score stands how much of the text, or of the questions with their answers, was in the
+model's training text, by 13-grams as GPT-3 checks it: that text is read once more, so its files
+must still be there.
 """
 
 import json
@@ -17,12 +21,34 @@ from ._model import define_model, load_model
 if TYPE_CHECKING:
     from lm.data.sources import Source
 
+OF_TASKS = (
+    'task_data', 'task_encoding', 'shots_data', 'num_shots', 'shots_that_fit', 'questions_that_fit',
+    'limit', 'seed', 'by_generation',
+)  # fmt: skip
+"""Flags that a text has no use for."""
+
 
 def define_flags(flags: Flags) -> None:
-    """The model and the text."""
+    """The model, and the text or the task."""
     define_model(flags)
     flags.define('text', str, '', 'a UTF-8 file, scored as one text')
-    flags.define('batch_size', int, 16, 'windows scored at once')
+    flags.define('task', str, '', 'a known task (copa, ...), or a YAML or JSON file that says one')
+    flags.define(
+        'task_data', str, '', "the task's records: .jsonl, .json, .csv, .tsv, .parquet or tfds:NAME"
+    )
+    flags.define('task_encoding', str, 'utf-8', 'of the files of records')
+    flags.define('num_shots', int, 0, 'solved examples before each question')
+    flags.define(
+        'shots_data', str, '', 'records that examples are drawn from; empty: the other questions'
+    )
+    flags.define('shots_that_fit', bool, False, 'take fewer examples where not all of them fit')
+    flags.define(
+        'questions_that_fit', bool, False, 'leave out, and count, questions that do not fit'
+    )
+    flags.define('limit', int | None, None, 'ask only so many questions, the first; none: all')
+    flags.define('seed', int, 0, 'decides which examples are drawn')
+    flags.define('by_generation', bool, False, 'have answers written, also where there are choices')
+    flags.define('batch_size', int, 16, 'rows scored at once')
     flags.define('json', bool, True, 'print one JSON object; false: a line for people')
     flags.define(
         'overlap', bool, True, 'compare with the training text; false: that is not read again'
@@ -39,18 +65,69 @@ def main(flags: Flags) -> None:
         raise UserError(f'--batch_size={flags["batch_size"]}: must be at least 1')
     if flags['training_text'] and not flags['overlap']:
         raise UserError(f'--training_text={flags["training_text"]}: not with --nooverlap')
-    text = read_text('text', flags.required('text'))
-    from lm.evaluation.text import score_text
-    from lm.training.trained_text import open_training_text
-
-    training = open_training_text(flags['training_text']) if flags['training_text'] else None
-    score = score_text(load_model(flags), text, flags['batch_size'])
+    if flags['text'] and flags['task']:
+        raise UserError(f'--task={flags["task"]}: give it or --text, not both')
+    if not flags['text'] and not flags['task']:
+        raise UserError('--text: missing; give a UTF-8 file, or --task')
+    score, texts, training = _task_score(flags) if flags['task'] else _text_score(flags)
     if flags['overlap']:
-        score |= _overlap(flags, training, [text])
+        score |= _overlap(flags, training, texts)
     if flags['json']:
         print(json.dumps(score))
     else:
         print(', '.join(f'{name} {value}' for name, value in score.items()))
+
+
+Scored = tuple[dict[str, Any], Sequence[str], 'Source | None']
+"""The score, the texts that may have been trained on, and what `--training_text` names."""
+
+
+def _text_score(flags: Flags) -> Scored:
+    for name in OF_TASKS:
+        if flags.given(name):
+            raise UserError(f'--{name}={flags[name]}: is of a task; give --task, or leave it out')
+    text = read_text('text', flags['text'])
+    from lm.evaluation.text import score_text
+
+    training = _training_text(flags)
+    return score_text(load_model(flags), text, flags['batch_size']), [text], training
+
+
+def _task_score(flags: Flags) -> Scored:
+    from lm.evaluation.in_context.evaluate import score_task
+    from lm.evaluation.in_context.records import Records, read_records
+    from lm.evaluation.in_context.task import read_task
+
+    task = read_task(flags['task'])
+
+    def read(flag: str) -> Records:
+        return read_records(task, flags.required(flag), flag, flags['task_encoding'])
+
+    records = read('task_data')
+    shown = read('shots_data').shown if flags['shots_data'] else records.shown
+    training = _training_text(flags)
+    score = score_task(
+        load_model(flags),
+        task,
+        records.asked,
+        num_shots=flags['num_shots'],
+        pool=shown,
+        limit=flags['limit'],
+        seed=flags['seed'],
+        batch_size=flags['batch_size'],
+        by_generation=flags['by_generation'],
+        shots_that_fit=flags['shots_that_fit'],
+        questions_that_fit=flags['questions_that_fit'],
+    )
+    questions = records.asked[: flags['limit']]
+    return score, [question.solved(task.delimiter) for question in questions], training
+
+
+def _training_text(flags: Flags) -> 'Source | None':
+    """Opened before the model is read, so that a mistake is told at once."""
+    from lm.training.trained_text import open_training_text
+
+    return open_training_text(flags['training_text']) if flags['training_text'] else None
 
 
 def _overlap(flags: Flags, training: 'Source | None', texts: Sequence[str]) -> dict[str, Any]:

@@ -376,11 +376,20 @@ class EvalConfig:
     measures: tuple[str, ...] = setting(
         (), "of a task's held-out examples: those of lm/evaluation/tasks; unset: its usual ones"
     )
+    sources: tuple[str, ...] = setting(
+        (),
+        'texts beside those trained on, each as data.source takes one, whose held-out part is '
+        'scored too',
+    )
     sample_tokens: int = setting(64, 'tokens of the sample printed at an evaluation; 0: none')
     sample_prompt: str = setting('', 'what the printed sample continues')
 
     def __post_init__(self) -> None:
         _require_positive('eval', self, 'every_steps', 'batches')
+        for name in self.sources:
+            require(bool(name.strip()), f'eval.sources={",".join(self.sources)}: one is empty')
+            count = self.sources.count(name)
+            require(count == 1, f'eval.sources: {name} is there {count} times; give it once')
         require(self.sample_tokens >= 0, f'eval.sample_tokens={self.sample_tokens}: must be >= 0')
 
 
@@ -497,6 +506,11 @@ class Config:
             f'train.seq_len={self.train.seq_len}: longer than '
             f'model.max_positions={self.model.max_positions}; lower one or raise the other',
         )
+        for name in self.eval.sources:
+            require(
+                name not in self.data.names,
+                f'eval.sources: {name} is in {self.data.words}: scored already; leave it out',
+            )
 
 
 def override(config: Config, changes: Mapping[str, Any]) -> Config:

@@ -1,4 +1,4 @@
-"""Labelled text: records of several fields, each an example to learn from.
+"""Labelled text: records of several fields, each an example to learn from, or several.
 
 A record is a mapping of names to texts, numbers and lists, as a line of JSONL holds one. What of it
 a task reads, and how that becomes arrays of ids, its `ExampleCodec` says. Prepared, an example is a
@@ -56,8 +56,12 @@ class ExampleCodec(Protocol):
           UserError: a field is missing, or is of another kind.
         """
 
-    def encode(self, record: Record, place: str, texts: Sequence[Encoded]) -> list[np.ndarray]:
-        """The fields of an example, int32 each; raises as `texts`.
+    def encode(
+        self, record: Record, place: str, texts: Sequence[Encoded]
+    ) -> list[list[np.ndarray]]:
+        """What is learned from a record, as a rule one example: the fields of each, int32.
+
+        Raises as `texts`.
 
         Args:
           record: one example.

@@ -20,6 +20,7 @@ DIMENSIONS = {
     'S': 'key positions',
     'U': "the decoder's positions, where an encoder has its own",
     'D': 'residual width',
+    'E': 'width of one direction of a recurrent encoder: half of D',
     'H': 'heads',
     'G': 'key/value groups',
     'K': 'per-head width',

@@ -77,7 +77,7 @@ class ExampleRows:
                     f'{setting}={room}: the example {self._store.name(first)} takes '
                     f'{int(needed_N[first])} places, and {int((over_N > 0).sum())} of '
                     f'{len(over_N)} do not fit; raise it to {int(needed_N.max())}'
-                    f'{_REMEDY if hasattr(measured, "TRUNCATES") else ""}'
+                    f'{_remedy(measured)}'
                 )
             taken_N += needed_N
             cut_N += over_N
@@ -150,4 +150,7 @@ class ExampleRows:
             return self._epochs[number]
 
 
-_REMEDY = ', or set objective.options.truncate=True'
+def _remedy(measured: Measured) -> str:
+    """The option of an objective that makes long examples fit, if it has one."""
+    option = getattr(measured, 'FITTING_OPTION', '')
+    return f', or set objective.options.{option}' if option else ''

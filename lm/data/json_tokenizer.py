@@ -10,6 +10,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from lm.data.alignment import NO_SPANS, end_to_end
 from lm.data.roles import BESIDE, CONFIG, KEYS, SPELLED, files_of, named, numbered
 from lm.data.special_ids import BOS, EOS, SENTINELS, TRAINED_WITH, UNK, complete
 from lm.errors import UserError
@@ -21,7 +22,6 @@ _PROBE = " A  b\t\n\n c\u00e9 e\u0301 \u2581 \x10 <s>[MASK]<|endoftext|> \U0001f
 _STRETCH_CHARS = 1 << 16
 _CALL_CHARS = 1 << 20
 _BETWEEN_WORDS = re.compile('(?<=[a-z]) (?=[a-z])')
-_EMPTY = np.empty(0, np.int32)
 
 
 class JsonTokenizer:
@@ -79,14 +79,19 @@ class JsonTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """`encode` of each text, on all cores."""
-        stretches: list[str] = []
-        counts: list[int] = []
-        for text in texts:
-            parts = list(_stretches(text)) if self._cuts else [text]
-            stretches.extend(parts)
-            counts.append(len(parts))
-        ids = self._encoded(stretches)
-        return [np.concatenate([_EMPTY, *(next(ids) for _ in range(n))]) for n in counts]
+        return [ids for ids, _ in self._joined(texts, aligned=False)]
+
+    def encode_aligned(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """`encode` of each text with the characters of each id; see `Tokenizer`."""
+        return self._joined(texts, aligned=True)
+
+    def _joined(
+        self, texts: Sequence[str], *, aligned: bool
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Ids and, if asked for, spans of each text, which is encoded in stretches."""
+        stretches = [list(_stretches(text)) if self._cuts else [text] for text in texts]
+        found = self._encoded([part for parts in stretches for part in parts], aligned)
+        return [end_to_end([(part, *next(found)) for part in parts]) for parts in stretches]
 
     def decode(self, ids: Iterable[SupportsIndex] | np.ndarray) -> str:
         """The text of `ids`; special ids and ids beyond the tokenizer's own are left out."""
@@ -111,7 +116,10 @@ class JsonTokenizer:
         except UnicodeDecodeError:  # a part of a character
             return ''.join(f'<0x{byte:02X}>' for byte in raw)
 
-    def _encoded(self, stretches: Sequence[str]) -> Iterator[np.ndarray]:
+    def _encoded(
+        self, stretches: Sequence[str], aligned: bool
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        encode = self._codec.encode_batch if aligned else self._codec.encode_batch_fast
         start = 0
         while start < len(stretches):
             stop, size = start + 1, len(stretches[start])
@@ -119,17 +127,18 @@ class JsonTokenizer:
                 size += len(stretches[stop])
                 stop += 1
             group = stretches[start:stop]
-            for text, found in zip(group, self._codec.encode_batch_fast(
-                group, add_special_tokens=False
-            ), strict=True):  # fmt: skip
+            for text, found in zip(group, encode(group, add_special_tokens=False), strict=True):
                 ids = np.asarray(found.ids, np.int32)
-                yield self._without_special(text) if self._has_special(ids) else ids
+                if self._has_special(ids):
+                    yield self._without_special(text, aligned)
+                else:
+                    yield ids, _spans(found.offsets) if aligned else NO_SPANS
             start = stop
 
     def _has_special(self, ids: np.ndarray) -> bool:
         return bool(np.isin(ids, self._special).any())
 
-    def _without_special(self, text: str) -> np.ndarray:
+    def _without_special(self, text: str, aligned: bool) -> tuple[np.ndarray, np.ndarray]:
         """`text` cut within every spelling that the model takes for a special id.
 
         `encode_special_tokens` keeps added tokens out of text, but a unigram or word model also
@@ -146,8 +155,15 @@ class JsonTokenizer:
             start = begin + 1
         if not parts:  # a single character: all that is left is to say that it is none of ours
             ids[np.isin(ids, self._special)] = self.vocabulary.unk_id
-            return ids[~np.isin(ids, self._special)]
-        return np.concatenate(list(self._encoded([*parts, text[start:]])))
+            stays = ~np.isin(ids, self._special)
+            return ids[stays], _spans(found.offsets)[stays] if aligned else NO_SPANS
+        parts.append(text[start:])
+        pairs = self._encoded(parts, aligned)
+        return end_to_end([(part, *next(pairs)) for part in parts])
+
+
+def _spans(offsets: Sequence[tuple[int, int]]) -> np.ndarray:
+    return np.asarray(offsets, np.int32).reshape(-1, 2)
 
 
 def files_beside(file: Path) -> dict[str, bytes]:

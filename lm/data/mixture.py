@@ -2,6 +2,7 @@
 
 The sources of a mixture are prepared one by one, each into a store of its own, with one tokenizer
 that was trained on all their training parts, source after source. Weights decide nothing of it.
+Texts that are only scored (`eval.sources`) come after, with that tokenizer.
 """
 
 import contextlib
@@ -27,6 +28,7 @@ from lm.data.tokenizer import Tokenizer, load_tokenizer
 from lm.data.turns import MOST_ROWS
 from lm.errors import UserError
 from lm.examples import ExampleCodec
+from lm.fields import require
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def prepare_mixture(
     if data.sources is None:
         prepared = prepare(data, vocab_size, codec, make=make)
         return Mixture((data.source,), (prepared,), (Fraction(1),), prepared.fingerprint)
-    with _told_of_sources():
+    with _told_of('data.sources'):
         texts = [
             Text(replace(data, source=name, sources=None, weights=None), codec)
             for name in data.sources
@@ -83,6 +85,53 @@ def prepare_mixture(
     _check_amounts(data.sources, parts, weights, given_weights=data.weights is not None)
     settings = [[part.fingerprint for part in parts], [str(weight) for weight in weights]]
     return Mixture(data.sources, parts, weights, digest(settings))
+
+
+def prepare_watched(
+    data: DataConfig,
+    names: Sequence[str],
+    mixture: Mixture,
+    vocab_size: int | None,
+    codec: ExampleCodec | None = None,
+    *,
+    make: bool = True,
+) -> dict[str, Prepared]:
+    """The texts of `eval.sources`, by name: scored beside the mixture, and not trained on.
+
+    They have the mixture's tokenizer, and are split by the same rule as if they were of it: a run
+    that trained on one of them, with these `data` settings, has not seen its held-out part.
+
+    Args:
+      data: of the run.
+      names: of the texts.
+      mixture: what the run trains on, prepared with the same `data` and `vocab_size`.
+      vocab_size, codec: as `prepare_mixture` had them.
+      make: False where another process of the run has made them already.
+
+    Raises:
+      UserError: as `prepare`; or one is a text of the mixture or of another name, or has nothing
+        held out.
+    """
+    taken = {p.fingerprint: name for name, p in zip(mixture.names, mixture.parts, strict=True)}
+    watched: dict[str, Prepared] = {}
+    for name in names:
+        with _told_of('eval.sources'):
+            alone = replace(data, source=name, sources=None, weights=None, validation_source='')
+            text = Text(alone, codec)
+            prepared = prepare_text(text, mixture.tokenizer, vocab_size, make=make)
+        same = taken.setdefault(prepared.fingerprint, name)
+        require(
+            same == name,
+            f'eval.sources: {name} holds the same text as {same}, which is scored already; leave '
+            'it out',
+        )
+        require(
+            prepared.validation.tokens > 0,
+            f'eval.sources={name}: its validation part has no tokens; leave it out, or give a '
+            'larger data.validation_fraction',
+        )
+        watched[name] = prepared
+    return watched
 
 
 def _joint_tokenizer(texts: Sequence[Text], vocab_size: int | None, make: bool) -> Tokenizer:
@@ -139,7 +188,7 @@ def _check_amounts(
 
 
 @contextlib.contextmanager
-def _told_of_sources() -> Iterator[None]:
+def _told_of(field: str) -> Iterator[None]:
     """Lets errors about a source name the field that it was given in."""
     try:
         yield
@@ -147,4 +196,4 @@ def _told_of_sources() -> Iterator[None]:
         message = str(error)
         if not message.startswith(('data.source=', 'data.source:')):
             raise
-        raise UserError(message.replace('data.source', 'data.sources', 1)) from None
+        raise UserError(message.replace('data.source', field, 1)) from None

@@ -216,16 +216,18 @@ class _Side:
 
         for batch in _batched(self._split.documents(self._part, self.reading)):
             if self._codec is None:
-                encoded = self._tokenizer.encode_batch([document.text for document in batch])
+                texts = [document.text for document in batch]
+                encoded = [[tokens] for tokens in self._tokenizer.encode_batch(texts)]
             else:
                 encoded = self._examples(batch, self._codec)
-            for document, tokens in zip(batch, encoded, strict=True):
-                self.lengths.append(len(tokens))
+            for document, stored in zip(batch, encoded, strict=True):
                 self.text_bytes += len(document.text.encode())
-                yield TokenDocument(document.name, tokens)
+                for tokens in stored:
+                    self.lengths.append(len(tokens))
+                    yield TokenDocument(document.name, tokens)
 
-    def _examples(self, batch: list[Document], codec: ExampleCodec) -> list[np.ndarray]:
-        """The records of some documents, their fields one after another."""
+    def _examples(self, batch: list[Document], codec: ExampleCodec) -> list[list[np.ndarray]]:
+        """The examples of each of some records, their fields one after another."""
         records = [json.loads(document.text) for document in batch]
         texts = [
             codec.texts(record, document.name)
@@ -236,13 +238,13 @@ class _Side:
             found = iter([Encoded(*pair) for pair in self._tokenizer.encode_aligned(flat)])
         else:
             found = iter([Encoded(ids) for ids in self._tokenizer.encode_batch(flat)])
-        examples = []
+        stored = []
         for record, document, of_record in zip(records, batch, texts, strict=True):
-            fields = codec.encode(record, document.name, [next(found) for _ in of_record])
-            self.fields.append([len(field) for field in fields])
+            examples = codec.encode(record, document.name, [next(found) for _ in of_record])
+            self.fields += [[len(field) for field in fields] for fields in examples]
             self.labels.update(codec.labels(record))
-            examples.append(np.concatenate(fields).astype(np.int32))
-        return examples
+            stored.append([np.concatenate(fields).astype(np.int32) for fields in examples])
+        return stored
 
 
 def _batched(documents: Iterator[Document]) -> Iterator[list[Document]]:

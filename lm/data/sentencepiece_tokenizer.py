@@ -15,9 +15,10 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from lm.data.escape import escape, unescape
+from lm.data.alignment import Origin, end_to_end
+from lm.data.escape import SPELLINGS, escape, unescape
 from lm.data.roles import SPELLED
-from lm.data.sentencepiece_training import SPECIAL_PIECES, stretch_end, word_spelling
+from lm.data.sentencepiece_training import SPECIAL_PIECES, WORD_TOKEN, stretch_end, word_spelling
 from lm.data.special_ids import BOS, EOS, PAD, TRAINED_WITH, UNK, complete
 from lm.vocabulary import Vocabulary
 
@@ -78,17 +79,36 @@ class SentencePieceTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """`encode` of each text, on all cores."""
-        stretches: list[str] = []
-        counts: list[int] = []
-        for text in texts:
-            parts = self._stretches(text)
-            stretches.extend(parts)
-            counts.append(len(parts))
-        ids = iter(self._processor.encode(stretches, num_threads=os.cpu_count() or 1))
+        cut = [self._stretches(text) for text in texts]
+        ids = iter(self._processor.encode(_flat(cut), num_threads=_threads()))
         return [
-            np.concatenate([_EMPTY, *(np.asarray(next(ids), np.int32) for _ in range(count))])
-            for count in counts
+            np.concatenate([_EMPTY, *(np.asarray(next(ids), np.int32) for _ in parts)])
+            for parts in cut
         ]
+
+    def encode_aligned(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """`encode` of each text with the characters of each id; see `Tokenizer`."""
+        cut = [self._stretches(text) for text in texts]
+        found = iter(
+            self._processor.encode(_flat(cut), num_threads=_threads(), return_type='offset_mapping')
+        )
+        aligned = []
+        for text, parts in zip(texts, cut, strict=True):
+            ids, spans_n2 = end_to_end([(part, *_aligned(next(found))) for part in parts])
+            aligned.append((ids, self._origin(text).of(spans_n2)))
+        return aligned
+
+    def _origin(self, text: str) -> Origin:
+        """Where the characters that the processor reads come from."""
+        if not self.trained_here:
+            return Origin.same(text)
+        if not self._words:
+            return Origin.respelled(text, SPELLINGS)
+        pieces = []
+        for match in WORD_TOKEN.finditer(text):
+            pieces.append((match.start(), match.start(), 1))  # the blank that is put before it
+            pieces += [(i, i + 1, 1) for i in range(match.start(), match.end())]
+        return Origin.of_pieces(pieces)
 
     def decode(self, ids: Iterable[SupportsIndex] | np.ndarray) -> str:
         """The text of `ids`; special ids and ids beyond the tokenizer's own are left out."""
@@ -170,6 +190,26 @@ class SentencePieceTokenizer:
         return re.compile('|'.join(map(re.escape, spelled)))
 
 
+def _aligned(found: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and spans of what the processor says, whole characters for their parts."""
+    spans_n2 = np.asarray(found['offsets'], np.int32).reshape(-1, 2)
+    # Of several pieces that make up a character all but the last have no width.
+    for place in reversed(range(len(spans_n2) - 1)):
+        (begin, end), following = spans_n2[place], spans_n2[place + 1]
+        if begin == end == following[0] and found['pieces'][place] != _BLANK:
+            spans_n2[place, 1] = following[1]
+    return np.asarray(found['ids'], np.int32), spans_n2
+
+
+def _flat(cut: Sequence[list[str]]) -> list[str]:
+    return [part for parts in cut for part in parts]
+
+
+def _threads() -> int:
+    return os.cpu_count() or 1
+
+
+_BLANK = '\u2581'
 _EMPTY = np.empty(0, np.int32)
 _NAMES = frozenset(SPECIAL_PIECES)
 

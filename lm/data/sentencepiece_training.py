@@ -18,6 +18,9 @@ DEFAULT_VOCAB_SIZE = 4096
 SAMPLE_BYTES_PER_ID = 1000
 """At most this much text for each id trains a tokenizer; of more, an even sample is taken."""
 
+WORD_TOKEN = re.compile(r'\n|\w+|[^\w\s]')
+"""What a word model keeps of a text; the blanks between are lost."""
+
 # The sum of expected counts depends on how the sentences are dealt out to threads, so the number
 # of threads is fixed: the model must not depend on the machine.
 _THREADS = 2
@@ -84,7 +87,7 @@ def train_model(kind: str, texts: Iterable[str], vocab_size: int | None) -> byte
 
 def word_spelling(text: str) -> str:
     """`text` as the word model sees it: words, marks and newlines, each after one space."""
-    return ''.join(f' {token}' for token in re.findall(r'\n|\w+|[^\w\s]', text))
+    return ''.join(f' {token}' for token in WORD_TOKEN.findall(text))
 
 
 def _check_reached(kind: str, vocab_size: int | None, model: bytes) -> None:

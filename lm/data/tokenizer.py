@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
+from jaxtyping import Int
 
 from lm.data.sentencepiece_tokenizer import SentencePieceTokenizer
 from lm.data.sentencepiece_training import train_model
@@ -41,6 +42,20 @@ class Tokenizer(Protocol):
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """`encode` of each text, on all cores."""
+
+    def encode_aligned(
+        self, texts: Sequence[str]
+    ) -> list[tuple[Int[np.ndarray, ' n'], Int[np.ndarray, 'n 2']]]:
+        """`encode` of each text, and which of its characters each id stands for.
+
+        A span says from which character, counted from 0, and before which. Ids that make up one
+        character, as bytes do, have the span of that character each. Characters that no id stands
+        for lie between spans: blanks, what a normalisation drops. A blank that an id has in front,
+        as of SentencePiece, may be in its span or not; one that a tokenizer puts in is in none.
+
+        Returns:
+          for each text int32 [n] and int32 [n, 2].
+        """
 
     def decode(self, ids: Iterable[SupportsIndex] | np.ndarray) -> str:
         """The text of `ids`; special ids and ids beyond the tokenizer's own are left out."""

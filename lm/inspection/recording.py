@@ -75,8 +75,8 @@ def recorded(
       layers: numbers of the layers that are kept, from 0; None: all.
 
     Returns:
-      fp32, by kind; a row of padding has whatever the kernel makes of it. None of a kind, and none
-      at all of a recurrent model, is no entry.
+      fp32, by kind; a row of padding has whatever the kernel makes of it. A kind that there is none
+      of is no entry: a recurrent decoder attends to an encoder, if to anything.
     """
     kept = tuple(range(functional.config.num_layers) if layers is None else layers)
     found = _recorded(params, batch, forward=Forward(functional), layers=kept)

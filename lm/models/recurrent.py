@@ -20,7 +20,7 @@ from lm.models.context import Context
 from lm.models.embedding import Embedding, Head
 from lm.models.layers import run_layers
 from lm.models.model import Model
-from lm.models.recurrent_spec import CellKind, RecurrentSpec
+from lm.models.recurrent_spec import CellKind, RecurrentSpec, Width
 from lm.shapes import HiddenBTD, TokensBT
 
 State: TypeAlias = tuple[jax.Array, ...]
@@ -130,26 +130,33 @@ class Cell(nnx.Module):
     kept: ClassVar[tuple[int, ...]]
     """Of what a position reads, the places that the products with the state are added to."""
 
-    def __init__(self, spec: RecurrentSpec, rngs: nnx.Rngs):
-        d, q, init = spec.config.d_model, spec.gates, spec.init.cell
-        self.input = nnx.Param(init(rngs.params(), (d, q, d), jnp.float32), dims='DQD')
-        self.recurrent = nnx.Param(init(rngs.params(), (d, q, d), jnp.float32), dims='DQD')
-        self.bias = nnx.Param(jnp.zeros((q, d)), dims='QD')
+    def __init__(self, spec: RecurrentSpec, rngs: nnx.Rngs, letter: Width = 'D'):
+        """
+        Args:
+          spec: the model's.
+          rngs: for its matrices.
+          letter: of the width of its state; what it reads is D wide.
+        """
+        d, e, q, init = spec.config.d_model, spec.widths[letter], spec.gates, spec.init.cell
+        read, kept = f'DQ{letter}', f'{letter}Q{letter}'
+        self.input = nnx.Param(init(rngs.params(), (d, q, e), jnp.float32), dims=read)
+        self.recurrent = nnx.Param(init(rngs.params(), (e, q, e), jnp.float32), dims=kept)
+        self.bias = nnx.Param(jnp.zeros((q, e)), dims=f'Q{letter}')
 
     @staticmethod
     def turn(read_BQD: jax.Array, kept_BQD: jax.Array, state: State) -> State:
         """As `Turn`."""
         raise NotImplementedError
 
-    def read(self, x_BTD: HiddenBTD, context: Context) -> Float[jax.Array, 'T B Q D']:
+    def read(self, x_BTD: HiddenBTD, context: Context) -> Float[jax.Array, 'T B Q E']:
         """What the gates read of all positions: the input's products, and biases."""
-        read_TBQD = context.product('BTD,DQE->TBQE', x_BTD, self.input)
-        return read_TBQD + context.cast(self.bias)
+        read_TBQE = context.product('BTD,DQE->TBQE', x_BTD, self.input)
+        return read_TBQE + context.cast(self.bias)
 
     def start(self, rows: int, context: Context) -> State:
         """The state before a segment: zeros."""
-        zeros_BD = jnp.zeros((rows, self.bias.shape[-1]), jnp.float32)
-        return (context.layout.constrain(zeros_BD, 'BD'),) * self.arrays
+        zeros_BE = jnp.zeros((rows, self.bias.shape[-1]), jnp.float32)
+        return (context.layout.constrain(zeros_BE, 'BE'),) * self.arrays
 
     def __call__(
         self,
@@ -157,7 +164,7 @@ class Cell(nnx.Module):
         starts_BT: Bool[jax.Array, 'B T'],
         state: State,
         context: Context,
-    ) -> tuple[HiddenBTD, State]:
+    ) -> tuple[Float[jax.Array, 'B T E'], State]:
         """Runs over the positions in turn.
 
         Args:
@@ -167,17 +174,17 @@ class Cell(nnx.Module):
           context: the forward pass.
 
         Returns:
-          What it gives out at each position, [B, T, D], and the state after the last.
+          What it gives out at each position, as wide as its state, and the state after the last.
         """
         precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-        y_TBD, state = recurrence(
+        y_TBE, state = recurrence(
             Gates(self.turn, self.kept, precision),
             self.read(x_BTD, context),
             starts_BT.T,
             state,
             context.cast(self.recurrent),
         )
-        return context.layout.constrain(jnp.moveaxis(y_TBD, 0, 1), 'BTD'), state
+        return context.layout.constrain(jnp.moveaxis(y_TBE, 0, 1), 'BTE'), state
 
 
 class LSTMCell(Cell):
@@ -189,8 +196,8 @@ class LSTMCell(Cell):
     arrays = 2
     kept = (0, 1, 2, 3)
 
-    def __init__(self, spec: RecurrentSpec, rngs: nnx.Rngs):
-        super().__init__(spec, rngs)
+    def __init__(self, spec: RecurrentSpec, rngs: nnx.Rngs, letter: Width = 'D'):
+        super().__init__(spec, rngs, letter)
         self.bias[...] = self.bias[...].at[1].set(spec.forget_bias)
 
     @staticmethod
@@ -212,16 +219,16 @@ class GRUCell(Cell):
     arrays = 1
     kept = (0, 1, 3)
 
-    def __init__(self, spec: RecurrentSpec, rngs: nnx.Rngs):
-        super().__init__(spec, rngs)
-        self.reset_bias = nnx.Param(jnp.zeros((spec.config.d_model,)), dims='D')
+    def __init__(self, spec: RecurrentSpec, rngs: nnx.Rngs, letter: Width = 'D'):
+        super().__init__(spec, rngs, letter)
+        self.reset_bias = nnx.Param(jnp.zeros((spec.widths[letter],)), dims=letter)
 
-    def read(self, x_BTD: HiddenBTD, context: Context) -> Float[jax.Array, 'T B Q D']:
+    def read(self, x_BTD: HiddenBTD, context: Context) -> Float[jax.Array, 'T B Q E']:
         """Behind the three gates' own, what is added to n's product with the state."""
-        read_TBQD = super().read(x_BTD, context)
-        shift_D = context.cast(self.reset_bias)
-        shift_TBQD = jnp.broadcast_to(shift_D, (*read_TBQD.shape[:2], 1, *shift_D.shape))
-        return jnp.concatenate([read_TBQD, shift_TBQD], axis=2)
+        read_TBQE = super().read(x_BTD, context)
+        shift_E = context.cast(self.reset_bias)
+        shift_TBQE = jnp.broadcast_to(shift_E, (*read_TBQE.shape[:2], 1, *shift_E.shape))
+        return jnp.concatenate([read_TBQE, shift_TBQE], axis=2)
 
     @staticmethod
     def turn(read_BQD: jax.Array, kept_BQD: jax.Array, state: State) -> State:
@@ -234,6 +241,10 @@ class GRUCell(Cell):
 CELLS: dict[CellKind, type[Cell]] = {'lstm': LSTMCell, 'gru': GRUCell}
 
 
+Run: TypeAlias = Callable[[Any, HiddenBTD, Context], HiddenBTD]
+"""A layer's work: the layer, what it reads and its part of the forward pass -> what it gives."""
+
+
 class RecurrentStack(nnx.Module):
     """Layers that each read what the one below gives out, stacked along a leading axis L.
 
@@ -241,22 +252,26 @@ class RecurrentStack(nnx.Module):
     positions (Zaremba et al. 2014, section 3.2).
     """
 
-    def __init__(self, spec: RecurrentSpec, rngs: nnx.Rngs):
+    def __init__(
+        self, spec: RecurrentSpec, rngs: nnx.Rngs, layer: Callable[[nnx.Rngs], nnx.Module]
+    ):
+        """
+        Args:
+          spec: the model's.
+          rngs: for its layers.
+          layer: makes one.
+        """
         keys = jax.random.split(rngs.params(), spec.config.num_layers)
-        cell = CELLS[spec.cell]
-        self.layers: Cell = jax.vmap(lambda key: cell(spec, nnx.Rngs(key)))(keys)
+        self.layers: Any = jax.vmap(lambda key: layer(nnx.Rngs(key)))(keys)
         self.spec = spec
 
-    def __call__(
-        self, x_BTD: HiddenBTD, starts_BT: Bool[jax.Array, 'B T'], context: Context
-    ) -> HiddenBTD:
-        """[B, T, D] -> [B, T, D]; a segment begins where `starts_BT` is true."""
+    def __call__(self, x_BTD: HiddenBTD, run: Run, context: Context) -> HiddenBTD:
+        """[B, T, D] -> [B, T, D]; `run` is what each layer does."""
         config = self.spec.config
 
-        def step(layer: Cell, x_BTD: jax.Array, index: Index) -> jax.Array:
+        def step(layer: nnx.Module, x_BTD: jax.Array, index: Index) -> jax.Array:
             part = context.part(index + 1)
-            x_BTD = part.drop(x_BTD, INPUT_DROPOUT_SITE)
-            return layer(x_BTD, starts_BT, layer.start(len(x_BTD), part), part)[0]
+            return run(layer, part.drop(x_BTD, INPUT_DROPOUT_SITE), part)
 
         x_BTD = run_layers(
             self.layers,
@@ -269,6 +284,15 @@ class RecurrentStack(nnx.Module):
             gathers=context.layout.gathers_weights,
         )
         return context.part(0).drop(x_BTD, FINAL_DROPOUT_SITE)
+
+
+def restarted(starts_BT: Bool[jax.Array, 'B T']) -> Run:
+    """What a layer that is a cell does: it begins anew where `starts_BT` is true."""
+
+    def run(cell: Cell, x_BTD: HiddenBTD, context: Context) -> Float[jax.Array, 'B T E']:
+        return cell(x_BTD, starts_BT, cell.start(len(x_BTD), context), context)[0]
+
+    return run
 
 
 class Read(NamedTuple):
@@ -292,7 +316,7 @@ class RecurrentModel(Model):
 
     def __init__(self, spec: RecurrentSpec, rngs: nnx.Rngs):
         self.embedding = Embedding(spec, rngs)
-        self.decoder = RecurrentStack(spec, rngs)
+        self.decoder = RecurrentStack(spec, rngs, partial(CELLS[spec.cell], spec))
         self.head = Head(spec, rngs)
         self.dropout = spec.config.dropout
 
@@ -300,7 +324,7 @@ class RecurrentModel(Model):
         """What the head reads, [B, T, D]."""
         assert batch.prefix is None, 'a recurrent model sees no prefix both ways'
         starts_BT = jnp.asarray(batch.positions) == 0
-        return self.decoder(self.embedding(batch.tokens, context), starts_BT, context)
+        return self.decoder(self.embedding(batch.tokens, context), restarted(starts_BT), context)
 
     def read(
         self, batch: Batch, places: int, context: Context

@@ -12,6 +12,9 @@ CellKind: TypeAlias = Literal['lstm', 'gru']
 GATES: dict[CellKind, int] = {'lstm': 4, 'gru': 3}
 """Q, the matrices side by side that a cell multiplies its input with, and its state."""
 
+Width: TypeAlias = Literal['D', 'E']
+"""The letter of how wide a cell's state is: of the model, or of one direction of an encoder."""
+
 UNREAD = {
     'num_kv_heads': 'heads',
     'head_dim': 'heads',
@@ -26,7 +29,7 @@ class RecurrentInitializers:
 
     Attributes:
       tokens: the token embedding.
-      cell: what cells multiply their input and their state with.
+      cell: what cells multiply their input and their state with, and attention its own.
       head: the untied output matrix.
     """
 
@@ -38,6 +41,8 @@ class RecurrentInitializers:
 @dataclass(frozen=True)
 class RecurrentSpec:
     """Stacked recurrent layers between an embedding and an output matrix, all `d_model` wide.
+
+    Of two sides the encoder's layers read both ways, and the decoder's attend to what these give.
 
     Attributes:
       config: the sizes; `num_heads` is not read.
@@ -65,6 +70,11 @@ class RecurrentSpec:
         """Q."""
         return GATES[self.cell]
 
+    @property
+    def widths(self) -> dict[Width, int]:
+        """Sizes of states; both directions of an encoder are together as wide as the model."""
+        return {'D': self.config.d_model, 'E': self.config.d_model // 2}
+
 
 def _require_unset(config: ModelConfig) -> None:
     for field, missing in UNREAD.items():
@@ -73,6 +83,15 @@ def _require_unset(config: ModelConfig) -> None:
             value is None,
             f'model.{field}={value}: model.name={config.name} has no {missing}; set it to none',
         )
+
+
+def require_halves(config: ModelConfig) -> None:
+    """Raises UserError where two directions cannot share the width of the model."""
+    require(
+        config.d_model % 2 == 0,
+        f'model.d_model={config.d_model}: each of two directions of model.name={config.name} '
+        'takes half of it; make it even',
+    )
 
 
 def check(config: Config) -> None:
@@ -85,9 +104,10 @@ def check(config: Config) -> None:
     """
     _require_unset(config.model)
     name = f'model.name={config.model.name}'
+    family = registry.lookup('models', config.model.name, 'model.name').FAMILY
     objective = registry.lookup('objectives', config.objective.name, 'objective.name')
     require(
-        'decoder' not in getattr(objective, 'PREFIX_FAMILIES', ()),
+        family != 'decoder' or family not in getattr(objective, 'PREFIX_FAMILIES', ()),
         f'objective.name={config.objective.name}: its prefix is seen both ways, and {name} reads '
         'left to right only; set objective.name=clm',
     )

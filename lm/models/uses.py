@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lm.attention.kernel import Use
+from lm.config import ModelConfig
+from lm.models.recurrent_spec import RecurrentSpec
 from lm.models.spec import TransformerSpec
 
 
@@ -15,10 +17,9 @@ def uses(spec: Any, lengths: Mapping[str, int], *, prefix: bool) -> tuple[Use, .
       lengths: positions of each side of a row.
       prefix: whether a decoder's rows have one (`Batch.prefix`).
     """
-    if not isinstance(spec, TransformerSpec):
-        return ()
     found = []
-    for side, length in lengths.items():
+    own = lengths.items() if isinstance(spec, TransformerSpec) else ()
+    for side, length in own:
         causal = side == 'decoder'
         window: Any = 'none'
         if spec.attention_window is not None:
@@ -27,6 +28,17 @@ def uses(spec: Any, lengths: Mapping[str, int], *, prefix: bool) -> tuple[Use, .
         bias = spec.positions.kind in ('relative', 'alibi')
         own_prefix = prefix and causal and len(lengths) == 1
         found.append(Use(side, length, bias=bias, prefix=own_prefix, window=window))
-    if len(lengths) == 2:
+    attends = isinstance(spec, TransformerSpec | RecurrentSpec)
+    if attends and len(lengths) == 2:
         found.append(Use('cross-attention', lengths['decoder'], crosses=True))
     return tuple(found)
+
+
+def head_width(spec: Any, config: ModelConfig) -> int:
+    """Width of the heads that attend; a recurrent decoder has one, as wide as the model.
+
+    Args:
+      spec: the model's; None where it is not known.
+      config: its sizes.
+    """
+    return config.d_model if isinstance(spec, RecurrentSpec) else config.head_width

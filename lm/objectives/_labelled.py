@@ -1,5 +1,6 @@
 """What objectives on labelled text share: an example's fields, and where they go in a row."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -8,6 +9,7 @@ from jaxtyping import Int
 from lm import registry
 from lm.batch import Batch, Row
 from lm.config import Config, DataConfig, require
+from lm.errors import UserError, did_you_mean
 from lm.examples import ExampleCodec
 from lm.objectives._objective import Objective
 from lm.shapes import LogitsBTV
@@ -101,6 +103,23 @@ def _shortened(first: int, second: int, room: int) -> tuple[int, int]:
     from_second += -(-over // 2)
     from_first += over // 2
     return first - from_first, second - from_second
+
+
+def require_distinct(labels: Sequence[str]) -> None:
+    """Refuses labels that name one twice."""
+    require(
+        len({*labels}) == len(labels),
+        f'objective.options.labels={",".join(labels)}: names one twice',
+    )
+
+
+def require_known(label: str, labels: Sequence[str], place: str) -> None:
+    """Refuses a label that is none of those named, where some are."""
+    if labels and label not in labels:
+        raise UserError(
+            f'objective.options.labels={",".join(labels)}: {place} has the label {label!r}'
+            f'{did_you_mean(label, labels)}; name it there, or leave them unset'
+        )
 
 
 def require_default_text_field(config: Config) -> None:

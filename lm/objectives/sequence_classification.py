@@ -14,7 +14,13 @@ from jaxtyping import Int
 from lm.batch import Batch, Row
 from lm.config import Config, require, setting
 from lm.examples import Encoded, ExampleCodec, Record, as_ids, as_text, text_of
-from lm.objectives._labelled import fields_of, joined, no_spans, require_default_text_field
+from lm.objectives._labelled import (
+    fields_of,
+    joined,
+    no_spans,
+    require_default_text_field,
+    require_distinct,
+)
 from lm.objectives._objective import Sums, weighted_cross_entropy
 from lm.shapes import LogitsBTV
 from lm.vocabulary import Vocabulary
@@ -37,10 +43,7 @@ class Options:
     truncate: bool = setting(False, 'cut texts that are longer than a row; False: refuse them')
 
     def __post_init__(self) -> None:
-        require(
-            len({*self.labels}) == len(self.labels),
-            f'objective.options.labels={",".join(self.labels)}: names one twice',
-        )
+        require_distinct(self.labels)
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,14 @@ class Codec:
         named = {'text': self.options.text, 'second': self.options.second}
         return [text_of(record, field, name, place) for name, field in named.items() if field]
 
-    def encode(self, record: Record, place: str, texts: Sequence[Encoded]) -> list[np.ndarray]:
+    def encode(
+        self, record: Record, place: str, texts: Sequence[Encoded]
+    ) -> list[list[np.ndarray]]:
         """The three fields."""
         first, *rest = (text.ids for text in texts)
         label = text_of(record, self.options.label, 'label', place)
         second = rest[0] if rest else np.empty(0, np.int32)
-        return [first, second, as_ids(label)]
+        return [[first, second, as_ids(label)]]
 
     def labels(self, record: Record) -> Iterable[str]:
         """Its one label."""
@@ -88,7 +93,7 @@ class SequenceClassification:
     overlap: int = 0
     boundaries: bool = True
     factorises: bool = False
-    TRUNCATES = True
+    FITTING_OPTION = 'truncate=True'
 
     @property
     def row_len(self) -> int:

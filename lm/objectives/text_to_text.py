@@ -100,10 +100,12 @@ class Codec:
             for option in ('input', 'target')
         ]
 
-    def encode(self, record: Record, place: str, texts: Sequence[Encoded]) -> list[np.ndarray]:
+    def encode(
+        self, record: Record, place: str, texts: Sequence[Encoded]
+    ) -> list[list[np.ndarray]]:
         """The two texts."""
         del record, place
-        return [text.ids for text in texts]
+        return [[text.ids for text in texts]]
 
     def labels(self, record: Record) -> Iterable[str]:
         """There are none."""
@@ -126,7 +128,7 @@ class TextToText:
     overlap: int = 0
     boundaries: bool = True
     factorises: bool = False
-    TRUNCATES = True
+    FITTING_OPTION = 'truncate=True'
 
     @property
     def row_len(self) -> int:

@@ -1,9 +1,10 @@
 """What a forward pass keeps for its backward pass, in closed form. Imports no jax.
 
 The terms are the arrays that JAX saves of `lm.models.layers.Layer`, `stack` and `embedding`, and
-those of `lm.models.recurrent`. Attention by XLA keeps scores and probabilities, a fused kernel what
-it gives and a number a query. `tests/planning/test_activations.py` compares them with the residuals
-of `jax.vjp`. They are still estimates of memory: which arrays a compiler holds its `Compiler` says.
+those of `lm.models.recurrent` and `recurrent_encoder_decoder`. Attention by XLA keeps scores and
+probabilities, a fused kernel what it gives and a number a query.
+`tests/planning/test_activations.py` compares them with the residuals of `jax.vjp`. They are still
+estimates of memory: which arrays a compiler holds its `Compiler` says.
 """
 
 from collections.abc import Mapping
@@ -181,21 +182,52 @@ def _(spec: RecurrentSpec, model: ModelShape, work: Work, remat: str) -> Kept:
 
     Beside a layer at work lies the gradient of what its gates read.
     """
-    c, residual = work.compute, work.positions(model.family) * spec.config.d_model
-    masks = bool(spec.config.dropout)
-    # The layer's input and the state, each as it is multiplied.
-    whole = residual * (2 * c + FP32 * STATE_ARRAYS[spec.cell] + masks)
-    gates = c * spec.gates * residual
-    layer = {
-        'none': whole,
-        'dots': c * residual + 2 * gates,
-        'full': c * residual,
-        'offload': 0.0,
-    }[remat]
-    host = spec.config.num_layers * c * residual * (remat == 'offload')
-    again = whole * (remat != 'none') + 2 * c * residual * (remat == 'offload')
-    ends = residual * (c + masks * (1 + c))
-    return Kept(spec.config.num_layers * layer + ends, again + gates, host)
+    c, masks = work.compute, bool(spec.config.dropout)
+    saved = layer = host = 0.0
+    for side in sides(model.family):
+        residual = work.positions(side) * spec.config.d_model
+        both_ways, crosses = side == 'encoder', len(work.lengths) == 2 and side == 'decoder'
+        # The layer's input, for one that reads backward also turned round, and the state, each as
+        # it is multiplied.
+        whole = residual * ((2 + both_ways) * c + FP32 * STATE_ARRAYS[spec.cell] + masks)
+        gates = c * spec.gates * residual
+        kept = {
+            'none': whole,
+            'dots': c * residual + 2 * gates,
+            'full': c * residual,
+            'offload': 0.0,
+        }
+        gradients = gates
+        if crosses:
+            kept['none'] += _attending(spec, work, 'none')
+            kept['dots'] += _attending(spec, work, 'dots')
+            gradients += FP32 * _held_pairs(work)
+        offloaded = c * residual * (remat == 'offload')
+        host += spec.config.num_layers * offloaded
+        ends = residual * (c + masks * (1 + c))
+        saved += spec.config.num_layers * kept[remat] + ends
+        again = kept['none'] * (remat != 'none') + 2 * offloaded
+        layer = max(layer, again + gradients)
+    return Kept(saved, layer, host)
+
+
+def _attending(spec: RecurrentSpec, work: Work, remat: str) -> float:
+    """Bytes kept of a recurrent decoder's attention to the encoder, by one head."""
+    c, residual = work.compute, work.positions('decoder') * spec.config.d_model
+    fused = work.gives('decoder', 'encoder')
+    # The logarithm of each query's softmax sum.
+    sums = fused * FP32 * work.positions('decoder')
+    if remat == 'dots':
+        # The three products.
+        return (3 + fused) * c * residual + sums
+    # The cell's states, queries, what they see in two orders, and the tanh.
+    return 5 * c * residual + sums + (FP32 + c) * _held_pairs(work)
+
+
+def _held_pairs(work: Work) -> float:
+    """Scores of a recurrent decoder's attention that are held: none of a fused kernel."""
+    fused = work.fuses('decoder', 'encoder')
+    return 0.0 if fused else work.positions('decoder') * work.lengths['encoder']
 
 
 def _again(spec: TransformerSpec, work: Work, side: str, sources: list[str]) -> float:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from lm import registry
 from lm.config import ModelConfig, require
-from lm.models.recurrent_spec import RecurrentSpec
+from lm.models.recurrent_spec import RecurrentSpec, Width
 from lm.models.spec import TransformerSpec
 from lm.shapes import Dims
 
@@ -117,6 +117,7 @@ def _(spec: RecurrentSpec) -> dict[str, int]:
     config = spec.config
     return {
         'D': config.d_model,
+        'E': spec.widths['E'],
         'L': config.num_layers,
         'Q': spec.gates,
         'V': config.padded_vocab_size,
@@ -147,13 +148,24 @@ def _(spec: TransformerSpec, family: str) -> Parts:
 @_model.register
 def _(spec: RecurrentSpec, family: str) -> Parts:
     yield 'embedding/tokens', 'VD'
-    yield f'{family}/layers/input', 'LDQD'
-    yield f'{family}/layers/recurrent', 'LDQD'
-    yield f'{family}/layers/bias', 'LQD'
-    if spec.cell == 'gru':
-        yield f'{family}/layers/reset_bias', 'LD'
+    if family == 'decoder':
+        yield from _under('decoder/layers', _cell(spec, 'D'))
+    else:
+        for direction in ('forward', 'backward'):
+            yield from _under(f'encoder/layers/{direction}', _cell(spec, 'E'))
+        yield from _under('decoder/layers/cell', _cell(spec, 'D'))
+        for name in ('query', 'output', 'state'):
+            yield f'decoder/layers/cross_attention/{name}', 'LDD'
     if not spec.tied:
         yield 'head/output', 'DV'
+
+
+def _cell(spec: RecurrentSpec, width: Width) -> Parts:
+    yield 'input', f'LDQ{width}'
+    yield 'recurrent', f'L{width}Q{width}'
+    yield 'bias', f'LQ{width}'
+    if spec.cell == 'gru':
+        yield 'reset_bias', f'L{width}'
 
 
 def _stack(spec: TransformerSpec, crosses: bool) -> Parts:

@@ -25,7 +25,13 @@ from lm.planning.memory import (
 from lm.planning.parameters import ModelShape, model_shape
 from lm.planning.recipes import RECIPES, Recipe, find_recipe, recipe_of
 from lm.planning.roofline import Roofline, roofline
-from lm.planning.rows import attention_uses, num_asked, require_division, side_lengths
+from lm.planning.rows import (
+    attention_uses,
+    attention_width,
+    num_asked,
+    require_division,
+    side_lengths,
+)
 
 USABLE = 0.92
 """Share of a device's memory that a run can count on; the runtime, its kernels and fragmentation
@@ -159,7 +165,7 @@ class Plan:
             return Kernel()
         dtype = self.recipe.products
         used = attention_uses(self.config, self.model.family)
-        width = self.model.config.head_width
+        width = attention_width(self.config.model)
         asked = self.config.mesh.attention
         if self.device is None and asked in ('cudnn', 'splash'):
             return Kernel(asked, uses=used)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from lm import registry
 from lm.attention.kernel import Use
-from lm.config import Config, require, resolve
-from lm.models.uses import uses
+from lm.config import Config, ModelConfig, require, resolve
+from lm.models.uses import head_width, uses
 from lm.objectives._objective import build_objective, most_asked
 from lm.planning.axes import Axes
 from lm.planning.parameters import ModelShape, model_shape
@@ -41,6 +41,12 @@ def attention_uses(config: Config, family: str) -> tuple[Use, ...]:
     objective = registry.lookup('objectives', config.objective.name, 'objective.name')
     prefix = family in getattr(objective, 'PREFIX_FAMILIES', ())
     return uses(model_shape(config.model).spec, side_lengths(config, family), prefix=prefix)
+
+
+def attention_width(config: ModelConfig) -> int:
+    """Width of the heads that attend, as kernels see it."""
+    member = registry.lookup('models', config.name, 'model.name')
+    return head_width(model_shape(config).spec if hasattr(member, 'spec') else None, config)
 
 
 def num_asked(config: Config) -> int | None:

@@ -214,6 +214,8 @@ class Page:
         except UserError as error:
             self._map_words.text = str(error)
             return
+        heads = self._maps[0].weights_LHTS.shape[1]  # a recurrent decoder has one
+        self._head.set_options([*range(heads)], value=min(self._head.value, heads - 1))
         kinds = [each.kind for each in self._maps]
         self._kind.set_visibility(len(kinds) > 1)
         self._kind.set_options(

@@ -1,5 +1,6 @@
 """What a run says of itself before its first step."""
 
+from collections.abc import Collection
 from importlib.util import find_spec
 
 import jax
@@ -42,12 +43,14 @@ def state_dtypes(program: Program) -> dict[str, str]:
     }
 
 
-def mixture_words(mixture: Mixture) -> str:
-    """A line with the share of rows that each source gets; nothing of a single one."""
-    if len(mixture.names) == 1:
-        return ''
-    pairs = zip(mixture.names, mixture.shares, strict=True)
-    return '\nrows from  ' + ', '.join(f'{name} {share:.2%}' for name, share in pairs)
+def mixture_words(mixture: Mixture, watched: Collection[str]) -> str:
+    """A line with the share of rows that each source gets, nothing of a single one; and a line
+    with the texts that are scored beside them (`eval.sources`), if there are any."""
+    words = ''
+    if len(mixture.names) > 1:
+        pairs = zip(mixture.names, mixture.shares, strict=True)
+        words += '\nrows from  ' + ', '.join(f'{name} {share:.2%}' for name, share in pairs)
+    return words + (f'\nscored too {", ".join(watched)}' if watched else '')
 
 
 def banner(program: Program, count: ParameterCount) -> str:

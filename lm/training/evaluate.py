@@ -1,7 +1,7 @@
 """Held-out evaluation of a run, and the sample printed with it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -29,6 +29,7 @@ from lm.evaluation.heldout import (
     score_batches,
     without_document_ends,
 )
+from lm.evaluation.said_bytes import said_bytes
 from lm.generation.begin import BLANK
 from lm.generation.language_model import LanguageModel
 from lm.generation.sample import generate
@@ -47,20 +48,21 @@ class MixtureScore:
 
     The whole is what the mixture as it is trained on would score: the sources' losses weighted by
     their shares of rows, whatever amounts of text are held out. Bits per byte likewise: the bits
-    of a target, so weighted, over the bytes of a target, so weighted.
+    of a target, so weighted, over the bytes of a target, so weighted. A text that is scored and
+    not trained on (`eval.sources`) has no share, and is not part of the whole.
 
     Attributes:
-      names, shares: of the sources.
+      names, shares: of the sources; the share is 0 where none is trained on.
       scores: of each source.
-      text_bytes: UTF-8 bytes of each source's held-out text; None where not all of it was scored
-        or the loss is not the text's own likelihood.
+      text_bytes: UTF-8 bytes of the held-out text of each source that was scored; None where they
+        are not known (`said_bytes`) or the loss is not the text's own likelihood.
       measured: of each source of examples its task's measures, by name.
     """
 
     names: tuple[str, ...]
     shares: tuple[float, ...]
     scores: tuple[Score, ...]
-    text_bytes: tuple[int, ...] | None
+    text_bytes: tuple[int | None, ...]
     measured: tuple[dict[str, float], ...] = ()
 
     @property
@@ -77,36 +79,40 @@ class MixtureScore:
     @property
     def loss(self) -> float:
         """Nats per target of the mixture."""
-        return sum(share * s.loss for share, s in zip(self.shares, self.scores, strict=True))
+        return sum(share * score.loss for share, score, _ in self._trained_on)
 
     @property
     def targets(self) -> float:
-        """Targets scored, of all sources."""
-        return sum(score.targets for score in self.scores)
+        """Targets scored, of all sources that are trained on."""
+        return sum(score.targets for _, score, _ in self._trained_on)
 
     @property
     def bits_per_byte(self) -> float | None:
         """Of the mixture; None where there is no such thing."""
-        if self.text_bytes is None:
-            return None
         nats = text_bytes = 0.0
-        parts = zip(self.shares, self.scores, self.text_bytes, strict=True)
-        for share, score, size in parts:
+        for share, score, size in self._trained_on:
+            if size is None:
+                return None
             scale = share * (self.targets / max(score.targets, 1))
             nats += scale * score.nats
             text_bytes += scale * size
         return nats / math.log(2) / max(text_bytes, 1)
 
     @property
+    def _trained_on(self) -> list[tuple[float, Score, int | None]]:
+        parts = zip(self.shares, self.scores, self.text_bytes, strict=True)
+        return [part for part in parts if part[0] > 0]
+
+    @property
     def by_source(self) -> dict[str, dict[str, Any]]:
-        """`loss`, `targets` and, of all the text, `bits_per_byte` of each source."""
+        """`loss`, `targets` and, where they are known, `bits_per_byte` of each source."""
         rows: dict[str, dict[str, Any]] = {
             name: {'loss': score.loss, 'targets': score.targets}
             for name, score in zip(self.names, self.scores, strict=True)
         }
-        sizes = self.text_bytes or ()
-        for row, score, size in zip(rows.values(), self.scores, sizes, strict=False):
-            row['bits_per_byte'] = score.bits_per_byte(size)
+        for row, score, size in zip(rows.values(), self.scores, self.text_bytes, strict=True):
+            if size is not None:
+                row['bits_per_byte'] = score.bits_per_byte(size)
         for row, found in zip(rows.values(), self.measured, strict=False):
             row |= found
         return rows
@@ -118,27 +124,33 @@ class HeldOut:
 
     Rows, and what the objective hides in them, are the same at every evaluation, and those of a
     source the same as in a run on that source alone.
+
+    Attributes:
+      program: of the run.
+      mixture: what it trains on.
+      watched: the texts that are scored beside it, by name.
     """
 
     program: Program
     mixture: Mixture
+    watched: Mapping[str, Prepared]
 
     def __post_init__(self) -> None:
         functional, objective = self.program.functional, self.program.objective
         self._scorer: Scorer = build_scorer(functional, objective)
         if isinstance(objective, PredictsLabels):
             self._predictor = build_predictor(functional, objective)
+        self._sizes: dict[tuple[str, int | None], int | None] = {}
 
     def score(self, params: Params, most_batches: int | None) -> MixtureScore:
         """The loss on the first `most_batches` held-out batches of each source, or on all."""
-        parts, factorises = self.mixture.parts, self.program.objective.factorises
-        text_bytes = tuple(part.validation.text_bytes for part in parts)
-        scored = [self._score_of(part, params, most_batches) for part in parts]
+        texts = {**dict(zip(self.mixture.names, self.mixture.parts, strict=True)), **self.watched}
+        scored = [self._score_of(part, params, most_batches) for part in texts.values()]
         return MixtureScore(
-            self.mixture.names,
-            self.mixture.shares,
+            (*texts,),
+            self.mixture.shares + (0.0,) * len(self.watched),
             tuple(score for score, _ in scored),
-            text_bytes if factorises and most_batches is None else None,
+            tuple(self._size_of(name, part, most_batches) for name, part in texts.items()),
             tuple(measures for _, measures in scored if measures),
         )
 
@@ -146,8 +158,7 @@ class HeldOut:
         self, part: Prepared, params: Params, most_batches: int | None
     ) -> tuple[Score, dict[str, float]]:
         objective, layout = self.program.objective, self.program.layout
-        rows = packed_rows(objective, part, self.program.config.train.seed, held_out=True)
-        batches = islice(self._batches(part, rows), most_batches)
+        batches = islice(self._batches(part), most_batches)
         held = layout.held_rows(self._batch_size)
 
         def place(batch: Batch) -> Batch:
@@ -155,6 +166,7 @@ class HeldOut:
 
         if not isinstance(objective, Labelled):
             return score_batches(self._scorer, params, batches, place), {}
+        rows = self._rows(part)
         assert isinstance(rows, ExampleRows)
         count = rows.rows_per_epoch
         if most_batches is not None:
@@ -171,13 +183,30 @@ class HeldOut:
         tokenizer = self.mixture.tokenizer
         return LanguageModel(self.program.config, self.program.functional, params, tokenizer)
 
+    def _size_of(self, name: str, part: Prepared, most_batches: int | None) -> int | None:
+        """UTF-8 bytes of what `_score_of` scores; decoded once, where it is not all."""
+        if not self.program.objective.factorises:
+            return None
+        rows = self._rows(part)
+        if most_batches is None or most_batches * self._batch_size >= rows.rows_per_epoch:
+            return part.validation.text_bytes
+        key = name, most_batches
+        if key not in self._sizes:
+            places = rows.row_len + (most_batches * self._batch_size - 1) * rows.stride
+            self._sizes[key] = said_bytes(part.validation, part.tokenizer, places)
+        return self._sizes[key]
+
     @property
     def _batch_size(self) -> int:
         train = self.program.config.train
         return train.batch_size // train.microbatches
 
-    def _batches(self, part: Prepared, rows: PackedRows | ExampleRows) -> Iterator[Batch]:
-        objective = self.program.objective
+    def _rows(self, part: Prepared) -> PackedRows | ExampleRows:
+        seed = self.program.config.train.seed
+        return packed_rows(self.program.objective, part, seed, held_out=True)
+
+    def _batches(self, part: Prepared) -> Iterator[Batch]:
+        objective, rows = self.program.objective, self._rows(part)
         vocabulary = part.tokenizer.vocabulary
         for batch in batches(
             rows,

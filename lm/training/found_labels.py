@@ -7,8 +7,8 @@ from lm.config import Config
 from lm.data.mixture import Mixture
 from lm.data.prepare import Text
 from lm.data.sources import PARTS, Reading
-from lm.errors import UserError, did_you_mean
-from lm.objectives._labelled import example_codec
+from lm.errors import UserError
+from lm.objectives._labelled import example_codec, require_known
 
 
 def with_labels(config: Config, mixture: Mixture) -> Config:
@@ -54,15 +54,6 @@ def _require_named(config: Config, mixture: Mixture) -> None:
             for document in text.split.documents(part, Reading()):
                 for label in codec.labels(json.loads(document.text)):
                     require_known(label, labels, document.name)
-
-
-def require_known(label: str, labels: tuple[str, ...], place: str) -> None:
-    """Refuses a label that is none of those named."""
-    if label not in labels:
-        raise UserError(
-            f'objective.options.labels={",".join(labels)}: {place} has the label {label!r}'
-            f'{did_you_mean(label, labels)}; name it there, or leave them unset'
-        )
 
 
 def _labels(mixture: Mixture, part: str) -> set[str]:

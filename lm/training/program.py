@@ -21,7 +21,7 @@ from lm.mesh.mesh import MeshLayout
 from lm.mesh.placement import Placement, place
 from lm.models.functional import Functional, functional
 from lm.objectives._objective import Objective, build_objective, most_asked
-from lm.planning.rows import attention_uses
+from lm.planning.rows import attention_uses, attention_width
 from lm.precision.loss_scale import Scaling, scaling_of
 from lm.precision.policy import Policy, default_policy_name, policy_of
 from lm.shapes import Dims
@@ -225,7 +225,7 @@ def _kernel(config: Config, policy: Policy, layout: MeshLayout, model: Functiona
         return Kernel(reason='mesh.seq splits rows')
     chip, dtype = chip_of(mesh.devices.flat[0]), jnp.dtype(policy.compute_dtype).name
     used = attention_uses(config, model.family)
-    return choose(asked, chip, dtype, config.model.head_width, used)
+    return choose(asked, chip, dtype, attention_width(config.model), used)
 
 
 def state_shardings(placement: Placement, shapes: State) -> Any:

@@ -156,7 +156,8 @@ def summarise(
         'params_sha256': params_digest,
         'data': data,
         # Of one source these would say the same again.
-        **({'data_total': total(data), 'eval_by_source': score.by_source} if len(data) > 1 else {}),
+        **({'data_total': total(data)} if len(data) > 1 else {}),
+        **({'eval_by_source': score.by_source} if len(score.names) > 1 else {}),
     }
 
 

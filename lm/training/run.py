@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from lm import processes
 from lm.config import Config, from_json, resolve, to_json
 from lm.data.cache import cache_root
-from lm.data.mixture import Mixture, prepare_mixture
+from lm.data.mixture import Mixture, prepare_mixture, prepare_watched
+from lm.data.prepare import Prepared
 from lm.errors import UserError
 from lm.evaluation.examples import require_measures
 from lm.fields import require
@@ -24,7 +26,7 @@ from lm.training.kept_programs import keep_programs
 from lm.training.origin import described
 from lm.training.outside import require_packages
 from lm.training.profile import Steps
-from lm.training.program import build_schedule, resolve_policy
+from lm.training.program import Program, build_schedule, resolve_policy
 from lm.training.resume import Start, plan_fork, plan_start
 from lm.training.run_program import run_program
 from lm.training.session import Session
@@ -80,18 +82,19 @@ def train(
         processes.all_or_none(lambda: require_given(start.config))
     _agree(start.config, folder)
     mixture = _mixture(start.config, start.asked_vocab_size)
+    watched = _watched(start.config, mixture, start.asked_vocab_size)
     config = _told(start.config, mixture)
     if start.resumes:
         _tell_budget(config, config.train.steps)
     else:
         config = _budgeted(config, mixture, may_time=True)
     program = run_program(config, mixture)
-    processes.tell(banner(program, count_parameters(program.functional)) + mixture_words(mixture))
+    processes.tell(_banner(program, mixture, watched))
     for words in fallbacks(program):
         if strict:
             raise UserError(f'--strict: {words}')
         processes.tell(f'note: {words}')
-    with Session(folder, program, mixture, start, strict, profile_steps) as session:
+    with Session(folder, program, mixture, watched, start, strict, profile_steps) as session:
         session.begin(source)
         summary = session.run()
     _let_go(folder)
@@ -111,6 +114,7 @@ def describe(config: Config, picture_file: str | Path | None = None) -> str:
     config = resolve(config)
     require_given(config)
     mixture = _mixture(config, config.model.vocab_size)
+    watched = _watched(config, mixture, config.model.vocab_size)
     config = _budgeted(_told(config, mixture), mixture, may_time=False)
     program = run_program(config, mixture)
     if picture_file is not None and processes.is_first():
@@ -118,8 +122,12 @@ def describe(config: Config, picture_file: str | Path | None = None) -> str:
         from lm.training.sharding_picture import picture
 
         picture(program, picture_file)
-    words = banner(program, count_parameters(program.functional)) + mixture_words(mixture)
-    return words + described(program, mixture)
+    return _banner(program, mixture, watched) + described(program, mixture)
+
+
+def _banner(program: Program, mixture: Mixture, watched: Collection[str]) -> str:
+    words = banner(program, count_parameters(program.functional))
+    return words + mixture_words(mixture, watched)
 
 
 def _opened(workdir: str | Path, config: Config) -> Workdir:
@@ -176,6 +184,21 @@ def _mixture(config: Config, asked_vocab_size: int | None) -> Mixture:
     return processes.all_or_none(
         lambda: made[0] if made else prepare_mixture(data, asked_vocab_size, codec, make=False)
     )
+
+
+def _watched(config: Config, mixture: Mixture, asked_vocab_size: int | None) -> dict[str, Prepared]:
+    """The texts of `eval.sources`: made by process 0, then opened by the others."""
+
+    def prepared(make: bool) -> dict[str, Prepared]:
+        names = config.eval.sources
+        codec = example_codec(config)
+        return prepare_watched(config.data, names, mixture, asked_vocab_size, codec, make=make)
+
+    if not config.eval.sources:
+        return {}
+    made: list[dict[str, Prepared]] = []
+    processes.from_first(lambda: made.append(prepared(make=True)))
+    return processes.all_or_none(lambda: made[0] if made else prepared(make=False))
 
 
 def _told(config: Config, mixture: Mixture) -> Config:

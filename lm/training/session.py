@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from types import TracebackType
 from typing import Any, Literal
@@ -12,6 +12,7 @@ import jax
 from lm import processes
 from lm.data.mixture import Mixture
 from lm.data.pipeline import batches
+from lm.data.prepare import Prepared
 from lm.errors import UserError
 from lm.planning.budget import SECONDS_PER_HOUR
 from lm.planning.devices import peak_flops
@@ -46,6 +47,7 @@ class Session:
         folder: Workdir,
         program: Program,
         mixture: Mixture,
+        watched: Mapping[str, Prepared],
         start: Start,
         strict: bool,
         profile_steps: Steps | None = None,
@@ -59,7 +61,7 @@ class Session:
             always=[] if end is None else [end], stored=folder.stored,
         )  # fmt: skip
         self.mirror = Mirror(folder)
-        self.held_out = HeldOut(program, mixture)
+        self.held_out = HeldOut(program, mixture, watched)
         self.held = program.layout.held_rows(self.config.train.batch_size)
         train = self.config.train
         self.rows = mixed_rows(program.objective, mixture, train.seed)
@@ -340,26 +342,24 @@ class Session:
         """A row of eval.jsonl, scalars for who hears of the run, and a line on stderr."""
         row: dict[str, Any] = {
             'step': step, 'loss': score.loss, 'targets': score.targets, 'whole': whole,
+            'bits_per_byte': score.bits_per_byte,
         }  # fmt: skip
-        if whole:
-            row['bits_per_byte'] = score.bits_per_byte
-        scalars: dict[str, Any] = {'step': step, 'eval_loss': score.loss}
-        if score.bits_per_byte is not None:
-            scalars['bits_per_byte'] = score.bits_per_byte
-        by_source = score.by_source
+        scalars: dict[str, Any] = {
+            'step': step, 'eval_loss': score.loss, 'bits_per_byte': score.bits_per_byte,
+        }  # fmt: skip
         words = 'held out   whole' if whole else f'\nheld out   step {step}'
-        words += f': loss {score.loss:.4f}'
-        if score.bits_per_byte is not None:
-            words += f', {score.bits_per_byte:.4f} bits per byte'
+        words += f': loss {_score_words(score.loss, score.bits_per_byte)}'
         if score.measures:
             row['measures'] = score.measures
             scalars |= {f'eval_{name}': value for name, value in score.measures.items()}
             words += ''.join(f', {name} {value:.4f}' for name, value in score.measures.items())
+        by_source = score.by_source
         if len(by_source) > 1:
             row['by_source'] = by_source
-            scalars |= {f'eval_loss/{name}': part['loss'] for name, part in by_source.items()}
-            parts = (f'{name} {part["loss"]:.4f}' for name, part in by_source.items())
-            words += f' ({", ".join(parts)})'
+            for name, part in by_source.items():
+                bits = part.get('bits_per_byte')
+                scalars |= {f'eval_loss/{name}': part['loss'], f'bits_per_byte/{name}': bits}
+                words += f'\n           {_score_words(part["loss"], bits)}: {name}'
         append_jsonl(self.folder.eval_file, row)
         hear(scalars)
         processes.tell(words)
@@ -390,3 +390,8 @@ class Session:
             return summary
 
         return processes.from_first(record)
+
+
+def _score_words(loss: float, bits_per_byte: float | None) -> str:
+    words = f'{loss:.4f}'
+    return words if bits_per_byte is None else f'{words}, {bits_per_byte:.4f} bits per byte'

@@ -28,7 +28,7 @@ def store() -> Store:
 class Fits:
     room: int = 99
     truncates: bool = False
-    TRUNCATES = True
+    FITTING_OPTION = 'truncate=True'
 
     def places(self, lengths_NF: np.ndarray) -> dict[str, tuple[np.ndarray, int]]:
         return {'train.seq_len': (lengths_NF[:, :2].sum(1) + 2, self.room)}

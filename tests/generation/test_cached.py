@@ -270,7 +270,7 @@ def test_log_probs_are_the_models_own() -> None:
 
 
 @pytest.mark.parametrize('axes', [{'fsdp': 4}, {'fsdp': 2, 'tensor': 2}])
-@pytest.mark.parametrize('name', ['llama', 't5', 'lstm'])
+@pytest.mark.parametrize('name', ['llama', 't5', 'lstm', 'lstm_seq2seq'])
 def test_on_a_mesh_the_same_tokens_are_drawn(name: str, axes: dict[str, int]) -> None:
     """The state split as by zero3, the cache by rows and heads."""
     model, params = made(name)

@@ -37,12 +37,12 @@ class Stripping(Letters):
 
 
 def language_model(
-    name: str, tokenizer: Letters | None = None, num_layers: int = 1
+    name: str, tokenizer: Letters | None = None, num_layers: int = 1, context: int = CONTEXT
 ) -> LanguageModel:
     """A model of an architecture with random parameters; its logits differ widely."""
     tokenizer = tokenizer or Letters()
     model = tiny(
-        name, vocab_size=tokenizer.vocabulary.size, max_positions=CONTEXT, num_layers=num_layers,
+        name, vocab_size=tokenizer.vocabulary.size, max_positions=context, num_layers=num_layers,
         scan_layers=False,
     )  # fmt: skip
     config: Config = load_config('llama_tiny')

@@ -53,6 +53,13 @@ def test_a_prefix_is_seen_both_ways() -> None:
     assert (own.weights_LHTS > 0).all()
 
 
+def test_a_recurrent_decoder_has_one_head_on_the_encoder() -> None:
+    [cross] = attention_maps(language_model('lstm_seq2seq', num_layers=2), 'the cat')
+    assert cross.kind == 'cross' and cross.layers == (0, 1)
+    assert cross.weights_LHTS.shape == (2, 1, len(cross.rows), len(cross.columns))
+    np.testing.assert_allclose(cross.weights_LHTS.sum(-1), 1, atol=1e-6)
+
+
 def test_a_module_of_ones_own_is_refused() -> None:
     model = language_model('llama')
     own = replace(model, functional=replace(model.functional, by_policy=False))

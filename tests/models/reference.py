@@ -6,6 +6,7 @@ shapes of the parameters are those of `lm.models`.
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -305,36 +306,57 @@ def sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
 
-def lstm(params: Tree, config: ModelConfig, tokens: Array) -> Array:
-    """Hochreiter and Schmidhuber 1997, Gers et al. 2000, a position at a time: [T] -> [T, V]."""
-    x = params['embedding/tokens'][tokens]
-    for layer in range(config.num_layers):
-        p = below(params, 'decoder/layers', layer)
-        h, c, out = np.zeros(len(x[0])), np.zeros(len(x[0])), []
-        for read in x:
-            i, f, g, o = (
-                read @ p['input'][:, gate] + h @ p['recurrent'][:, gate] + p['bias'][gate]
-                for gate in range(4)
-            )
+def cell(kind: str, p: Tree, xs: Array) -> Array:
+    """A recurrent cell over a document, a position at a time: [T, D] -> [T, E]."""
+    width, gates = p['recurrent'].shape[0], p['recurrent'].shape[1]
+    h, c, out = np.zeros(width), np.zeros(width), []
+    for x in xs:
+        reads = [x @ p['input'][:, gate] + p['bias'][gate] for gate in range(gates)]
+        keeps = [h @ p['recurrent'][:, gate] for gate in range(gates)]
+        if kind == 'lstm':
+            i, f, g, o = (read + keep for read, keep in zip(reads, keeps, strict=True))
             c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
             h = sigmoid(o) * np.tanh(c)
-            out.append(h)
-        x = np.array(out)
-    return x @ params['head/output']
-
-
-def gru(params: Tree, config: ModelConfig, tokens: Array) -> Array:
-    """Cho et al. 2014, reset after the product, a position at a time: [T] -> [T, V]."""
-    x = params['embedding/tokens'][tokens]
-    for layer in range(config.num_layers):
-        p = below(params, 'decoder/layers', layer)
-        h, out = np.zeros(len(x[0])), []
-        for read in x:
-            reads = [read @ p['input'][:, gate] + p['bias'][gate] for gate in range(3)]
-            keeps = [h @ p['recurrent'][:, gate] for gate in range(3)]
+        else:
             r, z = sigmoid(reads[0] + keeps[0]), sigmoid(reads[1] + keeps[1])
             n = np.tanh(reads[2] + r * (keeps[2] + p['reset_bias']))
             h = (1 - z) * n + z * h
-            out.append(h)
-        x = np.array(out)
+        out.append(h)
+    return np.array(out)
+
+
+def recurrent(kind: str, params: Tree, config: ModelConfig, tokens: Array) -> Array:
+    """Stacked cells: [T] -> [T, V]."""
+    x = params['embedding/tokens'][tokens]
+    for layer in range(config.num_layers):
+        x = cell(kind, below(params, 'decoder/layers', layer), x)
     return x @ params['head/output']
+
+
+def recurrent_seq2seq(
+    kind: str, params: Tree, config: ModelConfig, tokens: Array, decoder_tokens: Array
+) -> Array:
+    """Bahdanau et al. 2014, section 3.2; Luong et al. 2015, section 3.1: [S], [T] -> [T, V]."""
+    memory, x = (params['embedding/tokens'][ids] for ids in (tokens, decoder_tokens))
+    for layer in range(config.num_layers):
+        p = below(params, 'encoder/layers', layer)
+        forward = cell(kind, below(p, 'forward'), memory)
+        backward = cell(kind, below(p, 'backward'), memory[::-1])[::-1]
+        memory = np.concatenate([forward, backward], axis=1)
+    for layer in range(config.num_layers):
+        p = below(params, 'decoder/layers', layer)
+        a = below(p, 'cross_attention')
+        hidden = cell(kind, below(p, 'cell'), x)
+        x = np.zeros_like(hidden)
+        for t, h in enumerate(hidden):
+            score = memory @ a['query'].T @ h / math.sqrt(config.d_model)
+            weight = np.exp(score - score.max())
+            context = (weight / weight.sum()) @ memory
+            x[t] = np.tanh(context @ a['output'] + h @ a['state'])
+    return x @ params['head/output']
+
+
+lstm, gru = partial(recurrent, 'lstm'), partial(recurrent, 'gru')
+lstm_seq2seq, gru_seq2seq = partial(recurrent_seq2seq, 'lstm'), partial(recurrent_seq2seq, 'gru')
+"""Hochreiter and Schmidhuber 1997 with Gers et al. 2000; Cho et al. 2014, reset after the
+product."""

@@ -12,7 +12,7 @@ from lm.models.functional import Functional, functional
 from lm.precision.policy import POLICIES
 from lm.shapes import Params
 
-RECURRENT = ('gru', 'lstm')
+RECURRENT = ('gru', 'gru_seq2seq', 'lstm', 'lstm_seq2seq')
 """Architectures without heads, positions and feed-forward layers."""
 VOCABULARY = 37
 LENGTH, DECODER_LENGTH = 12, 10

@@ -84,6 +84,7 @@ def residual_bytes(model: Functional, remat: str) -> int:
         ('t5', {'dropout': 0.1}),
         ('lstm', {'dropout': 0.1}),
         ('gru', {'scan_layers': False}),
+        ('lstm_seq2seq', {'dropout': 0.1}),
         ('t5', {'options': {'gated': False, 'tie_embeddings': True}}),
         ('llama', {'num_kv_heads': 2, 'options': {'qk_norm': True}}),
         ('llama', {'head_dim': 16, 'options': {'positions': 'learned'}}),

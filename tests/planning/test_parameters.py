@@ -37,6 +37,8 @@ CHOICES: dict[str, dict[str, list[Any]]] = {
     'bart': {'positions': POSITIONS},
     'gru': {'tie_embeddings': [True, False]},
     'lstm': {'tie_embeddings': [True, False]},
+    'gru_seq2seq': {'tie_embeddings': [True, False]},
+    'lstm_seq2seq': {'tie_embeddings': [True, False]},
     'bloom': {'positions': POSITIONS},
     't5': {
         'positions': POSITIONS,

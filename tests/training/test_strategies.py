@@ -111,6 +111,11 @@ CASES = [
         ['zero1', 'zero2', 'zero3', 'zero3_explicit'],
         every=2,
     ),
+    *(
+        pytest.param('lstm_seq2seq', optimizer, 1, mesh)
+        for optimizer in ('sgd_by_leaf', 'muon')
+        for mesh in ('zero3', 'zero3_explicit')
+    ),
     # The other optimizer of each: five minutes more.
     *(
         pytest.param(family, optimizer, microbatches, mesh, marks=pytest.mark.slow)
@@ -136,11 +141,13 @@ def test_a_strategy_changes_no_number(
         assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-5)
 
 
-@pytest.mark.parametrize('family', ['lstm', 'gru'])
+@pytest.mark.parametrize('family', ['lstm', 'gru', 'lstm_seq2seq'])
 def test_a_recurrence_sums_its_gradients_once_a_step(family: str) -> None:
     made = program(family, 8, 1, **OPTIMIZERS['sgd_by_leaf'], **MESHES['zero2'])
     found = collectives(compiled(made).as_text())
-    numbers = sum(math.prod(shape.shape) for shape in made.functional.shapes.values())
+    sizes = {path: math.prod(x.shape) for path, x in made.functional.shapes.items()}
+    # Two sides look up rows of one table, whose gradient is summed for each.
+    numbers = sum(sizes.values()) + family.endswith('seq2seq') * sizes['embedding/tokens']
     # An all-reduce moves each number twice; within the loop over 16 positions, 32 times.
     assert sum(one.moved for one in found if one.kind == 'all-reduce') < 2.1 * numbers
 
@@ -175,7 +182,7 @@ def test_offload_changes_no_number(family: str, mesh: str) -> None:
 
 
 @pytest.mark.parametrize(
-    'family', [*FAMILIES, 'bloom', 'gpt_neox', 'bart', 'modernbert', 'lstm', 'gru']
+    'family', [*FAMILIES, 'bloom', 'gpt_neox', 'bart', 'modernbert', 'lstm', 'gru', 'lstm_seq2seq']
 )
 def test_gradients_alone_move_every_leaf_by_a_hundredth(family: str) -> None:
     # Otherwise equality of parameters would say little of their gradients.

@@ -16,7 +16,7 @@ from lm.models.architectures import modernbert
 OBJECTIVES = {
     **dict.fromkeys(('llama', 'gpt2', 'bloom', 'gpt_neox', 'lstm', 'gru'), 'clm'),
     **dict.fromkeys(('bert', 'roberta', 'modernbert'), 'mlm'),
-    **dict.fromkeys(('t5', 'bart'), 'span_corruption'),
+    **dict.fromkeys(('t5', 'bart', 'lstm_seq2seq', 'gru_seq2seq'), 'span_corruption'),
 }
 
 
@@ -28,7 +28,7 @@ def config(preset: str = '') -> Config:
             num_layers=2,
             d_model=32,
             num_heads=2,
-            d_ff=None if name in ('lstm', 'gru') else 48,
+            d_ff=None if name.startswith(('lstm', 'gru')) else 48,
             max_positions=32,
             vocab_multiple=16,
             dropout=0.1 if name == 'gpt2' else 0.0,

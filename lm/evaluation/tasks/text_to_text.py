@@ -11,6 +11,7 @@ from typing import Any
 
 from lm.errors import UserError
 from lm.evaluation.examples import Answer, Examined
+from lm.evaluation.measures.edit_distance import token_error_rate
 from lm.generation.answers import Search, drawn, searched
 from lm.generation.asked import ask_task
 from lm.generation.sample import keys_of
@@ -18,9 +19,9 @@ from lm.generation.sampling import Sampling
 from lm.objectives._labelled import fields_of
 
 MEASURES = (
-    'exact_match', 'bleu', 'chrf', 'rouge1', 'rouge2', 'rougeL',
+    'exact_match', 'token_error_rate', 'bleu', 'chrf', 'rouge1', 'rouge2', 'rougeL',
 )  # fmt: skip
-DEFAULT = 1
+DEFAULT = 2
 GREEDY = Sampling(temperature=0.0)
 
 
@@ -45,6 +46,8 @@ def answers(examined: Examined) -> list[Answer]:
 def measures(found: Sequence[Answer], names: Sequence[str]) -> dict[str, float]:
     """Those of `names`.
 
+    `token_error_rate` is of words as spaces cut them: phonemes, where these are.
+
     Raises:
       UserError: one needs a package that is not installed.
     """
@@ -56,6 +59,12 @@ def measures(found: Sequence[Answer], names: Sequence[str]) -> dict[str, float]:
 def _exact_match(said: Sequence[str], expected: Sequence[str], name: str) -> float:
     del name
     return sum(map(str.__eq__, said, expected)) / max(len(said), 1)
+
+
+def _token_error_rate(said: Sequence[str], expected: Sequence[str], name: str) -> float:
+    del name
+    right = [[text.split()] for text in expected]
+    return token_error_rate([text.split() for text in said], right)
 
 
 def _sacrebleu(said: Sequence[str], expected: Sequence[str], name: str) -> float:
@@ -73,6 +82,7 @@ def _rouge(said: Sequence[str], expected: Sequence[str], name: str) -> float:
 
 _MEASURES: dict[str, Callable[[Sequence[str], Sequence[str], str], float]] = {
     'exact_match': _exact_match,
+    'token_error_rate': _token_error_rate,
     'bleu': _sacrebleu,
     'chrf': _sacrebleu,
     'rouge1': _rouge,
