@@ -68,7 +68,13 @@ class Text:
     @cached_property
     def split(self) -> Split:
         """Its two sides. Raises UserError where there is not enough text for them."""
-        return split_source(self.source, self.data.validation_fraction)
+        split = split_source(self.source, self.data.validation_fraction)
+        require(
+            self.codec is None or split.rule != 'position',
+            f'data.source={self.data.source}: holds one record, of which none is left to hold out; '
+            'give more, or set data.validation_source',
+        )
+        return split
 
     @cached_property
     def settings(self) -> dict[str, Any]:

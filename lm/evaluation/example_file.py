@@ -23,7 +23,7 @@ from lm.evaluation.examples import (
 )
 from lm.evaluation.heldout import build_scorer, score_batches
 from lm.generation.language_model import LanguageModel
-from lm.objectives._labelled import Labelled, PredictsLabels, example_codec
+from lm.objectives._labelled import Labelled, PredictsLabels, example_codec, require_known
 from lm.objectives._objective import build_objective
 
 
@@ -89,6 +89,9 @@ def score_examples(
         )
         for fields in examples
     ]
+    for document in documents:
+        for label in codec.labels(json.loads(document.text)):
+            require_known(label, getattr(config.objective.options, 'labels', ()), document.name)
     if not named:
         raise UserError(f'--examples={source}: holds no example')
     store = Store.of_examples([name for name, _ in named], [fields for _, fields in named])

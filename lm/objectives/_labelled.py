@@ -39,7 +39,7 @@ class PredictsLabels(Labelled, Protocol):
         """What is to be said of one row of a Batch, for people."""
 
     def predictions(self, logits_BTV: LogitsBTV, batch: Batch) -> 'jax.Array':
-        """Device half: what the model says, int32 [B, ...]."""
+        """Device half: what the model says, [B, ...] numbers of one kind."""
 
 
 def example_codec(config: Config) -> ExampleCodec | None:

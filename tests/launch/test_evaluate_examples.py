@@ -15,6 +15,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('examples')
     records = [{'text': f'{word} film', 'label': word[0]} for word in ('aa', 'ab', 'ba', 'bb') * 6]
     (folder / 'film.jsonl').write_text('\n'.join(map(json.dumps, records)))
+    strange = [records[0], {'text': 'a film', 'label': 'c'}]
+    (folder / 'strange.jsonl').write_text('\n'.join(map(json.dumps, strange)))
     config = lm.load_config(
         f'{CONFIG}:bert',
         **{
@@ -49,6 +51,7 @@ def test_measures_and_answers(run: Path, capfd: pytest.CaptureFixture[str]) -> N
     ('more', 'line'),
     [
         (['--examples=absent.jsonl'], 'absent.jsonl: no such file'),
+        (['--examples=RUN/strange.jsonl'], "strange.jsonl:2 has the label 'c'"),
         (['--measures=bleu'], 'eval.measures=bleu: objective.name=sequence_classification has no'),
         (['--num_beams=2'], '--num_beams=2: objective.name=sequence_classification says labels'),
         (['--num_shots=2'], '--num_shots=2: is of --task; give that, or leave it out'),
@@ -60,6 +63,7 @@ def test_a_mistake_is_one_line(
     run: Path, more: list[str], line: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = [f'--workdir={run}/run', f'--examples={run}/film.jsonl', *more]
+    words = [word.replace('RUN', str(run)) for word in words]
     assert main(['evaluate', *words]) == 2
     captured = capfd.readouterr()
     assert captured.out == ''
