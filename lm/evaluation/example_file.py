@@ -8,7 +8,7 @@ from typing import Any
 from lm.data.encoded_examples import encoded_examples
 from lm.data.example_rows import ExampleRows
 from lm.data.pipeline import batches
-from lm.data.sources import Reading, open_source
+from lm.data.sources import Part, Reading, open_source
 from lm.data.store import Store
 from lm.data.tokenizer import Tokenizer
 from lm.errors import UserError
@@ -80,7 +80,7 @@ def score_examples(
         encoding=encoding or config.data.encoding,
     )
     opened = open_source(data, examples=True)
-    part = 'validation' if opened.has_validation else 'train'
+    part: Part = 'validation' if opened.has_validation else 'train'
     documents = list(opened.documents(Reading(), part))
     named = [
         (document.name, fields)
