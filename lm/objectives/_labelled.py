@@ -113,7 +113,7 @@ def require_distinct(labels: Sequence[str]) -> None:
     )
 
 
-def require_known(label: str, labels: Sequence[str], place: str) -> None:
+def require_known(label: str, labels: tuple[str, ...], place: str) -> None:
     """Refuses a label that is none of those named, where some are."""
     if labels and label not in labels:
         raise UserError(

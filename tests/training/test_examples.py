@@ -213,6 +213,22 @@ def test_a_held_out_label_that_is_not_trained_on(tmp_path: Path, cache: Path) ->
         lm.train(settings, tmp_path / 'run')
 
 
+def test_examples_that_are_not_trained_on_are_measured_too(tmp_path: Path, cache: Path) -> None:
+    source, other = sentiment(tmp_path / 'film.jsonl'), sentiment(tmp_path / 'more.jsonl', seed=5)
+    watching = {'eval.sources': (str(other),), 'train.steps': 2}
+    summary = lm.train(classified(source, cache, **watching), tmp_path / 'run')
+    by_source = summary['eval_by_source']
+    assert by_source[str(source)]['accuracy'] == summary['measures']['accuracy']
+    assert 0 <= by_source[str(other)]['accuracy'] <= 1
+    assert by_source[str(other)]['loss'] != summary['eval_loss']
+    strange = tmp_path / 'strange.jsonl'
+    lines = [f'{{"text": "a film of the year {i}", "label": "fair"}}\n' for i in range(9)]
+    strange.write_text(''.join(lines))
+    settings = classified(source, cache, **{'eval.sources': (str(strange),)})
+    with pytest.raises(UserError, match=r'eval\.sources=.*strange.jsonl: held out with the label'):
+        lm.train(settings, tmp_path / 'strange')
+
+
 def test_only_objectives_on_examples_read_records() -> None:
     assert example_codec(lm.load_config(f'{CONFIG}:bert')) is None
     with pytest.raises(UserError, match=r'eval\.measures=accuracy: objective\.name=mlm learns'):

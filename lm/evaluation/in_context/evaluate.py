@@ -75,7 +75,9 @@ def score_task(
     require(seed >= 0, f'--seed={seed}: must be at least 0')
     require_likelihoods(model, f'--task={task.name}')
     writes, choose = by_generation or task.choices is None, asking_choices(model, task)
-    most_new = task.max_new_tokens or _longest_choice(choose, questions[:limit])
+    most_new = 0
+    if writes:
+        most_new = task.max_new_tokens or _longest_choice(choose, questions[:limit])
     found = fitted(
         task,
         questions[:limit],

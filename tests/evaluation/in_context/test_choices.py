@@ -18,9 +18,9 @@ from lm.generation.language_model import LanguageModel
 from lm.training.load import load_foreign
 from tests.generation.tiny import Letters, language_model
 from tests.hub import peers
-from tests.models.tiny import perturbed
-from tests.objectives.rows import TEXT, VOCABULARY
-from tests.objectives.test_contract import ARCHITECTURES, PAIRS, SEQ_LEN, built, model
+from tests.models.tiny import perturbed, tiny
+from tests.objectives.rows import SIZE, TEXT, VOCABULARY
+from tests.objectives.test_contract import ARCHITECTURES, PAIRS, SEQ_LEN, built
 
 CONTEXTS = ('the cat sat on', 'a', 'to be or not to be that is the')
 TEXTS = (' the mat.', ' a dog', ' question of it')
@@ -92,7 +92,8 @@ def test_a_text_is_asked_for_in_the_form_that_was_trained(name: str, family: str
         objective=ObjectiveConfig(name),
         train=TrainConfig(seq_len=SEQ_LEN),
     )
-    functional = model(family)
+    # Two layers: in one, what sees a prefix both ways is asked for nothing more.
+    functional = tiny(ARCHITECTURES[family], vocab_size=SIZE, max_positions=64, num_layers=2)
     ours = LanguageModel(resolve_options(config), functional, perturbed(functional), Codec())
     asked = [
         one for context in ('hdgkqw', 'mnbc') for one in continuations(ours, context, ['ac', 'f'])
@@ -107,8 +108,9 @@ def test_a_text_is_asked_for_in_the_form_that_was_trained(name: str, family: str
     np.testing.assert_allclose(found.log_p_N, -nats, rtol=2e-5)
 
 
-def test_rows_of_all_lengths_score_as_alone() -> None:
-    ours = language_model('llama', context=200)
+@pytest.mark.parametrize('name', ['llama', 'lstm', 'lstm_seq2seq'])
+def test_rows_of_all_lengths_score_as_alone(name: str) -> None:
+    ours = language_model(name, context=200)
     contexts = ['ab', 'the cat ' * 8, 'the cat ' * 17]
     asked = [one for c in contexts for one in continuations(ours, c, ['a', ' dog' * 6])]
     together = log_likelihoods(ours, asked, batch_size=4)

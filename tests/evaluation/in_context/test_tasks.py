@@ -1,12 +1,14 @@
 """Tasks as data, their records, and one line for each mistake in either."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
 
+from lm.data.sources import Document, Part, Reading
 from lm.errors import UserError
 from lm.evaluation.in_context.records import Question, read_records
 from lm.evaluation.in_context.task import Task, read_task, shipped_tasks
@@ -195,3 +197,28 @@ def test_latin_1_is_read_as_such(tmp_path: Path) -> None:
     file.write_bytes(json.dumps({**RECORD, 'query': 'café'}, ensure_ascii=False).encode('latin-1'))
     found = read_records(written(tmp_path, **CHOOSES), str(file), 'task_data', 'latin-1')
     assert found.asked[0].prompt == 'café'
+
+
+class Split:
+    """A source with a held-out part, as a dataset of TFDS is."""
+
+    facts: ClassVar[dict[str, str]] = {}
+    has_validation = True
+
+    def fingerprint(self) -> str:
+        return ''
+
+    def documents(self, reading: Reading, part: Part = 'train') -> Iterator[Document]:
+        for number in range(3 if part == 'train' else 2):
+            record = {**RECORD, 'query': f'{part} {number}'}
+            yield Document(f'{part}/{number}', json.dumps(record))
+
+
+def test_a_held_out_part_is_asked_and_the_training_part_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = 'lm.evaluation.in_context.records'
+    monkeypatch.setattr(f'{module}.open_source', lambda data, examples: Split())
+    found = read_records(written(tmp_path, **CHOOSES), 'tfds:mine', 'task_data')
+    assert [q.prompt for q in found.asked] == ['validation 0', 'validation 1']
+    assert [q.prompt for q in found.shown] == ['train 0', 'train 1', 'train 2']
