@@ -7,7 +7,7 @@ With --quantize=int8 either becomes a workdir whose matrices are int8, a quarter
 bytes, for `generate` and `evaluate`.
 """
 
-from pathlib import Path
+import sys
 from typing import Literal
 
 from lm.errors import UserError
@@ -33,23 +33,22 @@ def main(flags: Flags) -> None:
     from lm.training.convert import convert
 
     shard_bytes, quantize = int(flags['shard_gb'] * 1e9), flags['quantize'] == 'int8'
-    also = {} if quantize else _card(source)
+    tokenizer = flags['tokenizer'] or None
     made = convert(
-        source, target, flags['tokenizer'] or None, shard_bytes, quantize=quantize, also=also
+        source, target, tokenizer, shard_bytes, quantize=quantize, card=lambda: _card(source)
     )
     print(made)
 
 
-def _card(source: str) -> dict[str, str]:
-    """The card of a run, by the name that it has in a folder; none of what is no run."""
-    from lm.hub.foreign_config import is_foreign
+def _card(source: str) -> str | None:
+    """The card of a run; None of one whose record is damaged, which its model need not be."""
     from lm.report.card import card
     from lm.report.card_metadata import Given
     from lm.report.recorded import read_runs
-    from lm.storage import is_stored
 
-    folder = Path(source).expanduser()
-    if not is_stored(source) and (is_foreign(folder) or not (folder / 'config.json').is_file()):
-        return {}
-    [run] = read_runs([source])
-    return {'README.md': card(run, Given())}
+    try:
+        [run] = read_runs([source])
+        return card(run, Given())
+    except UserError as error:
+        print(f'note: README.md, the model card, is not written: {error}', file=sys.stderr)
+        return None

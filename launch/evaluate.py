@@ -1,7 +1,8 @@
-"""Scores a text or a task under a trained model, as one JSON object.
+"""Scores a text, a task or examples under a trained model, as one JSON object.
 
 A text: nats per token and bits per byte. A task: K solved examples, then a question, of each record
-of a file; accuracies with 95 % intervals, and those of rules that read no question.
+of a file; accuracies with 95 % intervals, and those of rules that read no question. Examples, of a
+model that was fine-tuned on such: its loss on them, and the measures of what it learnt.
 
 Beside the score stands how much of the text, or of the questions with their answers, was in the
 model's training text, by 13-grams as GPT-3 checks it: that text is read once more, so its files
@@ -10,12 +11,13 @@ must still be there.
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm.errors import UserError
 from lm.flags import Flags
 
-from ._files import read_text
+from ._files import read_text, require_writable
 from ._model import define_model, load_model
 
 if TYPE_CHECKING:
@@ -25,11 +27,13 @@ OF_TASKS = (
     'task_data', 'task_encoding', 'shots_data', 'num_shots', 'shots_that_fit', 'questions_that_fit',
     'limit', 'seed', 'by_generation',
 )  # fmt: skip
-"""Flags that a text has no use for."""
+"""Flags that a text and examples have no use for."""
+OF_EXAMPLES = ('measures', 'num_beams', 'predictions', 'encoding')
+"""Flags of examples alone."""
 
 
 def define_flags(flags: Flags) -> None:
-    """The model, and the text or the task."""
+    """The model, and the text, the task or the examples."""
     define_model(flags)
     flags.define('text', str, '', 'a UTF-8 file, scored as one text')
     flags.define('task', str, '', 'a known task (copa, ...), or a YAML or JSON file that says one')
@@ -48,6 +52,15 @@ def define_flags(flags: Flags) -> None:
     flags.define('limit', int | None, None, 'ask only so many questions, the first; none: all')
     flags.define('seed', int, 0, 'decides which examples are drawn')
     flags.define('by_generation', bool, False, 'have answers written, also where there are choices')
+    flags.define(
+        'examples', str, '', 'labelled text as data.source takes it, of a fine-tuned model'
+    )
+    flags.define('encoding', str, '', "of the examples' files; empty: that of the run's own")
+    flags.define(
+        'measures', tuple[str, ...], (), "of the examples: see eval.measures; unset: the task's"
+    )
+    flags.define('num_beams', int | None, None, 'texts are searched for; none: token by token')
+    flags.define('predictions', str, '', 'a JSONL file to write with the answer to each example')
     flags.define('batch_size', int, 16, 'rows scored at once')
     flags.define('json', bool, True, 'print one JSON object; false: a line for people')
     flags.define(
@@ -65,11 +78,13 @@ def main(flags: Flags) -> None:
         raise UserError(f'--batch_size={flags["batch_size"]}: must be at least 1')
     if flags['training_text'] and not flags['overlap']:
         raise UserError(f'--training_text={flags["training_text"]}: not with --nooverlap')
-    if flags['text'] and flags['task']:
-        raise UserError(f'--task={flags["task"]}: give it or --text, not both')
-    if not flags['text'] and not flags['task']:
-        raise UserError('--text: missing; give a UTF-8 file, or --task')
-    score, texts, training = _task_score(flags) if flags['task'] else _text_score(flags)
+    asked = [name for name in KINDS if flags[name]]
+    if len(asked) > 1:
+        given = flags[asked[1]]
+        raise UserError(f'--{asked[1]}={given}: give it or --{asked[0]}, not both')
+    if not asked:
+        raise UserError('--text: missing; give a UTF-8 file, or --task or --examples')
+    score, texts, training = KINDS[asked[0]](flags)
     if flags['overlap']:
         score |= _overlap(flags, training, texts)
     if flags['json']:
@@ -82,10 +97,37 @@ Scored = tuple[dict[str, Any], Sequence[str], 'Source | None']
 """The score, the texts that may have been trained on, and what `--training_text` names."""
 
 
-def _text_score(flags: Flags) -> Scored:
-    for name in OF_TASKS:
+def _refuse(flags: Flags, names: Sequence[str], kind: str) -> None:
+    """Refuses flags of another kind of score than the one that is asked for."""
+    for name in names:
         if flags.given(name):
-            raise UserError(f'--{name}={flags[name]}: is of a task; give --task, or leave it out')
+            raise UserError(f'--{name}={flags[name]}: is of --{kind}; give that, or leave it out')
+
+
+def _examples_score(flags: Flags) -> Scored:
+    _refuse(flags, OF_TASKS, 'task')
+    from lm.evaluation.example_file import score_examples
+
+    if flags['predictions']:
+        require_writable('predictions', flags['predictions'])
+    training = _training_text(flags)
+    score, answers, texts = score_examples(
+        load_model(flags),
+        flags['examples'],
+        batch_size=flags['batch_size'],
+        measures=flags['measures'],
+        num_beams=flags['num_beams'],
+        encoding=flags['encoding'] or None,
+    )
+    if flags['predictions']:
+        lines = ''.join(json.dumps(answer._asdict()) + '\n' for answer in answers)
+        Path(flags['predictions']).write_text(lines, encoding='utf-8')
+    return score, texts, training
+
+
+def _text_score(flags: Flags) -> Scored:
+    _refuse(flags, OF_TASKS, 'task')
+    _refuse(flags, OF_EXAMPLES, 'examples')
     text = read_text('text', flags['text'])
     from lm.evaluation.text import score_text
 
@@ -94,6 +136,7 @@ def _text_score(flags: Flags) -> Scored:
 
 
 def _task_score(flags: Flags) -> Scored:
+    _refuse(flags, OF_EXAMPLES, 'examples')
     from lm.evaluation.in_context.evaluate import score_task
     from lm.evaluation.in_context.records import Records, read_records
     from lm.evaluation.in_context.task import read_task
@@ -121,6 +164,9 @@ def _task_score(flags: Flags) -> Scored:
     )
     questions = records.asked[: flags['limit']]
     return score, [question.solved(task.delimiter) for question in questions], training
+
+
+KINDS = {'text': _text_score, 'task': _task_score, 'examples': _examples_score}
 
 
 def _training_text(flags: Flags) -> 'Source | None':

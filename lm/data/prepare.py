@@ -14,13 +14,14 @@ import numpy as np
 
 from lm.config import DataConfig
 from lm.data.cache import cache_root, make_once
+from lm.data.encoded_examples import encoded_examples
 from lm.data.sentencepiece_training import DEFAULT_VOCAB_SIZE, KINDS
 from lm.data.sources import PARTS, Document, Part, Reading, Source, open_source
 from lm.data.split import Split, split_source
 from lm.data.store import Store
 from lm.data.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from lm.errors import UserError, did_you_mean
-from lm.examples import Encoded, ExampleCodec
+from lm.examples import ExampleCodec
 from lm.fields import require
 from lm.storage import require_disk
 
@@ -67,7 +68,13 @@ class Text:
     @cached_property
     def split(self) -> Split:
         """Its two sides. Raises UserError where there is not enough text for them."""
-        return split_source(self.source, self.data.validation_fraction)
+        split = split_source(self.source, self.data.validation_fraction)
+        require(
+            self.codec is None or split.rule != 'position',
+            f'data.source={self.data.source}: holds one record, of which none is left to hold out; '
+            'give more, or set data.validation_source',
+        )
+        return split
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -228,21 +235,12 @@ class _Side:
 
     def _examples(self, batch: list[Document], codec: ExampleCodec) -> list[list[np.ndarray]]:
         """The examples of each of some records, their fields one after another."""
-        records = [json.loads(document.text) for document in batch]
-        texts = [
-            codec.texts(record, document.name)
-            for record, document in zip(records, batch, strict=True)
-        ]
-        flat = [text for of_record in texts for text in of_record]
-        if codec.aligns:
-            found = iter([Encoded(*pair) for pair in self._tokenizer.encode_aligned(flat)])
-        else:
-            found = iter([Encoded(ids) for ids in self._tokenizer.encode_batch(flat)])
         stored = []
-        for record, document, of_record in zip(records, batch, texts, strict=True):
-            examples = codec.encode(record, document.name, [next(found) for _ in of_record])
+        for document, examples in zip(
+            batch, encoded_examples(batch, codec, self._tokenizer), strict=True
+        ):
             self.fields += [[len(field) for field in fields] for fields in examples]
-            self.labels.update(codec.labels(record))
+            self.labels.update(codec.labels(json.loads(document.text)))
             stored.append([np.concatenate(fields).astype(np.int32) for fields in examples])
         return stored
 

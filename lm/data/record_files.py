@@ -18,7 +18,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from lm.data.compression import PACKED_SUFFIXES, open_packed
-from lm.data.sources import Document, Reading, Unit, cut_documents
+from lm.data.sources import Document, Reading, Unit, cut_documents, require_text
 from lm.data.text_files import File, TextFiles
 from lm.errors import UserError
 
@@ -189,10 +189,11 @@ def _documents(
     name: str, records: Iterator[tuple[str, Any]], reading: Reading
 ) -> Iterator[Document]:
     for place, record in records:
-        text = _json(record)
+        place = f'{name}:{place}'
+        text = require_text(place, _json(record))
         reading.documents += 1
-        reading.text_bytes += len(text.encode(errors='surrogatepass'))
-        yield Document(f'{name}:{place}', text)
+        reading.text_bytes += len(text.encode())
+        yield Document(place, text)
 
 
 def _json(record: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -47,6 +48,22 @@ class Store:
         self._first_record = np.concatenate([[0], np.cumsum(per_document)])
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
+
+    @classmethod
+    def of_examples(cls, names: Sequence[str], examples: Sequence[Sequence[np.ndarray]]) -> 'Store':
+        """A store in memory.
+
+        Args:
+          names: of the examples.
+          examples: the fields of each, int32.
+        """
+        fields = np.array([[len(field) for field in each] for each in examples], np.int64)
+        lengths = fields.sum(1)
+        records = [
+            {'name': name.encode(), 'tokens': np.concatenate(each).astype(np.int32)}
+            for name, each in zip(names, examples, strict=True)
+        ]
+        return cls(records, lengths, 0, max(1, int(lengths.max())), fields)
 
     @property
     def num_records(self) -> int:

@@ -42,7 +42,7 @@ class Examined:
       objective: that it was trained with.
       rows: the examples, in the store's order.
       count: so many of them, from the first.
-      predictions: int32 [count, ...] of one that predicts labels; else None.
+      predictions: [count, ...] of an objective that `PredictsLabels`; else None.
       num_beams: of a search for texts; None: the likeliest token each time.
     """
 
@@ -73,7 +73,7 @@ def predicted(
     batches: Iterable[Batch],
     place: Callable[[Batch], Batch],
 ) -> tuple[Score, np.ndarray]:
-    """The sums of all batches, added in float64 on the host, and int32 [rows, ...] said."""
+    """The sums of all batches, added in float64 on the host, and [rows, ...] said."""
     nats = targets = 0.0
     said: list[np.ndarray] = []
     for batch in batches:

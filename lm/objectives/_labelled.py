@@ -39,7 +39,7 @@ class PredictsLabels(Labelled, Protocol):
         """What is to be said of one row of a Batch, for people."""
 
     def predictions(self, logits_BTV: LogitsBTV, batch: Batch) -> 'jax.Array':
-        """Device half: what the model says, int32 [B, ...]."""
+        """Device half: what the model says, [B, ...] numbers of one kind."""
 
 
 def example_codec(config: Config) -> ExampleCodec | None:
@@ -113,7 +113,7 @@ def require_distinct(labels: Sequence[str]) -> None:
     )
 
 
-def require_known(label: str, labels: Sequence[str], place: str) -> None:
+def require_known(label: str, labels: tuple[str, ...], place: str) -> None:
     """Refuses a label that is none of those named, where some are."""
     if labels and label not in labels:
         raise UserError(

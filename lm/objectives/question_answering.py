@@ -193,9 +193,13 @@ class QuestionAnswering:
         return weighted_cross_entropy(jnp.moveaxis(logits_BT2, -1, 1), batch)
 
     def target_words(self, row: Batch) -> str:
-        """The places of the answer."""
-        first, last = np.asarray(row.targets).tolist()
-        return f'answer at places {first} to {last}' if last else 'no answer'
+        """The pieces of the answer."""
+        first, last = np.asarray(row.targets)
+        if not last:
+            return 'no answer'
+        assert self.vocabulary.pieces is not None
+        said = ''.join(self.vocabulary.pieces(np.asarray(row.tokens)[first : last + 1]))
+        return f'{said} (places {first} to {last})'
 
     def predictions(self, logits_BTV: LogitsBTV, batch: Batch) -> 'jax.Array':
         """The likeliest span of the context, [B, 4]: float32, in which every place is exact.

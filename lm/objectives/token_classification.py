@@ -25,7 +25,6 @@ from lm.objectives._labelled import (
     no_spans,
     require_default_text_field,
     require_distinct,
-    require_known,
 )
 from lm.objectives._objective import Sums, weighted_cross_entropy
 from lm.shapes import LogitsBTV
@@ -87,7 +86,6 @@ class Codec:
                 raise UserError(
                     f'{field}: {place} has the tag {tag!r}; tags are O, B-TYPE or I-TYPE'
                 )
-            require_known(tag, self.options.labels, place)
         [sentence] = texts
         assert sentence.spans_n2 is not None
         return [[sentence.ids, first_ids(words, sentence.spans_n2), as_ids(' '.join(tags))]]

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def convert(
     shard_bytes: int,
     *,
     quantize: bool = False,
-    also: Mapping[str, str] | None = None,
+    card: Callable[[], str | None] = lambda: None,
 ) -> str:
     """Makes of a Hugging Face folder or a llama2.c file a workdir, of a run a Hugging Face folder.
 
@@ -54,7 +54,7 @@ def convert(
         `load_tokenizer` reads, or llama2.c's `.bin`.
       shard_bytes: a safetensors file that is written is at most this large.
       quantize: matrices become int8.
-      also: texts, by the names of the files that a Hugging Face folder gets besides.
+      card: of a run makes the README.md of its folder; None: there is to be none.
 
     Returns:
       What was made, in a line.
@@ -66,7 +66,7 @@ def convert(
     target = Path(target).expanduser().absolute()
     _require_free(target)
     if is_stored(source):
-        return _from_run(Workdir(source, '--from'), target, tokenizer, shard_bytes, quantize, also)
+        return _from_run(Workdir(source, '--from'), target, tokenizer, shard_bytes, quantize, card)
     source = Path(source).expanduser()
     try:
         there = source.exists()
@@ -80,7 +80,7 @@ def convert(
         given = tokenizer or (source if has_tokenizer(source) else None)
         words = '--tokenizer' if tokenizer else '--from'
         return _to_workdir(open_folder(source), source, target, given, words, quantize=quantize)
-    return _from_run(Workdir(source), target, tokenizer, shard_bytes, quantize, also)
+    return _from_run(Workdir(source), target, tokenizer, shard_bytes, quantize, card)
 
 
 def _from_run(
@@ -89,7 +89,7 @@ def _from_run(
     tokenizer: str | Path | None,
     shard_bytes: int,
     quantize: bool,
-    also: Mapping[str, str] | None,
+    card: Callable[[], str | None],
 ) -> str:
     if not run.config_file.exists():
         raise UserError(
@@ -102,7 +102,7 @@ def _from_run(
         raise UserError(f'{asked}: the model there is int8 already; give the run it was made of')
     if quantize:
         return _to_small_run(run.name, target)
-    return _to_folder(run.name, target, shard_bytes, also or {})
+    return _to_folder(run.name, target, shard_bytes, card())
 
 
 def _to_workdir(
@@ -167,7 +167,7 @@ def _written(
     return _words(target, config.model, params, codec)
 
 
-def _to_folder(source: str, target: Path, shard_bytes: int, also: Mapping[str, str]) -> str:
+def _to_folder(source: str, target: Path, shard_bytes: int, card: str | None) -> str:
     model = load_run(source)
     codec: Any = model.text_codec
     vocabulary = None if codec is None else codec.vocabulary
@@ -178,8 +178,8 @@ def _to_folder(source: str, target: Path, shard_bytes: int, also: Mapping[str, s
         if codec is not None:
             for name, content in tokenizer_files(codec).items():
                 (folder / name).write_bytes(content)
-        for name, text in also.items():
-            (folder / name).write_text(text, encoding='utf-8')
+        if card is not None:
+            (folder / 'README.md').write_text(card, encoding='utf-8')
     return _words(target, model.config.model, model.params, codec)
 
 

@@ -1,11 +1,12 @@
 """The labels that a run tells apart, where its config leaves them to the text."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 from lm.config import Config
 from lm.data.mixture import Mixture
-from lm.data.prepare import Text
+from lm.data.prepare import Prepared, Text
 from lm.data.sources import PARTS, Reading
 from lm.errors import UserError
 from lm.objectives._labelled import example_codec, require_known
@@ -38,6 +39,20 @@ def with_labels(config: Config, mixture: Mixture) -> Config:
         )
     objective = replace(config.objective, options=replace(options, labels=labels))
     return replace(config, objective=objective, model=replace(config.model, num_labels=len(labels)))
+
+
+def require_watched_labels(config: Config, watched: Mapping[str, Prepared]) -> None:
+    """Refuses a text of `eval.sources` with a held-out label that is not among the run's."""
+    if not config.model.predicts_labels or not hasattr(config.objective.options, 'labels'):
+        return
+    labels = config.objective.options.labels
+    for name, part in watched.items():
+        strangers = {*part.accounting['validation']['labels']} - {*labels}
+        if strangers:
+            raise UserError(
+                f'eval.sources={name}: held out with the label {min(strangers)!r}, which is not '
+                f'trained on (labels: {", ".join(labels)}); leave it out'
+            )
 
 
 def _require_named(config: Config, mixture: Mixture) -> None:

@@ -4,6 +4,7 @@ Opened they tell which parameters there are; arrays are read later, each device 
 """
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,7 +93,7 @@ def open_given(text: str) -> Given:
     """
     if not is_stored(text):
         folder = Path(text).expanduser()
-        if folder.is_file():
+        if os.path.isfile(folder):  # False of a name that no file can have
             raise UserError(
                 f'checkpoint.init_from={text}: is a file; give a workdir, WORKDIR@STEP or a '
                 'Hugging Face folder (`lm convert` makes a workdir of a llama2.c file)'
@@ -103,7 +104,7 @@ def open_given(text: str) -> Given:
     path, step = _parts(text)
     run = Workdir(path, 'checkpoint.init_from')
     words = f'checkpoint.init_from={text}'
-    if not run.path.exists():
+    if not os.path.exists(run.path):
         raise UserError(f'{words}: does not exist')
     with _told_of_field():
         config = run.read_config()
@@ -226,7 +227,7 @@ class _Folder:
 def _parts(text: str) -> tuple[str, int | None]:
     """The parts of `WORKDIR@STEP`; a folder of just that name is a workdir."""
     path, at, step = text.rpartition('@')
-    whole = not is_stored(text) and Path(text).expanduser().exists()
+    whole = not is_stored(text) and os.path.exists(Path(text).expanduser())
     return (path, int(step)) if at and step.isdecimal() and not whole else (text, None)
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from lm.planning.budget import budget_steps, hours_steps, with_steps
 from lm.planning.counts import count_parameters
 from lm.storage import is_stored
 from lm.training.banner import banner, fallbacks, mixture_words
-from lm.training.found_labels import with_labels
+from lm.training.found_labels import require_watched_labels, with_labels
 from lm.training.given import require_given
 from lm.training.kept_programs import keep_programs
 from lm.training.origin import described
@@ -83,7 +83,7 @@ def train(
     _agree(start.config, folder)
     mixture = _mixture(start.config, start.asked_vocab_size)
     watched = _watched(start.config, mixture, start.asked_vocab_size)
-    config = _told(start.config, mixture)
+    config = _told(start.config, mixture, watched)
     if start.resumes:
         _tell_budget(config, config.train.steps)
     else:
@@ -115,7 +115,7 @@ def describe(config: Config, picture_file: str | Path | None = None) -> str:
     require_given(config)
     mixture = _mixture(config, config.model.vocab_size)
     watched = _watched(config, mixture, config.model.vocab_size)
-    config = _budgeted(_told(config, mixture), mixture, may_time=False)
+    config = _budgeted(_told(config, mixture, watched), mixture, may_time=False)
     program = run_program(config, mixture)
     if picture_file is not None and processes.is_first():
         # Imported here: a run draws nothing before its end.
@@ -201,12 +201,14 @@ def _watched(config: Config, mixture: Mixture, asked_vocab_size: int | None) -> 
     return processes.all_or_none(lambda: made[0] if made else prepared(make=False))
 
 
-def _told(config: Config, mixture: Mixture) -> Config:
+def _told(config: Config, mixture: Mixture, watched: Mapping[str, Prepared]) -> Config:
     """`config` with what only the text or the machine can tell."""
     if config.model.vocab_size is None:
         size = mixture.tokenizer.vocabulary.size
         config = replace(config, model=replace(config.model, vocab_size=size))
-    return resolve_policy(with_labels(config, mixture))
+    config = with_labels(config, mixture)
+    require_watched_labels(config, watched)
+    return resolve_policy(config)
 
 
 def _budgeted(config: Config, mixture: Mixture, *, may_time: bool) -> Config:

@@ -102,6 +102,7 @@ def test_plain_texts_have_the_label_of_their_file(tmp_path: Path) -> None:
     [
         ('a.jsonl', '{"text": 1}\n[2]\n', r'a\.jsonl:2: not a JSON object but list'),
         ('a.jsonl', '{"text": \n', r'a\.jsonl:1: not JSON'),
+        ('a.jsonl', '{"text": "\\ud800"}\n', r'a\.jsonl:1 holds an unpaired surrogate \\ud800'),
         ('a.json', '3', r'a\.json: holds no records'),
         ('a.json', '{"data": [{"paragraphs": [{}]}]}', r"article 0 is not in SQuAD's layout"),
         ('a.csv', 'text,label\nx,y,z\n', r'a\.csv:2: has 3 columns, where the first line names 2'),

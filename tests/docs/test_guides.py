@@ -140,7 +140,9 @@ def smaller(words: list[str]) -> list[str]:
         return [*SMALL_SWEEP]
     if words[1] not in ('train', 'data'):
         return []
-    return [f'--config.{path}={value}' for path, value in SMALL.items()]
+    # Examples are not to be had of any text.
+    own = {'data.source', 'data.tokenizer'} if any('text_to_text' in w for w in words) else set()
+    return [f'--config.{path}={value}' for path, value in SMALL.items() if path not in own]
 
 
 def small_config(load: Any) -> Any:

@@ -259,6 +259,7 @@ def test_refusals_are_one_line(
     [
         ('llama', ['abc', '', 'the cat'], False),
         ('t5', ['the <mask> sat<mask>', 'a<mask>', 'all <mask> or <mask>'], True),
+        ('lstm_seq2seq', ['the <mask> sat<mask>', 'a<mask>', 'all <mask> or <mask>'], True),
     ],
 )
 def test_many_prompts_are_answered_as_each_alone(name: str, prompts: list[str], fill: bool) -> None:

@@ -54,7 +54,7 @@ def test_the_score_is_one_json_object(
         ('llama', ['--shots_data=absent.jsonl'], '--shots_data=absent.jsonl: no such file or'),
         ('llama', ['--task_encoding=utf-99'], '--task_encoding=utf-99: must be an encoding'),
         ('llama', ['--text=a.txt'], 'give it or --text, not both'),
-        ('llama', ['--task=', '--text=a.txt'], 'is of a task; give --task, or leave it out'),
+        ('llama', ['--task=', '--text=a.txt'], 'is of --task; give that, or leave it out'),
         ('llama', ['--task='], '--text: missing; give a UTF-8 file, or --task'),
         ('bert', [], 'bert is an encoder, which gives no text a likelihood'),
     ],

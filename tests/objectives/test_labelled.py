@@ -95,7 +95,7 @@ def test_records_that_are_none(record: dict[str, object], words: str) -> None:
 
 def test_numbers_are_labels_too() -> None:
     codec = sequence_classification.codec(sequence_classification.Options())
-    [_, _, label] = codec.encode({'text': 'x', 'label': 3}, 'f:1', [Encoded(np.arange(2))])
+    [[_, _, label]] = codec.encode({'text': 'x', 'label': 3}, 'f:1', [Encoded(np.arange(2))])
     assert as_text(label) == '3'
 
 

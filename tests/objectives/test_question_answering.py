@@ -68,6 +68,7 @@ def test_a_row_holds_both_texts_and_the_places_of_the_answer(tmp_path: Path) -> 
     assert batch.targets.tolist() == [8 + 12, 8 + 15] and batch.loss_weights.tolist() == [1, 1]
     first, last = batch.targets
     assert text.tokenizer.decode(batch.tokens[first : last + 1]) == 'Rome'
+    assert objective.target_words(batch) == 'Rome (places 20 to 23)'
 
 
 @pytest.mark.parametrize('language', ['en', 'de'])
@@ -106,25 +107,30 @@ def test_windows_are_examples_of_their_own_with_the_answer_where_it_is_whole(
     tmp_path: Path,
 ) -> None:
     short = {**RECORD, 'context': 'In Rome.', 'answers': {'text': ['Rome'], 'answer_start': [3]}}
-    text, options = prepared(tmp_path, RECORD, short, window=16, stride=8)
+    across = answered(['to Rome in May'], [9])  # begins in the first window, ends in the second
+    text, options = prepared(tmp_path, RECORD, short, across, window=16, stride=8)
     objective = QuestionAnswering(options, text.tokenizer.vocabulary, 25)
     rows = ExampleRows(text.train, objective, 25, seed=0, shuffle=False)
     # 40 characters: windows from 0, 8, 16, 24; 'Rome' is 12 to 15; then those of the short one.
-    assert rows.rows_per_epoch == text.train.documents == 5
-    assert text.accounting['train']['documents'] == 5
+    assert rows.rows_per_epoch == text.train.documents == 9
+    assert text.accounting['train']['documents'] == 9
     held = []
-    for number in range(5):
+    for number in range(9):
         _, _, answer, window, _, characters, right = fields_of(rows.example(number), 7)
         batch = objective.example(rows.example(number), np.random.default_rng(0))
         held.append((window.tolist(), answer.tolist(), as_text(characters)))
         assert batch.targets.tolist() == (8 + answer).tolist() if len(answer) else [0, 0]
-        assert 'Rome' in json.loads(as_text(right))
+        assert 'Rome' in as_text(right)
     assert held == [
         ([0, 4], [12, 15], CONTEXT[:16]),
         ([1, 4], [4, 7], CONTEXT[8:24]),
         ([2, 4], [], CONTEXT[16:32]),
         ([3, 4], [], CONTEXT[24:]),
         ([0, 1], [3, 6], 'In Rome.'),
+        ([0, 4], [], CONTEXT[:16]),
+        ([1, 4], [1, 14], CONTEXT[8:24]),
+        ([2, 4], [], CONTEXT[16:32]),
+        ([3, 4], [], CONTEXT[24:]),
     ]
     assert [text.train.name(number) for number in (0, 3, 4)] == [
         'train.jsonl:1', 'train.jsonl:1', 'train.jsonl:2',
@@ -172,6 +178,7 @@ def test_a_question_without_an_answer_points_at_bos(tmp_path: Path) -> None:
     rows = ExampleRows(text.train, objective, 64, seed=0, shuffle=False)
     batch = objective.example(rows.row(0), np.random.default_rng(0))
     assert batch.targets.tolist() == [0, 0] and batch.loss_weights.tolist() == [1, 1]
+    assert objective.target_words(batch) == 'no answer'
 
 
 def test_a_row_too_long_is_refused_and_the_window_named(tmp_path: Path) -> None:

@@ -121,6 +121,17 @@ def test_a_converted_model_begins_a_run_but_is_none(
     assert np.allclose(after['embedding/tokens'], cut, atol=1e-6)
 
 
+def test_a_damaged_record_costs_the_card_and_not_the_model(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (copy / 'metrics.jsonl').open('a') as file:
+        file.write('torn\n')
+    assert main(['convert', f'--from={copy}', f'--to={tmp_path}/hf']) == 0
+    assert 'note: README.md, the model card, is not written: ' in capsys.readouterr().err
+    assert not (tmp_path / 'hf' / 'README.md').exists()
+    assert lm.load(tmp_path / 'hf').config.model.name == 'llama'
+
+
 def test_stories260k_tells_a_story(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint, tokenizer = corpus('checkpoints/stories260K.bin'), corpus('checkpoints/tok512.bin')
     words = [f'--from={checkpoint}', f'--to={tmp_path}/run', f'--tokenizer={tokenizer}']

@@ -10,6 +10,7 @@ import pytest
 
 import lm
 from lm import UserError
+from lm.evaluation.example_file import score_examples
 from lm.objectives._labelled import example_codec
 from tests.training.runs import CONFIG, read_rows, timeless
 
@@ -87,6 +88,17 @@ def test_a_classifier_learns_its_labels(tmp_path: Path, cache: Path) -> None:
         row = np.concatenate([[model.tokenizer.vocabulary.bos_id], ids,
                               [model.tokenizer.vocabulary.eos_id]])  # fmt: skip
         assert int(np.asarray(model.logits(row[None]))[0, 0].argmax()) == number
+    # So are those that `lm evaluate --examples` tells, of another file.
+    other = sentiment(tmp_path / 'other.jsonl', 21, seed=5)
+    with other.open('a') as file:
+        file.write(json.dumps({'text': 'a dull year', 'label': 'good'}) + '\n')
+    told, answers, texts = score_examples(model, str(other), batch_size=8)
+    assert told['accuracy'] == pytest.approx(21 / 22)
+    assert told['examples'] == told['targets'] == len(answers) == len(texts) == 22
+    assert answers[-1] == ('good', 'bad')
+    assert texts[-1] == 'a dull year'
+    with pytest.raises(UserError, match=r'num_beams=2: .* says labels, no text'):
+        score_examples(model, str(other), batch_size=8, num_beams=2)
 
 
 def test_a_resumed_classifier_is_the_straight_one(tmp_path: Path, cache: Path) -> None:
@@ -132,7 +144,16 @@ def test_texts_are_said_to_texts(architecture: str, tmp_path: Path, cache: Path)
     assert summary['measures']['exact_match'] >= 0.75
     model = lm.load(tmp_path / 'run')
     given = json.loads(source.read_text().split('\n')[0])['input']
-    assert isinstance(lm.generate(model, [given], max_new_tokens=4, temperature=0)[0], str)
+    [text] = lm.generate(model, [given], max_new_tokens=8, temperature=0)
+    told, answers, _ = score_examples(model, str(source), batch_size=8)
+    assert told['exact_match'] == pytest.approx(summary['measures']['exact_match'])
+    # A decoder's text has its prompt before it.
+    assert text.removeprefix(given).strip() == answers[0].said
+    searched, _, _ = score_examples(
+        model, str(source), batch_size=8, num_beams=2, measures=('token_error_rate', 'chrf')
+    )
+    assert {'token_error_rate', 'chrf'} <= {*searched} and 'exact_match' not in searched
+    assert searched['token_error_rate'] < 0.3
 
 
 def test_sources_of_examples_mix(tmp_path: Path, cache: Path) -> None:
@@ -190,6 +211,22 @@ def test_a_held_out_label_that_is_not_trained_on(tmp_path: Path, cache: Path) ->
     settings = classified(source, cache, **{'data.validation_source': str(other)})
     with pytest.raises(UserError, match=r"held out with the label 'fair', which is not trained on"):
         lm.train(settings, tmp_path / 'run')
+
+
+def test_examples_that_are_not_trained_on_are_measured_too(tmp_path: Path, cache: Path) -> None:
+    source, other = sentiment(tmp_path / 'film.jsonl'), sentiment(tmp_path / 'more.jsonl', seed=5)
+    watching = {'eval.sources': (str(other),), 'train.steps': 2}
+    summary = lm.train(classified(source, cache, **watching), tmp_path / 'run')
+    by_source = summary['eval_by_source']
+    assert by_source[str(source)]['accuracy'] == summary['measures']['accuracy']
+    assert 0 <= by_source[str(other)]['accuracy'] <= 1
+    assert by_source[str(other)]['loss'] != summary['eval_loss']
+    strange = tmp_path / 'strange.jsonl'
+    lines = [f'{{"text": "a film of the year {i}", "label": "fair"}}\n' for i in range(9)]
+    strange.write_text(''.join(lines))
+    settings = classified(source, cache, **{'eval.sources': (str(strange),)})
+    with pytest.raises(UserError, match=r'eval\.sources=.*strange.jsonl: held out with the label'):
+        lm.train(settings, tmp_path / 'strange')
 
 
 def test_only_objectives_on_examples_read_records() -> None:

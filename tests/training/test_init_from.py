@@ -279,6 +279,7 @@ def test_what_cannot_be_begun_with_is_refused_before_the_text_is_read(
         f'{run}@8': 'no such checkpoint; there are 7',
         f'{tmp_path}/nowhere': 'does not exist',
         f'{tmp_path}/nowhere@7': 'does not exist',
+        'x' * 300: 'does not exist',
         f'{tmp_path}/nothing': r'holds no run \(no config.json\)',
         f'{tmp_path}/file': 'is a file; give a workdir, WORKDIR@STEP or a Hugging Face folder',
         str(empty): 'has no checkpoint yet',
