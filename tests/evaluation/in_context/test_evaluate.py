@@ -72,9 +72,11 @@ def test_accuracies_are_those_of_choices_scored_one_by_one() -> None:
 
 def test_the_first_of_equals_is_taken_and_they_are_counted() -> None:
     model = language_model('llama')
-    twice = [question('a', 'b', 'b', gold=0), question('a c', 'b', 'b', gold=1)]
+    twice = [
+        question(prompt, 'b', 'b', gold=gold) for prompt, gold in (('a', 0), ('c', 0), ('d', 1))
+    ]
     found = score_task(model, LINES, twice, batch_size=1)
-    assert (found['accuracy'], found['ties']['accuracy']) == (0.5, 2)
+    assert (found['accuracy'], found['ties']['accuracy']) == (2 / 3, 3)
 
 
 def test_fewer_questions_are_the_first_with_the_same_examples() -> None:
