@@ -1,7 +1,8 @@
 """What objectives on labelled text share: an example's fields, and where they go in a row."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -40,6 +41,44 @@ class PredictsLabels(Labelled, Protocol):
 
     def predictions(self, logits_BTV: LogitsBTV, batch: Batch) -> 'jax.Array':
         """Device half: what the model says, [B, ...] numbers of one kind."""
+
+
+@dataclass(frozen=True)
+class OfExamples:
+    """What objectives on examples have in common: a row is one example.
+
+    Attributes:
+      options: the objective's own.
+      vocabulary: the special ids.
+      seq_len: places of a row; of two sides, of what is given.
+    """
+
+    options: Any
+    vocabulary: Vocabulary
+    seq_len: int
+    overlap: ClassVar[int] = 0
+    boundaries: ClassVar[bool] = True
+    factorises: ClassVar[bool] = False
+
+    @property
+    def row_len(self) -> int:
+        """Places of a row, padding counted."""
+        return self.seq_len
+
+    @property
+    def truncates(self) -> bool:
+        """As the option says, where there is one."""
+        return bool(getattr(self.options, 'truncate', False))
+
+    def tokens_used(self, batch: Batch) -> int:
+        """All that is not padding, on either side."""
+        both = (batch.segment_ids, batch.decoder_segment_ids)
+        return sum(int(np.count_nonzero(np.asarray(ids))) for ids in both if ids is not None)
+
+    def span_rows(self, text: np.ndarray, start: int, stop: int) -> list[Batch]:
+        """Refuses: what is learned from examples is asked for no span of a text."""
+        del text, start, stop
+        raise ValueError('an objective on examples asks for no span of a text')
 
 
 def example_codec(config: Config) -> ExampleCodec | None:
@@ -135,8 +174,3 @@ def require_default_text_field(config: Config) -> None:
         f'mesh.seq={config.mesh.seq}: splits long rows of text; examples of '
         f'objective.name={config.objective.name} stay whole',
     )
-
-
-def no_spans(name: str) -> Any:
-    """Refuses what only texts have."""
-    raise ValueError(f'objective.name={name} learns from labels: it asks for no span of a text')

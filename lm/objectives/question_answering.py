@@ -20,7 +20,7 @@ from lm.config import Config, require, setting
 from lm.errors import UserError
 from lm.examples import Encoded, ExampleCodec, Record, as_ids, field_of, text_of
 from lm.objectives._answers import NOWHERE, cut_windows, ids_of, listed_answers
-from lm.objectives._labelled import fields_of, joined, no_spans, require_default_text_field
+from lm.objectives._labelled import OfExamples, fields_of, joined, require_default_text_field
 from lm.objectives._objective import Sums, weighted_cross_entropy
 from lm.shapes import LogitsBTV
 from lm.vocabulary import Vocabulary
@@ -154,23 +154,12 @@ class Codec:
 
 
 @dataclass(frozen=True)
-class QuestionAnswering:
+class QuestionAnswering(OfExamples):
     """Rows of a question and a window of its context, with two targets: first and last place."""
 
     options: Options
-    vocabulary: Vocabulary
-    seq_len: int
     target_len: int = 2
-    overlap: int = 0
-    boundaries: bool = True
-    factorises: bool = False
-    truncates: bool = False
     FITTING_OPTION = 'window'
-
-    @property
-    def row_len(self) -> int:
-        """Places of a row, padding counted."""
-        return self.seq_len
 
     def places(self, lengths_NF: Int[np.ndarray, 'N F']) -> dict[str, tuple[np.ndarray, int]]:
         """The question, the window and three special ids."""
@@ -220,16 +209,6 @@ class QuestionAnswering:
         first_B, last_B = jnp.divmod(flat_BN.argmax(-1), length)
         none_B = start_BT[:, 0] + end_BT[:, 0]
         return jnp.stack([first_B, last_B, flat_BN.max(-1), none_B], axis=-1).astype(jnp.float32)
-
-    def tokens_used(self, batch: Batch) -> int:
-        """All that is not padding."""
-        return int(np.count_nonzero(batch.segment_ids))
-
-    def span_rows(self, text: np.ndarray, start: int, stop: int) -> list[Batch]:
-        """There is no span to ask for."""
-        del text, start, stop
-        rows: list[Batch] = no_spans('question_answering')
-        return rows
 
 
 def may_answer(batch: Batch) -> Bool[Any, 'B T']:

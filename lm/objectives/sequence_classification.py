@@ -15,9 +15,9 @@ from lm.batch import Batch, Row
 from lm.config import Config, require, setting
 from lm.examples import Encoded, ExampleCodec, Record, as_ids, as_text, text_of
 from lm.objectives._labelled import (
+    OfExamples,
     fields_of,
     joined,
-    no_spans,
     require_default_text_field,
     require_distinct,
 )
@@ -83,27 +83,12 @@ class Codec:
 
 
 @dataclass(frozen=True)
-class SequenceClassification:
+class SequenceClassification(OfExamples):
     """Rows of one example, and one target each: the number of its label."""
 
     options: Options
-    vocabulary: Vocabulary
-    seq_len: int
     target_len: int = 1
-    overlap: int = 0
-    boundaries: bool = True
-    factorises: bool = False
     FITTING_OPTION = 'truncate=True'
-
-    @property
-    def row_len(self) -> int:
-        """Places of a row, padding counted."""
-        return self.seq_len
-
-    @property
-    def truncates(self) -> bool:
-        """As the option says."""
-        return self.options.truncate
 
     def places(self, lengths_NF: Int[np.ndarray, 'N F']) -> dict[str, tuple[np.ndarray, int]]:
         """Both texts and two special ids, or three."""
@@ -132,16 +117,6 @@ class SequenceClassification:
         """The likeliest label, int32 [B, 1]."""
         del batch
         return logits_BTV.argmax(-1)
-
-    def tokens_used(self, batch: Batch) -> int:
-        """All that is not padding."""
-        return int(np.count_nonzero(batch.segment_ids))
-
-    def span_rows(self, text: np.ndarray, start: int, stop: int) -> list[Batch]:
-        """There is no span to ask for."""
-        del text, start, stop
-        rows: list[Batch] = no_spans('sequence_classification')
-        return rows
 
 
 def codec(options: Options) -> ExampleCodec:

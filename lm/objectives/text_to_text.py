@@ -17,7 +17,7 @@ from lm.batch import Batch, Row
 from lm.config import Config, require, setting
 from lm.errors import UserError
 from lm.examples import Encoded, ExampleCodec, Record, field_of
-from lm.objectives._labelled import fields_of, no_spans, require_default_text_field
+from lm.objectives._labelled import OfExamples, fields_of, require_default_text_field
 from lm.objectives._objective import Sums, weighted_cross_entropy
 from lm.objectives._rows import one_sided, two_sided
 from lm.shapes import LogitsBTV
@@ -114,7 +114,7 @@ class Codec:
 
 
 @dataclass(frozen=True)
-class TextToText:
+class TextToText(OfExamples):
     """Rows of one example, whose targets are a text.
 
     Attributes:
@@ -122,28 +122,13 @@ class TextToText:
     """
 
     options: Options
-    vocabulary: Vocabulary
-    seq_len: int
     two_sided: bool
-    overlap: int = 0
-    boundaries: bool = True
-    factorises: bool = False
     FITTING_OPTION = 'truncate=True'
-
-    @property
-    def row_len(self) -> int:
-        """Places of what is given; of a decoder, of all."""
-        return self.seq_len
 
     @property
     def target_len(self) -> int:
         """Places of the row in which the target is said."""
         return (self.options.target_len or self.seq_len) if self.two_sided else self.seq_len
-
-    @property
-    def truncates(self) -> bool:
-        """As the option says."""
-        return self.options.truncate
 
     def places(self, lengths_NF: Int[np.ndarray, 'N F']) -> dict[str, tuple[np.ndarray, int]]:
         """Both texts with their special ids; a decoder's last id is a target only."""
@@ -182,17 +167,6 @@ class TextToText:
     def loss(self, logits_BTV: LogitsBTV, batch: Batch) -> Sums:
         """Cross-entropy of the target and its eos."""
         return weighted_cross_entropy(logits_BTV, batch)
-
-    def tokens_used(self, batch: Batch) -> int:
-        """What either side holds; of a decoder, all that it reads."""
-        both = (batch.segment_ids, batch.decoder_segment_ids)
-        return sum(int(np.count_nonzero(np.asarray(ids))) for ids in both if ids is not None)
-
-    def span_rows(self, text: np.ndarray, start: int, stop: int) -> list[Batch]:
-        """There is no span to ask for."""
-        del text, start, stop
-        rows: list[Batch] = no_spans('text_to_text')
-        return rows
 
     def _ended(self, text: np.ndarray, length: int) -> np.ndarray:
         bos = [self.vocabulary.bos_id] if self.options.bos else []

@@ -20,9 +20,9 @@ from lm.config import Config, require, setting
 from lm.errors import UserError
 from lm.examples import Encoded, ExampleCodec, Record, as_ids, as_text, field_of
 from lm.objectives._labelled import (
+    OfExamples,
     fields_of,
     joined,
-    no_spans,
     require_default_text_field,
     require_distinct,
 )
@@ -137,21 +137,10 @@ def first_ids(words: Sequence[str], spans_n2: Int[np.ndarray, 'n 2']) -> Int[np.
 
 
 @dataclass(frozen=True)
-class TokenClassification:
+class TokenClassification(OfExamples):
     """Rows of one sentence, and a target where a word begins: the number of its label."""
 
     options: Options
-    vocabulary: Vocabulary
-    seq_len: int
-    overlap: int = 0
-    boundaries: bool = True
-    factorises: bool = False
-    truncates: bool = False
-
-    @property
-    def row_len(self) -> int:
-        """Places of a row, padding counted."""
-        return self.seq_len
 
     @property
     def target_len(self) -> int:
@@ -188,16 +177,6 @@ class TokenClassification:
         """The likeliest label at each place, int32 [B, T]."""
         del batch
         return logits_BTV.argmax(-1)
-
-    def tokens_used(self, batch: Batch) -> int:
-        """All that is not padding."""
-        return int(np.count_nonzero(batch.segment_ids))
-
-    def span_rows(self, text: np.ndarray, start: int, stop: int) -> list[Batch]:
-        """There is no span to ask for."""
-        del text, start, stop
-        rows: list[Batch] = no_spans('token_classification')
-        return rows
 
 
 def codec(options: Options) -> ExampleCodec:
