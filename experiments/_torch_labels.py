@@ -1,4 +1,4 @@
-"""A classifier fine-tuned by torch and transformers, on the batches and weights it is given.
+"""Labels of rows or of words learnt by torch and transformers, on the batches and weights given.
 
 Shares nothing with ours but these: the other side of `experiments.transfer`.
 """
@@ -10,10 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from lm.batch import Batch
 from lm.config import OptimConfig
 from lm.errors import UserError
+
+HEADS = {
+    'sequence': 'AutoModelForSequenceClassification',
+    'token': 'AutoModelForTokenClassification',
+}
+"""By `model.head` the class of transformers that has one like it."""
 
 
 @dataclass(frozen=True)
@@ -32,22 +39,22 @@ class Recipe:
 
 
 def fine_tuned(
-    folder: Path, batches: Iterable[Batch], held_out: Iterable[Batch], recipe: Recipe
-) -> tuple[list[float], float]:
-    """The loss of each step, and the accuracy on what is held out.
+    folder: Path, head: str, batches: Iterable[Batch], held_out: Iterable[Batch], recipe: Recipe
+) -> tuple[list[float], Int[np.ndarray, 'N _']]:
+    """The loss of each step, and the likeliest label of each row held out, or of each place.
 
     Args:
-      folder: the model to begin with, as `BertForSequenceClassification` reads it; its dropout is
-        what its config.json says.
+      folder: the model to begin with; its dropout is what its config.json says.
+      head: `sequence` or `token`, of `HEADS`.
       batches: one a step.
-      held_out: rows of weight 0 count nothing.
+      held_out: rows that are asked for.
       recipe: how it is trained.
 
     Raises:
       UserError: torch or transformers is missing.
     """
     torch, transformers = _packages()
-    kind = transformers.AutoModelForSequenceClassification
+    kind = getattr(transformers, HEADS[head])
     model = kind.from_pretrained(folder, attn_implementation='eager', dtype=torch.float32)
     optimizer = _optimizer(torch, model, recipe)
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: share(step, recipe))
@@ -55,16 +62,17 @@ def fine_tuned(
     losses = []
     for batch in batches:
         optimizer.zero_grad()
-        logits_BC = _logits(torch, model, batch)
-        targets_B = torch.tensor(np.asarray(batch.targets)[:, 0].astype(np.int64))
-        loss = torch.nn.functional.cross_entropy(logits_BC, targets_B)
+        loss = _loss(torch, _logits(torch, model, batch), batch)
         loss.backward()
         if recipe.optim.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optim.clip_norm)
         optimizer.step()
         rate.step()
         losses.append(loss.item())
-    return losses, _accuracy(torch, model.eval(), held_out)
+    model.eval()
+    with torch.no_grad():
+        said = [_logits(torch, model, batch).argmax(-1).numpy() for batch in held_out]
+    return losses, np.concatenate(said)
 
 
 def share(step: int, recipe: Recipe) -> float:
@@ -92,26 +100,26 @@ def _optimizer(torch: Any, model: Any, recipe: Recipe) -> Any:
     )
 
 
+def _loss(torch: Any, logits_BTO: Any, batch: Batch) -> Any:
+    """Nats per target."""
+    weights_BT = torch.tensor(np.asarray(batch.loss_weights))
+    targets_BT1 = torch.tensor(np.asarray(batch.targets).astype(np.int64))[..., None]
+    nats_BT = -torch.log_softmax(logits_BTO, -1).gather(-1, targets_BT1)[..., 0]
+    return (nats_BT * weights_BT).sum() / weights_BT.sum()
+
+
 def _logits(torch: Any, model: Any, batch: Batch) -> Any:
+    """Of each row or place, [B, 1, O] or [B, T, O]."""
+
     def ids(array: Any) -> Any:
         return torch.tensor(np.asarray(array).astype(np.int64))
 
-    return model(
+    logits = model(
         ids(batch.tokens),
         attention_mask=ids(batch.segment_ids),
         token_type_ids=ids(batch.token_types),
     ).logits
-
-
-def _accuracy(torch: Any, model: Any, held_out: Iterable[Batch]) -> float:
-    right = total = 0
-    with torch.no_grad():
-        for batch in held_out:
-            said_B = _logits(torch, model, batch).argmax(-1).numpy()
-            counts_B = np.asarray(batch.loss_weights)[:, 0] > 0
-            right += int((said_B == np.asarray(batch.targets)[:, 0])[counts_B].sum())
-            total += int(counts_B.sum())
-    return right / total
+    return logits[:, None] if logits.ndim == 2 else logits
 
 
 def _packages() -> tuple[Any, Any]:
