@@ -82,11 +82,6 @@ def _question(task: Task, record: Mapping[str, Any], place: str) -> Question:
     else:
         gold = _gold(task, record, place, len(choices))
         answers = (choices[gold],)
-    try:
-        '\n'.join([prompt, *choices, *answers]).encode()
-    except UnicodeEncodeError:
-        # JSON can spell half a character.
-        raise UserError(f'{place}: holds an unpaired surrogate, which is no text') from None
     return Question(place.partition('=')[2], prompt, choices, gold, answers)
 
 
