@@ -12,8 +12,8 @@ A T5 of two layers on each side learns each task from nothing (`objective.name=t
 three seeds; articles and contracts are held out whole. Beside its answers stand two that need no
 model: the input itself (`copy`), and of its first words as many as a target has in the mean
 (`lead`). `gap` is the loss with exchanged inputs less that with their own, nats a target token,
-with Student's 95 % interval over seeds; it must be above 0. chrF is sacreBLEU's and ROUGE rouge-score's
-(extra `tasks`).
+with Student's 95 % interval over seeds; it must be above 0. chrF is sacreBLEU's and ROUGE
+rouge-score's (extra `tasks`).
 """
 
 import statistics
