@@ -74,5 +74,5 @@ def segment_alone(batch: Batch, segment: int) -> Batch:
 
     own = batch.segment_ids
     other = own if batch.decoder_segment_ids is None else batch.decoder_segment_ids
-    sides = [own] * 3 + [other] * 5 + [own]
+    sides = [own] * 3 + [other] * 5 + [own] * 2
     return Batch(*(alone(x, ids) for x, ids in zip(batch, sides, strict=True)))

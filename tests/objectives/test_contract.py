@@ -80,7 +80,8 @@ def test_a_batch_has_the_promised_shapes(name: str, family: str) -> None:
     dtypes = {'loss_weights': np.float32, 'prefix': np.bool_}
     for field, array in batch._asdict().items():
         if array is None:
-            assert field == 'prefix' or (not two_sided and field.startswith('decoder_'))
+            optional = field in ('prefix', 'token_types')
+            assert optional or (not two_sided and field.startswith('decoder_'))
             continue
         assert array.shape == (SEQ_LEN if field in own else objective.target_len,), field
         assert array.dtype == dtypes.get(field, np.int32), field
