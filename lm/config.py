@@ -154,7 +154,8 @@ class DataConfig:
     )
     weights: tuple[float, ...] | None = setting(
         None,
-        'shares of rows that the sources get, in their order, of any sum; unset: their tokens',
+        'shares of rows that the sources get, in their order, of any sum; unset: their tokens, or '
+        'examples',
     )
     documents: Literal['file', 'blank_line', 'line'] = setting(
         'file', 'what one document of a plain text is'
@@ -600,6 +601,11 @@ def _with_head(config: Config, head: Any) -> Config:
         asked in (None, head),
         f'model.head={asked}: objective.name={config.objective.name} asks for {head}; leave it '
         'unset',
+    )
+    require(
+        config.model.num_labels is None or head in ('sequence', 'token'),
+        f'model.num_labels={config.model.num_labels}: objective.name={config.objective.name} tells '
+        'no labels apart; leave it unset',
     )
     # Left open where it is the usual one, so that a text model's config.json says no more.
     if head == 'vocabulary':

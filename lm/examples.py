@@ -15,6 +15,9 @@ from lm.errors import UserError, did_you_mean
 
 Record = Mapping[str, Any]
 
+Side = tuple[str, np.ndarray, int]
+"""Of a side of rows: the setting that says its length, the places taken, [N], and all of them."""
+
 
 class Encoded(NamedTuple):
     """A text as ids.

@@ -11,6 +11,7 @@ from lm.batch import Row
 from lm.data.packing import ordered
 from lm.data.store import Store
 from lm.errors import UserError
+from lm.examples import Side
 
 _KEPT_EPOCHS = 3
 
@@ -23,8 +24,8 @@ class Measured(Protocol):
     def truncates(self) -> bool:
         """Whether what does not fit in a row is cut off."""
 
-    def places(self, lengths_NF: Int[np.ndarray, 'N F']) -> dict[str, tuple[np.ndarray, int]]:
-        """What N examples take of each side of a row, and what there is; by its setting.
+    def places(self, lengths_NF: Int[np.ndarray, 'N F']) -> list[Side]:
+        """What N examples take of each side of a row, and what there is.
 
         Args:
           lengths_NF: of the fields of each example.
@@ -69,7 +70,7 @@ class ExampleRows:
         assert self._store.fields is not None
         taken_N = np.zeros(self._store.documents, np.int64)
         cut_N = np.zeros_like(taken_N)
-        for setting, (needed_N, room) in measured.places(self._store.fields).items():
+        for setting, needed_N, room in measured.places(self._store.fields):
             over_N = np.maximum(needed_N - room, 0)
             if over_N.any() and not measured.truncates:
                 first = int(np.flatnonzero(over_N)[0])

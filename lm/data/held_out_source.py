@@ -1,9 +1,11 @@
 """Two sources as one: what is trained on, and what is held out."""
 
+import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from lm.data.sources import Document, Part, Reading, Source
+from lm.errors import UserError
 
 
 class HeldOutSource:
@@ -11,8 +13,18 @@ class HeldOutSource:
 
     has_validation = True
 
-    def __init__(self, source: Source, held_out: Source):
-        self._source, self._held_out = source, held_out
+    def __init__(self, source: Source, open_held_out: Callable[[], Source]):
+        """
+        Args:
+          source: to train on.
+          open_held_out: opens the other one.
+
+        Raises:
+          UserError: there is no such text, with the field that names it.
+        """
+        self._source = source
+        with _told_of_field():
+            held_out = self._held_out = open_held_out()
         self.facts = {**source.facts, 'validation_source': held_out.facts['source']}
 
     def fingerprint(self) -> str:
@@ -22,5 +34,16 @@ class HeldOutSource:
 
     def documents(self, reading: Reading, part: Part = 'train') -> Iterator[Document]:
         """See `Source.documents`."""
-        source = self._source if part == 'train' else self._held_out
-        yield from source.documents(reading)
+        if part == 'train':
+            yield from self._source.documents(reading)
+            return
+        with _told_of_field():
+            yield from self._held_out.documents(reading)
+
+
+@contextlib.contextmanager
+def _told_of_field() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace('data.source', 'data.validation_source', 1)) from None

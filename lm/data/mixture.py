@@ -151,9 +151,10 @@ def _joint_tokenizer(texts: Sequence[Text], vocab_size: int | None, make: bool) 
 
 
 def _weights(data: DataConfig, parts: Sequence[Prepared]) -> tuple[Fraction, ...]:
-    """As they were typed, not as they are rounded to bits; unset: tokens of the training parts."""
+    """As they were typed, not as they are rounded to bits; unset: tokens, or examples, of each."""
     if data.weights is None:
-        return tuple(Fraction(part.train.tokens) for part in parts)
+        stores = [part.train for part in parts]
+        return tuple(Fraction(s.tokens if s.fields is None else s.documents) for s in stores)
     return tuple(Fraction(str(weight)) for weight in data.weights)
 
 

@@ -24,6 +24,7 @@ from lm.errors import UserError
 
 CONLL = ('.conll', '.bio', '.iob2')
 _DOCUMENT_LINE = '-DOCSTART-'
+_LONGEST_FIELD = 1 << 30  # characters
 
 
 class RecordFiles(TextFiles):
@@ -32,6 +33,8 @@ class RecordFiles(TextFiles):
     A record's name, which decides the side of a split, is its file and line; questions of one
     paragraph share theirs.
     """
+
+    _nothing = 'holds no record; give .jsonl, .json, .csv, .tsv, .conll, .parquet or labelled texts'
 
     def __init__(self, source: str, *, unit: Unit, encoding: str = 'utf-8'):
         """
@@ -52,7 +55,7 @@ class RecordFiles(TextFiles):
             if kind in ('.jsonl', '.json', '.csv', '.tsv') or kind in CONLL:
                 yield from _documents(name, self._of_kind(kind, path, lines), reading)
                 return
-            label = _label_of(name, packed)
+            label = _label_of(path, packed)
             for document in cut_documents(name, lines, self._unit, reading):
                 record = {'text': document.text.strip(), 'label': label}
                 yield Document(document.name, _json(record))
@@ -73,14 +76,14 @@ class RecordFiles(TextFiles):
             place = f'{path}:{number}'
             try:
                 record = json.loads(line.removeprefix('\ufeff'))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f'data.source={place}: not JSON ({error})') from None
             yield str(number), self._object(place, record)
 
     def _json_whole(self, path: File, lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
         try:
             whole = json.loads(''.join(lines).removeprefix('\ufeff'))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f'data.source={path}: not JSON ({error})') from None
         if isinstance(whole, dict) and isinstance(whole.get('data'), list):
             yield from self._questions(path, whole['data'])
@@ -124,12 +127,18 @@ class RecordFiles(TextFiles):
         how: dict[str, Any] = {'delimiter': ','}
         if not quoted:
             how = {'delimiter': '\t', 'quoting': csv.QUOTE_NONE}
+        csv.field_size_limit(_LONGEST_FIELD)  # of the whole process; the usual one is 128 KiB
         reader = csv.reader(lines, strict=True, **how)
         names: list[str] = []
         try:
             for row in reader:
                 if not names:
                     names = [name.removeprefix('\ufeff') for name in row]
+                    twice = sorted({name for name in names if names.count(name) > 1})
+                    if twice:
+                        raise UserError(
+                            f'data.source={path}: names the column {twice[0]!r} twice; rename one'
+                        )
                 elif row:
                     if len(row) != len(names):
                         raise UserError(
@@ -174,7 +183,7 @@ class RecordFiles(TextFiles):
         for batch in table.iter_batches():
             for record in batch.to_pylist():
                 number += 1
-                yield str(number), record
+                yield str(number), {key: _text(f'{path}:{number}', x) for key, x in record.items()}
 
     def _object(self, place: str, record: Any) -> dict[str, Any]:
         if not isinstance(record, dict):
@@ -196,13 +205,23 @@ def _documents(
         yield Document(place, text)
 
 
+def _text(place: str, value: Any) -> Any:
+    """Bytes of a parquet file as text."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise UserError(f'data.source={place}: holds bytes that are not UTF-8') from None
+
+
 def _json(record: dict[str, Any]) -> str:
     return json.dumps(record, ensure_ascii=False, default=str)
 
 
-def _label_of(name: str, packed: str) -> str:
+def _label_of(file: File, packed: str) -> str:
     """The label that a file of plain texts stands for: its suffix, or else its folder's name."""
-    path = PurePosixPath(name.removesuffix(packed))
+    path = PurePosixPath(str(file).removesuffix(packed))
     if path.suffix not in ('', '.txt'):
         return path.suffix[1:]
     return path.parent.name or path.stem

@@ -82,10 +82,11 @@ def open_source(data: DataConfig, *, examples: bool = False) -> Source:
     from lm.data.held_out_source import HeldOutSource
 
     held_out = replace(data, source=data.validation_source, validation_source='')
-    return HeldOutSource(opened(data), opened(held_out))
+    return HeldOutSource(opened(data), lambda: opened(held_out))
 
 
 def _opened_examples(data: DataConfig) -> Source:
+    _require_files_for_encoding(data)
     if data.source.startswith('tfds:'):
         from lm.data.tfds_records import TfdsRecords
 
@@ -100,7 +101,18 @@ def _opened_examples(data: DataConfig) -> Source:
     return RecordFiles(data.source, unit=data.documents, encoding=data.encoding)
 
 
+def _require_files_for_encoding(data: DataConfig) -> None:
+    """Refuses an encoding of what is no file of the user's."""
+    named = data.source in ('stdlib', 'stdlib_code') or data.source.startswith(('tfds:', 'hf:'))
+    if named and data.encoding != DataConfig.encoding:
+        raise UserError(
+            f'data.encoding={data.encoding}: is of files, and data.source={data.source} none; '
+            'leave it unset'
+        )
+
+
 def _opened(data: DataConfig) -> Source:
+    _require_files_for_encoding(data)
     if data.source in ('stdlib', 'stdlib_code'):
         from lm.data.standard_library import StandardLibrary
 

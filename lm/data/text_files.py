@@ -39,6 +39,7 @@ class TextFiles:
     """
 
     has_validation = False
+    _nothing = 'no readable text files in it; give UTF-8 text, .jsonl or .parquet'
 
     def __init__(self, source: str, *, text_field: str, unit: Unit, encoding: str = 'utf-8'):
         """
@@ -84,10 +85,7 @@ class TextFiles:
             except (OSError, EOFError, zlib.error) as error:
                 raise self._unreadable(path, error) from None
         if reading.documents == before:
-            raise UserError(
-                f'data.source={self._source}: no readable text files in it; give UTF-8 text, '
-                '.jsonl or .parquet'
-            )
+            raise UserError(f'data.source={self._source}: {self._nothing}')
 
     def _read(self, name: str, path: File, reading: Reading) -> Iterator[Document]:
         suffixes = [s.lower() for s in path.suffixes]

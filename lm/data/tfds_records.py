@@ -53,7 +53,7 @@ def _plain(feature: Any, value: Any) -> Any:
             return [feature.int2str(int(i)) for i in value]
         return feature.int2str(int(value)) if int(value) >= 0 else None
     if isinstance(value, bytes):
-        return value.decode()
+        return value.decode(errors='replace')
     if isinstance(value, np.ndarray):
         return [_plain(feature, item) for item in value]
     return value.item() if isinstance(value, np.generic) else value

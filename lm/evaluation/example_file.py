@@ -1,7 +1,8 @@
 """A fine-tuned model on a file of examples: its loss, its answers and their measures."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -79,9 +80,10 @@ def score_examples(
         validation_source='',
         encoding=encoding or config.data.encoding,
     )
-    opened = open_source(data, examples=True)
-    part: Part = 'validation' if opened.has_validation else 'train'
-    documents = list(opened.documents(Reading(), part))
+    with _told_of_flags():
+        opened = open_source(data, examples=True)
+        part: Part = 'validation' if opened.has_validation else 'train'
+        documents = list(opened.documents(Reading(), part))
     named = [
         (document.name, fields)
         for document, examples in zip(
@@ -119,3 +121,13 @@ def score_examples(
     }
     texts = [' '.join(codec.texts(json.loads(d.text), d.name)) for d in documents]
     return told, found, texts
+
+
+@contextlib.contextmanager
+def _told_of_flags() -> Iterator[None]:
+    """Lets errors about files name the flags that led to them."""
+    try:
+        yield
+    except UserError as error:
+        words = str(error).replace('data.source', '--examples', 1)
+        raise UserError(words.replace('data.encoding', '--encoding')) from None

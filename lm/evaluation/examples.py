@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import jax
@@ -99,7 +100,7 @@ def measures_of(config: Config, answers: Sequence[Answer]) -> dict[str, float]:
 
 
 def require_measures(config: Config) -> None:
-    """Refuses measures that the run's task does not have.
+    """Refuses measures that the run's task does not have, or whose package is missing.
 
     Raises:
       UserError: the first of them.
@@ -118,6 +119,11 @@ def require_measures(config: Config) -> None:
             raise UserError(
                 f'eval.measures={name}: objective.name={config.objective.name} has no such measure'
                 f'{did_you_mean(name, known)} (measures: {", ".join(known)})'
+            )
+        package = getattr(_task(config), 'PACKAGES', {}).get(name)
+        if package and find_spec(package) is None:
+            raise UserError(
+                f"eval.measures={name}: needs the package {package}; pip install 'lm-lab[tasks]'"
             )
 
 

@@ -77,11 +77,12 @@ def framed(model: LanguageModel, text: str) -> tuple[np.ndarray, np.ndarray, np.
     """
     vocabulary, objective = model.tokenizer.vocabulary, model.config.objective.name
     bos, eos = [vocabulary.bos_id], [vocabulary.eos_id]
+    has_bos = objective == 'text_to_text' and model.config.objective.options.bos
     before, after = {
         'encoder': (bos, eos),
         'decoder': (_mode(model, '[S]') or bos, []),
         'encoder_decoder': (
-            bos if objective in ('prefix_lm', 'denoising') else _mode(model, '[S]'),
+            bos if objective in ('prefix_lm', 'denoising') or has_bos else _mode(model, '[S]'),
             [] if objective == 'prefix_lm' else eos,
         ),
     }[model.functional.family]

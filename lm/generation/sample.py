@@ -126,6 +126,11 @@ def _require_searches(
 def require_able(model: LanguageModel, prompts: Sequence[str], fill: bool) -> None:
     """Raises UserError unless the model's family can do with the prompts what is asked."""
     name, family = model.config.model.name, model.functional.family
+    require(
+        not model.config.model.predicts_labels,
+        f'{name}: tells labels apart (objective.name={model.config.objective.name}), and says no '
+        'text; `lm evaluate --examples` asks it',
+    )
     require(family != 'decoder' or not fill, f'fill: a decoder ({name}) only continues text')
     require(
         model.fills_blanks or not fill,

@@ -192,6 +192,8 @@ def label_names(folder: Path, count: int) -> tuple[str, ...]:
     """
     foreign = ForeignConfig.read(folder)
     named = foreign.take('id2label', dict, {})
+    if not named:  # transformers leaves its usual names out
+        return tuple(f'LABEL_{i}' for i in range(count))
     try:
         names = {int(number): str(name) for number, name in named.items()}
     except ValueError:

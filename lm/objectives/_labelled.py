@@ -11,7 +11,7 @@ from lm import registry
 from lm.batch import Batch, Row
 from lm.config import Config, DataConfig, require
 from lm.errors import UserError, did_you_mean
-from lm.examples import ExampleCodec
+from lm.examples import ExampleCodec, Side
 from lm.objectives._objective import Objective
 from lm.shapes import LogitsBTV
 from lm.vocabulary import Vocabulary
@@ -28,8 +28,8 @@ class Labelled(Objective, Protocol):
     def truncates(self) -> bool:
         """Whether what does not fit in a row is cut off."""
 
-    def places(self, lengths_NF: Int[np.ndarray, 'N F']) -> dict[str, tuple[np.ndarray, int]]:
-        """What N examples take of each side of a row, and what there is; by its setting."""
+    def places(self, lengths_NF: Int[np.ndarray, 'N F']) -> list[Side]:
+        """What N examples take of each side of a row, and what there is."""
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Int
 from lm.batch import Batch, Row
 from lm.config import Config, require, setting
 from lm.errors import UserError
-from lm.examples import Encoded, ExampleCodec, Record, as_ids, field_of, text_of
+from lm.examples import Encoded, ExampleCodec, Record, Side, as_ids, field_of, text_of
 from lm.objectives._answers import NOWHERE, cut_windows, ids_of, listed_answers
 from lm.objectives._labelled import OfExamples, fields_of, joined, require_default_text_field
 from lm.objectives._objective import Sums, weighted_cross_entropy
@@ -161,9 +161,9 @@ class QuestionAnswering(OfExamples):
     target_len: int = 2
     FITTING_OPTION = 'window'
 
-    def places(self, lengths_NF: Int[np.ndarray, 'N F']) -> dict[str, tuple[np.ndarray, int]]:
+    def places(self, lengths_NF: Int[np.ndarray, 'N F']) -> list[Side]:
         """The question, the window and three special ids."""
-        return {'train.seq_len': (lengths_NF[:, 0] + lengths_NF[:, 1] + SPECIAL, self.seq_len)}
+        return [('train.seq_len', lengths_NF[:, 0] + lengths_NF[:, 1] + SPECIAL, self.seq_len)]
 
     def example(self, row: Row, rng: np.random.Generator) -> Batch:
         """Both texts as BERT reads them, and where the answer lies: at bos, if nowhere."""

@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from lm.batch import Batch, Row
 from lm.config import Config, require, setting
-from lm.examples import Encoded, ExampleCodec, Record, as_ids, as_text, text_of
+from lm.examples import Encoded, ExampleCodec, Record, Side, as_ids, as_text, text_of
 from lm.objectives._labelled import (
     OfExamples,
     fields_of,
@@ -90,10 +90,10 @@ class SequenceClassification(OfExamples):
     target_len: int = 1
     FITTING_OPTION = 'truncate=True'
 
-    def places(self, lengths_NF: Int[np.ndarray, 'N F']) -> dict[str, tuple[np.ndarray, int]]:
+    def places(self, lengths_NF: Int[np.ndarray, 'N F']) -> list[Side]:
         """Both texts and two special ids, or three."""
         first_N, second_N, _ = lengths_NF.T
-        return {'train.seq_len': (first_N + second_N + 2 + (second_N > 0), self.seq_len)}
+        return [('train.seq_len', first_N + second_N + 2 + (second_N > 0), self.seq_len)]
 
     def example(self, row: Row, rng: np.random.Generator) -> Batch:
         """The texts as BERT reads them, and the label's number."""

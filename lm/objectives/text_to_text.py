@@ -16,7 +16,7 @@ from jaxtyping import Int
 from lm.batch import Batch, Row
 from lm.config import Config, require, setting
 from lm.errors import UserError
-from lm.examples import Encoded, ExampleCodec, Record, field_of
+from lm.examples import Encoded, ExampleCodec, Record, Side, field_of
 from lm.objectives._labelled import OfExamples, fields_of, require_default_text_field
 from lm.objectives._objective import Sums, weighted_cross_entropy
 from lm.objectives._rows import one_sided, two_sided
@@ -42,7 +42,7 @@ class Options:
         for name in ('input', 'target'):
             template = getattr(self, name)
             require(
-                bool(_names(name, template)),
+                bool(_names(name, template)) and all(_names(name, template)),
                 f'objective.options.{name}={template}: names no field; put one in braces, such as '
                 '{text}',
             )
@@ -66,18 +66,19 @@ def filled(template: str, option: str, record: Record, place: str) -> str:
     Raises:
       UserError: the record lacks one, or it is no text.
     """
+    words = f'objective.options.{option}={template}: {place}'
     for name in _names(option, template):
-        field = name.partition('[')[0].partition('.')[0]
-        value = field_of(record, field, option, place)
-        if not isinstance(value, str | int | float | dict) or isinstance(value, bool):
-            raise UserError(
-                f'objective.options.{option}={template}: {place} holds '
-                f'{type(value).__name__} in {field}, not text'
-            )
+        field_of(record, name.partition('[')[0].partition('.')[0], option, place)
+        try:
+            value, _ = string.Formatter().get_field(name, (), record)
+        except (LookupError, AttributeError, TypeError, ValueError) as error:
+            raise UserError(f'{words}: {name}: {error!r}') from None
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise UserError(f'{words} holds {type(value).__name__} in {name}, not text')
     try:
         return template.format_map(record)
-    except (KeyError, IndexError, AttributeError, ValueError) as error:
-        raise UserError(f'objective.options.{option}={template}: {place}: {error!r}') from None
+    except ValueError as error:
+        raise UserError(f'{words}: {error}') from None
 
 
 @dataclass(frozen=True)
@@ -130,39 +131,41 @@ class TextToText(OfExamples):
         """Places of the row in which the target is said."""
         return (self.options.target_len or self.seq_len) if self.two_sided else self.seq_len
 
-    def places(self, lengths_NF: Int[np.ndarray, 'N F']) -> dict[str, tuple[np.ndarray, int]]:
+    def places(self, lengths_NF: Int[np.ndarray, 'N F']) -> list[Side]:
         """Both texts with their special ids; a decoder's last id is a target only."""
         given_N, said_N = lengths_NF.T
         if not self.two_sided:
-            return {'train.seq_len': (given_N + said_N + 1, self.seq_len)}
+            return [('train.seq_len', given_N + said_N + 1, self.seq_len)]
         ends = 1 + self.options.bos
         said = 'train.seq_len' if self.options.target_len is None else _TARGET_LEN
-        if said == 'train.seq_len':
-            return {said: (np.maximum(given_N, said_N) + ends, self.seq_len)}
-        return {
-            'train.seq_len': (given_N + ends, self.seq_len),
-            said: (said_N + ends, self.target_len),
-        }
+        return [
+            ('train.seq_len', given_N + ends, self.seq_len),
+            (said, said_N + ends, self.target_len),
+        ]
 
     def example(self, row: Row, rng: np.random.Generator) -> Batch:
         """What is given and what is to be said, cut where they are too long."""
         del rng
         given, said = fields_of(row, 2)
         special = self.vocabulary
+        given = self.cut(given, len(said))
         if self.two_sided:
-            pair = self.given(given), self._ended(said, self.target_len)
+            pair = self._ended(given, self.seq_len), self._ended(said, self.target_len)
             return two_sided([pair], self.seq_len, self.target_len, special)
-        # Of a row too short for both, what is given loses its beginning, down to one token.
-        room = self.seq_len - 1
-        given = given[max(0, len(given) - max(room - len(said), 1)) :]
-        said = np.append(said[: room - len(given)], special.eos_id)
+        said = np.append(said[: self.seq_len - 1 - len(given)], special.eos_id)
         start = np.append([special.bos_id], given).astype(np.int32)
         laid = one_sided([(start, said.astype(np.int32))], self.seq_len, special.pad_id)
         return laid._replace(prefix=None)
 
-    def given(self, text: np.ndarray) -> np.ndarray:
-        """What the encoder reads of an input."""
-        return self._ended(text, self.seq_len)
+    def cut(self, given: Int[np.ndarray, ' n'], room: int) -> Int[np.ndarray, ' m']:
+        """What a row has of an input, where so many tokens are to be said.
+
+        An encoder's loses its end. Of a decoder's row, too short for both, the input loses its
+        beginning, down to one token: its end is next to what is to be said.
+        """
+        if self.two_sided:
+            return given[: self.seq_len - 1 - self.options.bos]
+        return given[max(0, len(given) - max(self.seq_len - 1 - room, 1)) :]
 
     def loss(self, logits_BTV: LogitsBTV, batch: Batch) -> Sums:
         """Cross-entropy of the target and its eos."""

@@ -18,7 +18,7 @@ from jaxtyping import Int
 from lm.batch import Batch, Row
 from lm.config import Config, require, setting
 from lm.errors import UserError
-from lm.examples import Encoded, ExampleCodec, Record, as_ids, as_text, field_of
+from lm.examples import Encoded, ExampleCodec, Record, Side, as_ids, as_text, field_of
 from lm.objectives._labelled import (
     OfExamples,
     fields_of,
@@ -147,9 +147,9 @@ class TokenClassification(OfExamples):
         """Each place may have a label."""
         return self.seq_len
 
-    def places(self, lengths_NF: Int[np.ndarray, 'N F']) -> dict[str, tuple[np.ndarray, int]]:
+    def places(self, lengths_NF: Int[np.ndarray, 'N F']) -> list[Side]:
         """The sentence and two special ids."""
-        return {'train.seq_len': (lengths_NF[:, 0] + 2, self.seq_len)}
+        return [('train.seq_len', lengths_NF[:, 0] + 2, self.seq_len)]
 
     def example(self, row: Row, rng: np.random.Generator) -> Batch:
         """The sentence as BERT reads it, and the labels' numbers."""

@@ -31,6 +31,11 @@ def with_labels(config: Config, mixture: Mixture) -> Config:
             f'trained on (labels: {", ".join(labels)}); set objective.options.labels, or hold out '
             'others'
         )
+    if len(labels) < 2:
+        raise UserError(
+            f'{config.data.words}: has one label, {labels[0]!r}: there is nothing to tell apart; '
+            'check objective.options and the files'
+        )
     asked = config.model.num_labels
     if asked not in (None, len(labels)):
         raise UserError(

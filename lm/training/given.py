@@ -16,7 +16,7 @@ from lm.data.tokenizer import has_tokenizer
 from lm.errors import UserError
 from lm.hub.fitting import fitting
 from lm.hub.folder import ForeignModel, read_model
-from lm.hub.foreign_config import is_foreign
+from lm.hub.foreign_config import is_foreign, label_names
 from lm.models.functional import functional
 from lm.precision.policy import POLICIES
 from lm.shapes import Dims, Params
@@ -58,6 +58,10 @@ class Given(Protocol):
     @property
     def name(self) -> str:
         """The architecture that they are of."""
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """What its head for labels tells apart, in the order of the logits; else nothing."""
 
     @property
     def tokenizer(self) -> Path | None:
@@ -150,6 +154,11 @@ class _Run:
         return self.config.model.name
 
     @property
+    def labels(self) -> Sequence[str]:
+        found: Sequence[str] = getattr(self.config.objective.options, 'labels', ())
+        return found
+
+    @property
     def tokenizer(self) -> Path | None:
         path = self.folder.tokenizer_file
         return path if path.exists() else None
@@ -191,6 +200,12 @@ class _Folder:
     @property
     def name(self) -> str:
         return self.foreign.config.name
+
+    @property
+    def labels(self) -> Sequence[str]:
+        if self.foreign.config.num_labels is None:
+            return ()
+        return label_names(self.folder, self.foreign.config.labels)
 
     @property
     def tokenizer(self) -> Path | None:

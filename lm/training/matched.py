@@ -58,30 +58,32 @@ class Matched:
             yield f'note: {words}'
 
 
-def matched(given: Given, own: Functional, shapes: Mapping[str, Any]) -> Matched:
+def matched(
+    given: Given, own: Functional, shapes: Mapping[str, Any], labels: Sequence[str] = ()
+) -> Matched:
     """What of a run's parameters is given.
 
     A parameter of the same path is another one where its axes are others, and where it tells other
-    labels apart: a head for words is none for labels.
+    labels apart, or the same in another order: a head for words is none for labels.
 
     Args:
       given: from elsewhere.
       own: the run's model.
       shapes: ShapeDtypeStructs of its parameters.
+      labels: that a head for labels tells apart, in the order of its logits.
 
     Raises:
       UserError: one is there in another shape, or none is there.
     """
     there = given.there(own.config)
     loaded, new = [], []
+    alike = there.model.head == own.config.head and tuple(given.labels) == tuple(labels)
     for path, x in shapes.items():
         dims = own.dims[path]
-        if there.dims.get(path) != dims or path not in there.shapes:
+        if ('O' in dims and not alike) or there.dims.get(path) != dims or path not in there.shapes:
             new.append(path)
         elif there.shapes[path] == x.shape:
             loaded.append(path)
-        elif 'O' in dims:
-            new.append(path)
         else:
             raise UserError(_of_another_shape(given, own.config, path, there, x.shape))
     left = [path for path in there.shapes if path not in loaded]

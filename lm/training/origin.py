@@ -94,6 +94,7 @@ def forked(program: Program, mixture: Mixture, source: Workdir, step: int) -> Or
         )
     if source.tokenizer_file.exists():
         _compare_tokenizers(words, source.tokenizer_file, mixture)
+    _compare_labels(words, source, program)
     try:
         state, kept = checkpoints.read(step, program.abstract_state)
     except Damaged as error:
@@ -151,7 +152,24 @@ def _fitting(given: Given, program: Program, mixture: Mixture) -> Matched:
         )
     else:
         _compare_tokenizers(given.words, given.tokenizer, mixture)
-    return matched(given, program.functional, program.abstract_state.params)
+    labels = getattr(program.config.objective.options, 'labels', ())
+    return matched(given, program.functional, program.abstract_state.params, labels)
+
+
+def _compare_labels(words: str, source: Workdir, program: Program) -> None:
+    """Refuses a head for labels whose logits mean others."""
+    before = source.read_config()
+    if before is None or not program.config.model.predicts_labels:
+        return
+    own, theirs = (
+        tuple(getattr(config.objective.options, 'labels', ()))
+        for config in (program.config, before)
+    )
+    if own != theirs:
+        raise UserError(
+            f'{words}: tells {", ".join(theirs) or "no labels"} apart, and this run '
+            f'{", ".join(own)}; set objective.options.labels={",".join(theirs)}'
+        )
 
 
 def _compare_tokenizers(words: str, path: Path, mixture: Mixture) -> None:

@@ -30,8 +30,8 @@ class Fits:
     truncates: bool = False
     FITTING_OPTION = 'truncate=True'
 
-    def places(self, lengths_NF: np.ndarray) -> dict[str, tuple[np.ndarray, int]]:
-        return {'train.seq_len': (lengths_NF[:, :2].sum(1) + 2, self.room)}
+    def places(self, lengths_NF: np.ndarray) -> list[tuple[str, np.ndarray, int]]:
+        return [('train.seq_len', lengths_NF[:, :2].sum(1) + 2, self.room)]
 
 
 def rows(room: int = 99, *, truncates: bool = False, shuffle: bool = True) -> ExampleRows:

@@ -93,6 +93,8 @@ def test_plain_texts_have_the_label_of_their_file(tmp_path: Path) -> None:
         {'text': 'caf\xe9 good', 'label': 'pos'},
         {'text': 'fine', 'label': 'pos'},
     ]
+    of_file = records_of(tmp_path / 'more' / 'pos' / '0_9.txt', unit='file')
+    assert [record['label'] for _, record in of_file] == ['pos']
     of_folder = records_of(tmp_path / 'more', unit='file')
     assert of_folder == [('pos/0_9.txt', {'text': 'a film\nof note', 'label': 'pos'})]
 
@@ -107,6 +109,9 @@ def test_plain_texts_have_the_label_of_their_file(tmp_path: Path) -> None:
         ('a.json', '{"data": [{"paragraphs": [{}]}]}', r"article 0 is not in SQuAD's layout"),
         ('a.csv', 'text,label\nx,y,z\n', r'a\.csv:2: has 3 columns, where the first line names 2'),
         ('a.csv', 'text,label\n"x,y\n', r'a\.csv:\d: '),
+        ('a.csv', 'text,text\nx,y\n', r"a\.csv: names the column 'text' twice"),
+        ('a.json', '[' * 100_000, r'a\.json: not JSON'),
+        ('a.json', '[]', r'holds no record; give'),
         ('a.conll', 'word\n', r"a\.conll:1: holds 'word', where a token and its tag should stand"),
     ],
 )
@@ -116,6 +121,16 @@ def test_mistakes_are_told_by_their_place(
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=words):
         records_of(tmp_path / name)
+
+
+def test_bytes_of_parquet_are_text(tmp_path: Path) -> None:
+    path = tmp_path / 'a.parquet'
+    table = pyarrow.table({'text': [b'caf\xc3\xa9'], 'label': ['pos']})
+    pyarrow.parquet.write_table(table, path)
+    assert records_of(path)[0][1] == {'text': 'caf\xe9', 'label': 'pos'}
+    pyarrow.parquet.write_table(pyarrow.table({'text': [b'\xff']}), path)
+    with pytest.raises(UserError, match=r'a\.parquet:1: holds bytes that are not UTF-8'):
+        records_of(path)
 
 
 def test_latin_1_given_as_utf_8_is_refused_with_a_hint(tmp_path: Path) -> None:

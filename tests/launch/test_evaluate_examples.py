@@ -50,7 +50,7 @@ def test_measures_and_answers(run: Path, capfd: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ('more', 'line'),
     [
-        (['--examples=absent.jsonl'], 'absent.jsonl: no such file'),
+        (['--examples=absent.jsonl'], '--examples=absent.jsonl: no such file'),
         (['--examples=RUN/strange.jsonl'], "strange.jsonl:2 has the label 'c'"),
         (['--measures=bleu'], 'eval.measures=bleu: objective.name=sequence_classification has no'),
         (['--num_beams=2'], '--num_beams=2: objective.name=sequence_classification says labels'),

@@ -62,7 +62,7 @@ def test_the_longer_text_is_cut_token_by_token(first: int, second: int, room: in
 def test_places_are_what_example_fills() -> None:
     lengths_NF = np.array([[3, 0, 1], [2, 4, 2]])
     objective = classification(seq_len=20)
-    [(setting, (needed_N, room))] = objective.places(lengths_NF).items()
+    [(setting, needed_N, room)] = objective.places(lengths_NF)
     assert (setting, room) == ('train.seq_len', 20)
     for lengths, needed in zip(lengths_NF, needed_N, strict=True):
         fields = [list(range(120, 120 + n)) for n in lengths[:2]]
@@ -137,9 +137,10 @@ def test_texts_that_are_too_long_are_cut_at_their_ends() -> None:
 @pytest.mark.parametrize('family', ['encoder_decoder', 'decoder'])
 def test_places_of_texts(family: str) -> None:
     objective = texts(family)
-    needed_N, room = objective.places(np.array([[3, 2], [1, 5]]))['train.seq_len']
-    assert room == 8
-    assert needed_N.tolist() == ([4, 6] if family == 'encoder_decoder' else [6, 7])
+    sides = objective.places(np.array([[3, 2], [1, 5]]))
+    assert {(setting, room) for setting, _, room in sides} == {('train.seq_len', 8)}
+    needed = [needed_N.tolist() for _, needed_N, _ in sides]
+    assert needed == ([[4, 2], [3, 6]] if family == 'encoder_decoder' else [[6, 7]])
 
 
 def test_templates() -> None:
@@ -147,10 +148,16 @@ def test_templates() -> None:
     codec = text_to_text.codec(options)
     record = {'lang': 'German', 'pair': {'en': 'bread', 'de': 'Brot'}}
     assert codec.texts(record, 'f:1') == ['to German: bread', 'Brot']
-    with pytest.raises(UserError, match=r"options\.input=.*: f:1: KeyError\('en'\)"):
+    with pytest.raises(UserError, match=r"options\.input=.*: f:1: pair\[en\]: KeyError\('en'\)"):
         codec.texts({**record, 'pair': {'de': 'Brot'}}, 'f:1')
     with pytest.raises(UserError, match=r'options\.input=.*: f:1 has no such field'):
         codec.texts({'pair': record['pair']}, 'f:1')
+    # What a name leads to must be text, whatever it is written with.
+    for strange in ({**record, 'pair': 'x'}, {**record, 'pair': {'en': ['a'], 'de': 'b'}}):
+        with pytest.raises(UserError, match=r'options\.input=.*: f:1'):
+            codec.texts(strange, 'f:1')
+    with pytest.raises(UserError, match=r'options\.input=\{\}: names no field'):
+        text_to_text.Options(input='{}')
     with pytest.raises(UserError, match=r'options\.input=plain: names no field'):
         text_to_text.Options(input='plain')
     with pytest.raises(UserError, match=r'options\.target=\{x: '):

@@ -96,6 +96,8 @@ def test_a_classifier_learns_its_labels(tmp_path: Path, cache: Path) -> None:
     assert told['accuracy'] == pytest.approx(21 / 22)
     assert told['examples'] == told['targets'] == len(answers) == len(texts) == 22
     assert answers[-1] == ('good', 'bad')
+    with pytest.raises(UserError, match=r'tells labels apart .* and says no text'):
+        lm.generate(model, ['a <mask> film'], fill=True)
     assert texts[-1] == 'a dull year'
     with pytest.raises(UserError, match=r'num_beams=2: .* says labels, no text'):
         score_examples(model, str(other), batch_size=8, num_beams=2)
@@ -156,6 +158,24 @@ def test_texts_are_said_to_texts(architecture: str, tmp_path: Path, cache: Path)
     assert searched['token_error_rate'] < 0.3
 
 
+@pytest.mark.parametrize('architecture', ['t5', 'llama'])
+def test_what_is_asked_is_cut_as_what_was_trained_on(
+    architecture: str, tmp_path: Path, cache: Path
+) -> None:
+    source = tmp_path / 'long.jsonl'
+    records = [{'input': 'a b c d ' * n, 'target': 'b a'} for n in range(1, 13)]
+    source.write_text('\n'.join(map(json.dumps, records)))
+    changes = {
+        'train.steps': 2, 'objective.options.truncate': True, 'data.validation_source': str(source),
+    }  # fmt: skip
+    summary = lm.train(
+        config(architecture, 'text_to_text', source, cache, **changes), tmp_path / 'run'
+    )
+    tokens = summary['data'][str(source)]['tokens']
+    assert tokens['truncated'] > 0 and tokens['dropped'] == 0
+    assert tokens['read'] == tokens['trained_on'] + tokens['truncated']
+
+
 def test_sources_of_examples_mix(tmp_path: Path, cache: Path) -> None:
     sources = tuple(
         str(sentiment(tmp_path / f'{name}.jsonl', seed=seed)) for name, seed in (('a', 1), ('b', 2))
@@ -169,6 +189,45 @@ def test_sources_of_examples_mix(tmp_path: Path, cache: Path) -> None:
     of_both = [summary['eval_by_source'][name]['accuracy'] for name in sources]
     whole = 0.75 * of_both[0] + 0.25 * of_both[1]
     assert summary['measures']['accuracy'] == pytest.approx(whole)
+
+
+def test_unweighted_sources_share_by_their_examples(tmp_path: Path, cache: Path) -> None:
+    from lm.data.mixture import prepare_mixture
+
+    short, long = tmp_path / 'short.jsonl', tmp_path / 'long.jsonl'
+    for path, times in ((short, 1), (long, 30)):
+        with path.open('w') as file:
+            for i in range(40):
+                text = f'{"a film of the year " * times}{path.stem} {i}'
+                file.write(json.dumps({'text': text, 'label': 'ab'[i % 2]}) + '\n')
+    names = (str(short), str(long))
+    settings = classified(short, cache, **{'data.source': 'stdlib', 'data.sources': names})
+    mixture = prepare_mixture(settings.data, None, example_codec(settings))
+    counts = [part.train.documents for part in mixture.parts]
+    assert mixture.shares == pytest.approx([count / sum(counts) for count in counts])
+
+
+def test_a_head_for_other_labels_begins_anew(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = sentiment(tmp_path / 'film.jsonl')
+    few = {'train.steps': 2, 'optim.warmup_steps': 1}
+    lm.train(classified(source, cache, **few), tmp_path / 'first')
+    tokenizer = {'data.tokenizer': str(tmp_path / 'first')}
+    begun = {**few, **tokenizer, 'checkpoint.init_from': str(tmp_path / 'first')}
+    capsys.readouterr()
+    lm.train(classified(source, cache, **begun), tmp_path / 'same')
+    assert 'new        nothing' in capsys.readouterr().err
+    turned = {'objective.options.labels': ('good', 'bad')}
+    lm.train(classified(source, cache, **begun, **turned), tmp_path / 'turned')
+    told = capsys.readouterr().err
+    assert 'new        head/bias, head/weight' in told and 'head/pooler' in told
+    longer = {**few, **tokenizer, **turned, 'train.steps': 4}
+    with pytest.raises(UserError, match=r'@2: tells bad, good apart, and this run good, bad; set'):
+        lm.train(
+            classified(source, cache, **longer), tmp_path / 'branch',
+            fork_from=f'{tmp_path / "first"}@2',
+        )  # fmt: skip
 
 
 def test_rows_of_a_step_are_shown(tmp_path: Path, cache: Path) -> None:
@@ -196,6 +255,8 @@ def test_rows_of_a_step_are_shown(tmp_path: Path, cache: Path) -> None:
         ),
         ({'eval.measures': ('bleu',)}, r'eval\.measures=bleu: .* has no such measure'),
         ({'data.source': 'stdlib'}, r'data\.source=stdlib: holds plain text'),
+        ({'data.validation_source': 'absent'}, r'data\.validation_source=absent: no such file'),
+        ({'objective.options.label': 'text'}, r'held out with the label'),
     ],
 )
 def test_mistakes(changes: dict[str, Any], words: str, tmp_path: Path, cache: Path) -> None:

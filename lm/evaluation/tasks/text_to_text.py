@@ -7,7 +7,6 @@ are shares.
 
 import importlib
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from lm.errors import UserError
 from lm.evaluation.examples import Answer, Examined
@@ -17,20 +16,31 @@ from lm.generation.asked import ask_task
 from lm.generation.sample import keys_of
 from lm.generation.sampling import Sampling
 from lm.objectives._labelled import fields_of
+from lm.objectives.text_to_text import TextToText
 
 MEASURES = (
     'exact_match', 'token_error_rate', 'bleu', 'chrf', 'rouge1', 'rouge2', 'rougeL',
 )  # fmt: skip
 DEFAULT = 2
+PACKAGES = {
+    **dict.fromkeys(('bleu', 'chrf'), 'sacrebleu'),
+    **dict.fromkeys(('rouge1', 'rouge2', 'rougeL'), 'rouge_score'),
+}
+"""What some of them need, of the extra `tasks`."""
 GREEDY = Sampling(temperature=0.0)
 
 
 def answers(examined: Examined) -> list[Answer]:
     """The target of each example, and the likeliest text that a search of its width finds."""
     model = examined.model
+    objective = examined.objective
+    assert isinstance(objective, TextToText)
     pairs = [fields_of(examined.rows.example(i), 2) for i in range(examined.count)]
-    asked = [ask_task(model, given) for given, _ in pairs]
+    # A decoder has no length of its own for what it says: as long as the longest target.
     longest = max(len(said) for _, said in pairs) + 1
+    asked = [ask_task(model, objective.cut(given, len(said))) for given, said in pairs]
+    if objective.two_sided:
+        longest = objective.target_len
     if examined.num_beams is None:
         keys_J1 = keys_of(0, len(asked), 1)
         texts = drawn(model, asked, GREEDY, keys_J1, longest)
@@ -49,7 +59,7 @@ def measures(found: Sequence[Answer], names: Sequence[str]) -> dict[str, float]:
     `token_error_rate` is of words as spaces cut them: phonemes, where these are.
 
     Raises:
-      UserError: one needs a package that is not installed.
+      UserError: no target holds a word, so there is no rate of errors.
     """
     said = [answer.said for answer in found]
     expected = [answer.expected for answer in found]
@@ -62,19 +72,21 @@ def _exact_match(said: Sequence[str], expected: Sequence[str], name: str) -> flo
 
 
 def _token_error_rate(said: Sequence[str], expected: Sequence[str], name: str) -> float:
-    del name
     right = [[text.split()] for text in expected]
+    if not any(words for [words] in right):
+        raise UserError(f'eval.measures={name}: no target holds a word; leave it out')
     return token_error_rate([text.split() for text in said], right)
 
 
 def _sacrebleu(said: Sequence[str], expected: Sequence[str], name: str) -> float:
-    package = _package('sacrebleu', name)
+    package = importlib.import_module('sacrebleu')
     score: float = getattr(package, f'corpus_{name}')(list(said), [list(expected)]).score
     return score
 
 
 def _rouge(said: Sequence[str], expected: Sequence[str], name: str) -> float:
-    scorer = _package('rouge_score.rouge_scorer', name).RougeScorer([name], use_stemmer=True)
+    package = importlib.import_module('rouge_score.rouge_scorer')
+    scorer = package.RougeScorer([name], use_stemmer=True)
     pairs = zip(expected, said, strict=True)
     scores = [scorer.score(right, text)[name].fmeasure for right, text in pairs]
     return 100 * sum(scores) / max(len(scores), 1)
@@ -89,13 +101,3 @@ _MEASURES: dict[str, Callable[[Sequence[str], Sequence[str], str], float]] = {
     'rouge2': _rouge,
     'rougeL': _rouge,
 }
-
-
-def _package(module: str, name: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise UserError(
-            f'eval.measures={name}: needs the package {module.partition(".")[0]}; pip install '
-            "'lm-lab[tasks]'"
-        ) from None
