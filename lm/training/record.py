@@ -42,10 +42,10 @@ def account(
     """Where every document and token of each source went: `{source: {documents, tokens, ...}}`.
 
     Tokens count bos and eos where rows have them. `read` is what rows brought, a token as often
-    as it came; `trained_on` what of that reached a batch; `truncated` what did not fit in a row; `dropped` the
-    rest; `repeated` what came
-    after the first epoch; `padded` places of batches that held nothing; `targets` predictions. In
-    a mixture also a source's `rows`, and the `share` of all rows that its weight gives it.
+    as it came; `trained_on` what of that reached a batch; `truncated` what did not fit in a row;
+    `dropped` the rest; `repeated` what came after the first epoch; `padded` places of batches that
+    held nothing; `targets` predictions. In a mixture also a source's `rows`, and the `share` of all
+    rows that its weight gives it.
 
     Args:
       rows: the training rows.
