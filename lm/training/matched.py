@@ -84,6 +84,8 @@ def matched(
             new.append(path)
         elif there.shapes[path] == x.shape:
             loaded.append(path)
+        elif 'O' in dims:
+            new.append(path)
         else:
             raise UserError(_of_another_shape(given, own.config, path, there, x.shape))
     left = [path for path in there.shapes if path not in loaded]

@@ -179,8 +179,8 @@ def test_a_record_without_the_fields_is_refused(tmp_path: Path) -> None:
         (b'{"query"', ':1: not JSON'),
         (b'["a"]', ':1: not a JSON object but list'),
         (b'{"query": "\\ud800"}', 'records.jsonl:1 holds an unpaired surrogate'),
-        (b'', 'no readable text files'),
-        (b'\n\n', 'no readable text files'),
+        (b'', 'holds no record; give'),
+        (b'\n\n', 'holds no record; give'),
     ],
 )
 def test_a_file_of_no_records_is_one_line(tmp_path: Path, content: bytes, line: str) -> None:
