@@ -141,6 +141,9 @@ class HeldOut:
         if isinstance(objective, PredictsLabels):
             self._predictor = build_predictor(functional, objective)
         self._sizes: dict[tuple[str, int | None], int | None] = {}
+        if isinstance(objective, Labelled):
+            for part in (*self.mixture.parts, *self.watched.values()):
+                self._rows(part)  # refuses, before the run, what does not fit in a row
 
     def score(self, params: Params, most_batches: int | None) -> MixtureScore:
         """The loss on the first `most_batches` held-out batches of each source, or on all."""

@@ -265,6 +265,18 @@ def test_mistakes(changes: dict[str, Any], words: str, tmp_path: Path, cache: Pa
         lm.train(classified(source, cache, **changes), tmp_path / 'run')
 
 
+def test_a_held_out_example_that_does_not_fit_is_refused_at_once(
+    tmp_path: Path, cache: Path
+) -> None:
+    source = sentiment(tmp_path / 'film.jsonl')
+    other = tmp_path / 'other.jsonl'
+    other.write_text(json.dumps({'text': 'a film ' * 20, 'label': 'good'}) + '\n')
+    settings = classified(source, cache, **{'data.validation_source': str(other)})
+    with pytest.raises(UserError, match=r'train\.seq_len=16: the example other\.jsonl:1 takes'):
+        lm.train(settings, tmp_path / 'run')
+    assert not (tmp_path / 'run' / 'metrics.jsonl').exists()
+
+
 def test_a_held_out_label_that_is_not_trained_on(tmp_path: Path, cache: Path) -> None:
     source = sentiment(tmp_path / 'film.jsonl')
     other = tmp_path / 'other.jsonl'
