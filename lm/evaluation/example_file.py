@@ -6,10 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from lm.config import Config
 from lm.data.encoded_examples import encoded_examples
 from lm.data.example_rows import ExampleRows
 from lm.data.pipeline import batches
-from lm.data.sources import Part, Reading, open_source
+from lm.data.sources import Document, Part, Reading, open_source
 from lm.data.store import Store
 from lm.data.tokenizer import Tokenizer
 from lm.errors import UserError
@@ -23,6 +26,7 @@ from lm.evaluation.examples import (
     require_measures,
 )
 from lm.evaluation.heldout import build_scorer, score_batches
+from lm.examples import ExampleCodec
 from lm.generation.language_model import LanguageModel
 from lm.objectives._labelled import Labelled, PredictsLabels, example_codec, require_known
 from lm.objectives._objective import build_objective
@@ -72,28 +76,8 @@ def score_examples(
         raise UserError(
             f'--num_beams={num_beams}: objective.name={config.objective.name} says labels, no text'
         )
-    data = replace(
-        config.data,
-        source=source,
-        sources=None,
-        weights=None,
-        validation_source='',
-        encoding=encoding or config.data.encoding,
-    )
-    with _told_of_flags():
-        opened = open_source(data, examples=True)
-        part: Part = 'validation' if opened.has_validation else 'train'
-        documents = list(opened.documents(Reading(), part))
-    named = [
-        (document.name, fields)
-        for document, examples in zip(
-            documents, encoded_examples(documents, codec, tokenizer), strict=True
-        )
-        for fields in examples
-    ]
-    for document in documents:
-        for label in codec.labels(json.loads(document.text)):
-            require_known(label, getattr(config.objective.options, 'labels', ()), document.name)
+    documents = _records(config, source, encoding)
+    named = _examples(documents, config, codec, tokenizer)
     if not named:
         raise UserError(f'--examples={source}: holds no example')
     store = Store.of_examples([name for name, _ in named], [fields for _, fields in named])
@@ -121,6 +105,35 @@ def score_examples(
     }
     texts = [' '.join(codec.texts(json.loads(d.text), d.name)) for d in documents]
     return told, found, texts
+
+
+def _records(config: Config, source: str, encoding: str | None) -> list[Document]:
+    """The records of a source: those held out of `tfds:NAME`, where some are."""
+    data = replace(
+        config.data,
+        source=source,
+        sources=None,
+        weights=None,
+        validation_source='',
+        encoding=encoding or config.data.encoding,
+    )
+    with _told_of_flags():
+        opened = open_source(data, examples=True)
+        part: Part = 'validation' if opened.has_validation else 'train'
+        return list(opened.documents(Reading(), part))
+
+
+def _examples(
+    documents: Sequence[Document], config: Config, codec: ExampleCodec, tokenizer: Tokenizer
+) -> list[tuple[str, list[np.ndarray]]]:
+    """Name and fields of each example, of labels that the model knows."""
+    known = getattr(config.objective.options, 'labels', ())
+    encoded = encoded_examples(documents, codec, tokenizer)
+    for document in documents:
+        for label in codec.labels(json.loads(document.text)):
+            require_known(label, known, document.name)
+    pairs = zip(documents, encoded, strict=True)
+    return [(document.name, fields) for document, examples in pairs for fields in examples]
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from lm.batch import Batch, Row
 from lm.config import Config, DataConfig, require
 from lm.errors import UserError, did_you_mean
 from lm.examples import ExampleCodec, Side
-from lm.objectives._objective import Objective
+from lm.objectives._objective import Objective, Sums, weighted_cross_entropy
 from lm.shapes import LogitsBTV
 from lm.vocabulary import Vocabulary
 
@@ -79,6 +79,20 @@ class OfExamples:
         """Refuses: what is learned from examples is asked for no span of a text."""
         del text, start, stop
         raise ValueError('an objective on examples asks for no span of a text')
+
+
+@dataclass(frozen=True)
+class OfLabels(OfExamples):
+    """What objectives have in common whose logits are of labels, of a row or of each place."""
+
+    def loss(self, logits_BTV: LogitsBTV, batch: Batch) -> Sums:
+        """Cross-entropy of the labels."""
+        return weighted_cross_entropy(logits_BTV, batch)
+
+    def predictions(self, logits_BTV: LogitsBTV, batch: Batch) -> 'jax.Array':
+        """The likeliest label, int32 [B, 1], or [B, T] at each place."""
+        del batch
+        return logits_BTV.argmax(-1)
 
 
 def example_codec(config: Config) -> ExampleCodec | None:

@@ -15,18 +15,16 @@ from lm.batch import Batch, Row
 from lm.config import Config, require, setting
 from lm.examples import Encoded, ExampleCodec, Record, Side, as_ids, as_text, text_of
 from lm.objectives._labelled import (
-    OfExamples,
+    OfLabels,
     fields_of,
     joined,
     require_default_text_field,
     require_distinct,
 )
-from lm.objectives._objective import Sums, weighted_cross_entropy
-from lm.shapes import LogitsBTV
 from lm.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    import jax
+    pass
 
 FAMILIES = ('encoder',)
 HEAD = 'sequence'
@@ -83,7 +81,7 @@ class Codec:
 
 
 @dataclass(frozen=True)
-class SequenceClassification(OfExamples):
+class SequenceClassification(OfLabels):
     """Rows of one example, and one target each: the number of its label."""
 
     options: Options
@@ -105,18 +103,9 @@ class SequenceClassification(OfExamples):
             targets=np.array([number], np.int32), loss_weights=np.ones(1, np.float32)
         )
 
-    def loss(self, logits_BTV: LogitsBTV, batch: Batch) -> Sums:
-        """Cross-entropy of the label."""
-        return weighted_cross_entropy(logits_BTV, batch)
-
     def target_words(self, row: Batch) -> str:
         """Its label."""
         return self.options.labels[int(np.asarray(row.targets)[0])]
-
-    def predictions(self, logits_BTV: LogitsBTV, batch: Batch) -> 'jax.Array':
-        """The likeliest label, int32 [B, 1]."""
-        del batch
-        return logits_BTV.argmax(-1)
 
 
 def codec(options: Options) -> ExampleCodec:

@@ -20,18 +20,16 @@ from lm.config import Config, require, setting
 from lm.errors import UserError
 from lm.examples import Encoded, ExampleCodec, Record, Side, as_ids, as_text, field_of
 from lm.objectives._labelled import (
-    OfExamples,
+    OfLabels,
     fields_of,
     joined,
     require_default_text_field,
     require_distinct,
 )
-from lm.objectives._objective import Sums, weighted_cross_entropy
-from lm.shapes import LogitsBTV
 from lm.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    import jax
+    pass
 
 FAMILIES = ('encoder',)
 HEAD = 'token'
@@ -137,7 +135,7 @@ def first_ids(words: Sequence[str], spans_n2: Int[np.ndarray, 'n 2']) -> Int[np.
 
 
 @dataclass(frozen=True)
-class TokenClassification(OfExamples):
+class TokenClassification(OfLabels):
     """Rows of one sentence, and a target where a word begins: the number of its label."""
 
     options: Options
@@ -164,19 +162,10 @@ class TokenClassification(OfExamples):
         weights[firsts[there] + 1] = 1
         return batch._replace(targets=targets, loss_weights=weights)
 
-    def loss(self, logits_BTV: LogitsBTV, batch: Batch) -> Sums:
-        """Cross-entropy of the labels."""
-        return weighted_cross_entropy(logits_BTV, batch)
-
     def target_words(self, row: Batch) -> str:
         """The tags of its words, in their order."""
         numbers = np.asarray(row.targets)[np.asarray(row.loss_weights) > 0]
         return ' '.join(self.options.labels[number] for number in numbers.tolist())
-
-    def predictions(self, logits_BTV: LogitsBTV, batch: Batch) -> 'jax.Array':
-        """The likeliest label at each place, int32 [B, T]."""
-        del batch
-        return logits_BTV.argmax(-1)
 
 
 def codec(options: Options) -> ExampleCodec:
