@@ -52,6 +52,12 @@ def test_layouts_hold_the_same_records(kind: str, tmp_path: Path) -> None:
     assert len({name for name, _ in found}) == len(RECORDS)
 
 
+def test_quotes_of_tsv_are_characters(tmp_path: Path) -> None:
+    path = tmp_path / 'a.tsv'
+    path.write_text('text\tlabel\n"fine" thing\tpos\n"open\tneg\n')
+    assert [record['text'] for _, record in records_of(path)] == ['"fine" thing', '"open']
+
+
 def test_an_object_of_objects(tmp_path: Path) -> None:
     path = tmp_path / 'all.json'
     path.write_text(json.dumps({'first': RECORDS[0], 'second': RECORDS[1]}))

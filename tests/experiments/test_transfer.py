@@ -80,7 +80,10 @@ def test_gaps_are_between_runs_of_a_seed(tmp_path: Path) -> None:
             (tmp_path / f'{arm}-seed{seed}' / 'summary.json').write_text(json.dumps(summary))
     told = analyze(tmp_path, Setting(seeds=2))
     assert told['pretrained']['mean'] == pytest.approx(0.85)
-    assert told['gap_to_scratch']['mean'] == pytest.approx((0.3 + 0.2) / 2)
+    gap = told['gap_to_scratch']
+    assert gap['mean'] == pytest.approx((0.3 + 0.2) / 2)
+    # Student's of two differences, .3 and .2: 12.71 of the mean's error, .05.
+    assert gap['high'] - gap['low'] == pytest.approx(2 * 12.706 * 0.05, rel=1e-3)
 
 
 def test_arms_differ_in_where_they_begin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
