@@ -25,6 +25,8 @@ class Vocabulary:
       pieces: ids to their pieces, as `Tokenizer.pieces` gives them, or None: then every id counts
         as a word and none as a sentence's end.
       decoder_start_id: what the decoder of an encoder-decoder reads first; None: `pad_id`.
+      pair_separators: eos between two texts that an encoder reads as a pair: 1 as BERT (Devlin et
+        al. 2019, figure 2), 2 as RoBERTa's released models.
     """
 
     size: int
@@ -39,6 +41,7 @@ class Vocabulary:
         default=None, compare=False, repr=False
     )
     decoder_start_id: int | None = None
+    pair_separators: int = 1
 
     @property
     def special_ids(self) -> frozenset[int]:

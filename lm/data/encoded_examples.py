@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,10 +11,22 @@ from lm.data.tokenizer import Tokenizer
 from lm.examples import Encoded, ExampleCodec
 
 
+class EncodedRecord(NamedTuple):
+    """What became of a record.
+
+    Attributes:
+      examples: the fields of each, int32.
+      tokens: ids of its texts, each text once, whatever examples have of them.
+    """
+
+    examples: list[list[np.ndarray]]
+    tokens: int
+
+
 def encoded_examples(
     documents: Sequence[Document], codec: ExampleCodec, tokenizer: Tokenizer
-) -> list[list[list[np.ndarray]]]:
-    """The fields of each example of each record; all texts are tokenised at once.
+) -> list[EncodedRecord]:
+    """The examples of each record; all texts are tokenised at once.
 
     Args:
       documents: records as JSON.
@@ -33,7 +46,9 @@ def encoded_examples(
         found = iter([Encoded(*pair) for pair in tokenizer.encode_aligned(flat)])
     else:
         found = iter([Encoded(ids) for ids in tokenizer.encode_batch(flat)])
-    return [
-        codec.encode(record, document.name, [next(found) for _ in of_record])
-        for record, document, of_record in zip(records, documents, texts, strict=True)
-    ]
+    told = []
+    for record, document, of_record in zip(records, documents, texts, strict=True):
+        encoded = [next(found) for _ in of_record]
+        examples = codec.encode(record, document.name, encoded)
+        told.append(EncodedRecord(examples, sum(len(text.ids) for text in encoded)))
+    return told

@@ -110,7 +110,11 @@ class ExampleRows:
         return self.example(0)
 
     def accounting(self, start_row: int, stop_row: int) -> dict[str, Any]:
-        """As `PackedRows.accounting`, of examples; `tokens` count special ones, labels not."""
+        """As `PackedRows.accounting`, of examples.
+
+        `documents` are the records they were made of; `tokens` count special ones, labels not.
+        """
+        assert self._store.record_of is not None
         seen = np.zeros(self.rows_per_epoch, bool)
         tokens = cut = repeated = 0
         for number in range(start_row // self.rows_per_epoch, -(-stop_row // self.rows_per_epoch)):
@@ -125,7 +129,7 @@ class ExampleRows:
         return {
             'rows': max(stop_row - start_row, 0),
             'epochs': (stop_row - start_row) / self.rows_per_epoch,
-            'documents': int(seen.sum()),
+            'documents': len(np.unique(self._store.record_of[seen])),
             'empty_documents': 0,
             'tokens': tokens,
             'padded': 0,

@@ -72,6 +72,8 @@ class JsonTokenizer:
             raise UserError(
                 f'{name}: its tokenizer.json does not encode every text ({said})'
             ) from None
+        separators = _pair_separators(self._codec, vocabulary.eos_id)
+        self.vocabulary = replace(self.vocabulary, pair_separators=separators)
 
     def encode(self, text: str) -> np.ndarray:
         """int32 [tokens], without bos or eos; no special id ever comes out of text but unk."""
@@ -164,6 +166,14 @@ class JsonTokenizer:
 
 def _spans(offsets: Sequence[tuple[int, int]]) -> np.ndarray:
     return np.asarray(offsets, np.int32).reshape(-1, 2)
+
+
+def _pair_separators(codec: Any, eos_id: int) -> int:
+    """How many eos the tokenizer's own template has between two texts; 1 if it has none."""
+    pair = codec.encode('a', 'b')
+    of_text = pair.sequence_ids  # None of what the template puts in
+    between = pair.ids[: of_text.index(1)] if 1 in of_text else []
+    return max(between.count(eos_id), 1)
 
 
 def files_beside(file: Path) -> dict[str, bytes]:

@@ -27,6 +27,8 @@ from lm.storage import require_disk
 
 FORMAT = 1
 """Counts up when the same settings would give other files; older ones are then made anew."""
+EXAMPLES_FORMAT = 2
+"""The same of labelled text alone."""
 
 _BATCH_CHARS = 1 << 21
 
@@ -88,8 +90,13 @@ class Text:
             'validation_fraction': self.data.validation_fraction,
             # What texts are read as by default has no say in the keys of those prepared before.
             **({} if self.data.encoding == 'utf-8' else {'encoding': self.data.encoding}),
-            **({} if self.codec is None else {'examples': dict(self.codec.settings)}),
+            **({} if self.codec is None else {'examples': self._examples}),
         }
+
+    @property
+    def _examples(self) -> dict[str, Any]:
+        assert self.codec is not None
+        return {'format': EXAMPLES_FORMAT, **self.codec.settings}
 
 
 def prepare(
@@ -162,6 +169,7 @@ def _build(folder: Path, text: Text, given: Tokenizer | None, vocab_size: int | 
         np.save(folder / f'{part}.lengths.npy', np.asarray(side.lengths, np.int64))
         if text.codec is not None:
             np.save(folder / f'{part}.fields.npy', np.asarray(side.fields, np.int64))
+            np.save(folder / f'{part}.record_of.npy', np.asarray(side.record_of, np.int64))
     write_tokenizer(folder, tokenizer)
     accounting = _accounting(text, sides, tokenizer)
     (folder / 'accounting.json').write_text(json.dumps(accounting, indent=1))
@@ -209,7 +217,9 @@ class _Side:
     ):
         self.reading = Reading()
         self.lengths = array('q')
+        self.documents_seen = self.tokens = 0
         self.fields: list[list[int]] = []
+        self.record_of = array('q')
         self.labels: Counter[str] = Counter()
         self.text_bytes = 0
         self._codec = codec
@@ -225,10 +235,12 @@ class _Side:
             if self._codec is None:
                 texts = [document.text for document in batch]
                 encoded = [[tokens] for tokens in self._tokenizer.encode_batch(texts)]
+                self.tokens += sum(len(tokens) for [tokens] in encoded)
             else:
                 encoded = self._examples(batch, self._codec)
             for document, stored in zip(batch, encoded, strict=True):
                 self.text_bytes += len(document.text.encode())
+                self.documents_seen += 1
                 for tokens in stored:
                     self.lengths.append(len(tokens))
                     yield TokenDocument(document.name, tokens)
@@ -236,12 +248,15 @@ class _Side:
     def _examples(self, batch: list[Document], codec: ExampleCodec) -> list[list[np.ndarray]]:
         """The examples of each of some records, their fields one after another."""
         stored = []
-        for document, examples in zip(
-            batch, encoded_examples(batch, codec, self._tokenizer), strict=True
+        encoded = encoded_examples(batch, codec, self._tokenizer)
+        for number, (document, record) in enumerate(
+            zip(batch, encoded, strict=True), self.documents_seen
         ):
-            self.fields += [[len(field) for field in fields] for fields in examples]
+            self.tokens += record.tokens
+            self.record_of.extend([number] * len(record.examples))
+            self.fields += [[len(field) for field in fields] for fields in record.examples]
             self.labels.update(codec.labels(json.loads(document.text)))
-            stored.append([np.concatenate(fields).astype(np.int32) for fields in examples])
+            stored.append([np.concatenate(fields).astype(np.int32) for fields in record.examples])
         return stored
 
 
@@ -274,12 +289,12 @@ def _accounting(text: Text, sides: dict[Part, _Side], tokenizer: Tokenizer) -> d
         'split': split.rule,
         **{
             part: {
-                'documents': len(side.lengths),
-                'tokens': sum(side.lengths),
+                'documents': side.documents_seen,
+                'tokens': side.tokens,
                 'bytes': side.text_bytes,
                 'lines_left_to_the_other_side': split.removed[part].lines,
                 'bytes_left_to_the_other_side': split.removed[part].bytes,
-                **({} if text.codec is None else {'labels': dict(sorted(side.labels.items()))}),
+                **({} if text.codec is None else _of_examples(side)),
             }
             for part, side in sides.items()
         },
@@ -290,6 +305,10 @@ def _accounting(text: Text, sides: dict[Part, _Side], tokenizer: Tokenizer) -> d
             'lossless': tokenizer.lossless,
         },
     }
+
+
+def _of_examples(side: _Side) -> dict[str, Any]:
+    return {'examples': len(side.lengths), 'labels': dict(sorted(side.labels.items()))}
 
 
 def _check_written(store: Store, side: _Side) -> None:
@@ -306,13 +325,18 @@ def _store(folder: Path, part: Part, accounting: dict[str, Any]) -> Store:
     from lm.data import prepared_text
 
     lengths = np.load(folder / f'{part}.lengths.npy', allow_pickle=False)
-    fields = folder / f'{part}.fields.npy'
+
+    def of_examples(what: str) -> np.ndarray | None:
+        file = folder / f'{part}.{what}.npy'
+        return np.load(file, allow_pickle=False) if file.exists() else None
+
     return Store(
         prepared_text.open_split(folder, part),
         lengths,
         text_bytes=accounting[part]['bytes'],
         record_tokens=prepared_text.RECORD_TOKENS,
-        fields=np.load(fields, allow_pickle=False) if fields.exists() else None,
+        fields=of_examples('fields'),
+        record_of=of_examples('record_of'),
     )
 
 

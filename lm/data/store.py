@@ -19,6 +19,8 @@ class Store:
       text_bytes: UTF-8 bytes of the text they came from.
       lengths: int64 [documents], ids in each.
       fields: int64 [documents, F]: of examples the ids in each of their fields; else None.
+      record_of: int64 [documents]: of examples the number of the record that each was made of, from
+        0 on, never falling; else None.
     """
 
     def __init__(
@@ -28,6 +30,7 @@ class Store:
         text_bytes: int,
         record_tokens: int,
         fields: np.ndarray | None = None,
+        record_of: np.ndarray | None = None,
     ):
         """
         Args:
@@ -36,9 +39,11 @@ class Store:
           text_bytes: of this split.
           record_tokens: ids of every record but a document's last.
           fields: int64 [documents, F], or None.
+          record_of: int64 [documents], or None.
         """
         self.lengths = lengths
         self.fields = fields
+        self.record_of = record_of
         self.documents = len(lengths)
         self.tokens = int(lengths.sum())
         self.text_bytes = text_bytes
@@ -54,7 +59,7 @@ class Store:
         """A store in memory.
 
         Args:
-          names: of the examples.
+          names: of the examples, which count as a record each.
           examples: the fields of each, int32.
         """
         fields = np.array([[len(field) for field in each] for each in examples], np.int64)
@@ -63,7 +68,8 @@ class Store:
             {'name': name.encode(), 'tokens': np.concatenate(each).astype(np.int32)}
             for name, each in zip(names, examples, strict=True)
         ]
-        return cls(records, lengths, 0, max(1, int(lengths.max())), fields)
+        own = np.arange(len(records))
+        return cls(records, lengths, 0, max(1, int(lengths.max())), fields, own)
 
     @property
     def num_records(self) -> int:

@@ -84,6 +84,12 @@ def byte_level(folder: Path, words: str = TRAINED_WITH) -> dict[str, bytes]:
         add_prefix_space=bool(config.flag('add_prefix_space'))
     )
     codec.decoder = package.decoders.ByteLevel()
+    if (config.token('tokenizer_class') or '').startswith('Roberta'):
+        spelled = named(beside, before)
+        last, first = spelled.get(EOS, '</s>'), spelled.get(BOS, '<s>')
+        ends = [(end, codec.token_to_id(end)) for end in (last, first)]
+        if all(number is not None for _, number in ends):
+            codec.post_processor = package.processors.RobertaProcessing(*ends)
     return _finished(package, codec, before, beside, folder / _ADDED, _GPT2_TOKENS)
 
 

@@ -133,7 +133,7 @@ def _examples(
         for label in codec.labels(json.loads(document.text)):
             require_known(label, known, document.name)
     pairs = zip(documents, encoded, strict=True)
-    return [(document.name, fields) for document, examples in pairs for fields in examples]
+    return [(document.name, fields) for document, record in pairs for fields in record.examples]
 
 
 @contextlib.contextmanager

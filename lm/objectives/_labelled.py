@@ -114,6 +114,8 @@ def joined(
 ) -> tuple[Batch, int, int]:
     """One text, or two, as BERT reads them: bos a eos, or bos a eos b eos (b of token type 1).
 
+    RoBERTa has eos twice between them (`vocabulary.pair_separators`).
+
     What is too long is cut, of two texts the longer one token by token (Devlin et al. 2019's code,
     `_truncate_seq_pair`).
 
@@ -126,12 +128,13 @@ def joined(
       the row without targets, and how many tokens are left of either text.
     """
     second = np.empty(0, np.int32) if second is None else second
-    room = seq_len - (3 if len(second) else 2)
+    room = seq_len - special_ids(len(second) > 0, vocabulary)
     kept, other = _shortened(len(first), len(second), room)
     parts: list[Any] = [[vocabulary.bos_id], first[:kept], [vocabulary.eos_id]]
-    types = kept + 2
+    types = begin_of_second(kept, vocabulary)
     if len(second):
-        parts += [second[:other], [vocabulary.eos_id]]
+        between = [vocabulary.eos_id] * (vocabulary.pair_separators - 1)
+        parts += [between, second[:other], [vocabulary.eos_id]]
     text = np.concatenate(parts).astype(np.int32)
     tokens = np.full(seq_len, vocabulary.pad_id, np.int32)
     tokens[: len(text)] = text
@@ -143,6 +146,16 @@ def joined(
         token_types=(there & (np.arange(seq_len) >= types)).astype(np.int32),
     )
     return batch, kept, other
+
+
+def special_ids(pair: bool, vocabulary: Vocabulary) -> int:
+    """Places of a row beside its texts: bos, eos, and of a pair what is between."""
+    return 2 + vocabulary.pair_separators if pair else 2
+
+
+def begin_of_second(first: int, vocabulary: Vocabulary) -> int:
+    """The place where the second text begins, after a first one of so many tokens."""
+    return 1 + first + vocabulary.pair_separators
 
 
 def _shortened(first: int, second: int, room: int) -> tuple[int, int]:

@@ -20,7 +20,14 @@ from lm.config import Config, require, setting
 from lm.errors import UserError
 from lm.examples import Encoded, ExampleCodec, Record, Side, as_ids, field_of, text_of
 from lm.objectives._answers import NOWHERE, cut_windows, ids_of, listed_answers
-from lm.objectives._labelled import OfExamples, fields_of, joined, require_default_text_field
+from lm.objectives._labelled import (
+    OfExamples,
+    begin_of_second,
+    fields_of,
+    joined,
+    require_default_text_field,
+    special_ids,
+)
 from lm.objectives._objective import Sums, weighted_cross_entropy
 from lm.shapes import LogitsBTV
 from lm.vocabulary import Vocabulary
@@ -30,8 +37,6 @@ if TYPE_CHECKING:
 
 FAMILIES = ('encoder',)
 HEAD = 'span'
-SPECIAL = 3
-"""Ids of a row beside the question and the context."""
 
 
 @dataclass(frozen=True)
@@ -162,15 +167,16 @@ class QuestionAnswering(OfExamples):
     FITTING_OPTION = 'window'
 
     def places(self, lengths_NF: Int[np.ndarray, 'N F']) -> list[Side]:
-        """The question, the window and three special ids."""
-        return [('train.seq_len', lengths_NF[:, 0] + lengths_NF[:, 1] + SPECIAL, self.seq_len)]
+        """The question, the window and the special ids."""
+        special = special_ids(True, self.vocabulary)
+        return [('train.seq_len', lengths_NF[:, 0] + lengths_NF[:, 1] + special, self.seq_len)]
 
     def example(self, row: Row, rng: np.random.Generator) -> Batch:
         """Both texts as BERT reads them, and where the answer lies: at bos, if nowhere."""
         del rng
         question, context, answer, *_ = fields_of(row, 7)
         batch, _, _ = joined(question, context, self.vocabulary, self.seq_len)
-        begin = len(question) + SPECIAL - 1
+        begin = begin_of_second(len(question), self.vocabulary)
         targets = answer + begin if len(answer) else np.zeros(2)
         return batch._replace(targets=targets.astype(np.int32), loss_weights=np.ones(2, np.float32))
 

@@ -1,12 +1,13 @@
 """A label for a text, or for a pair of them (Devlin et al. 2019, section 4.1; figure 4 a, b).
 
-The row is bos text eos, or bos text eos second eos; its first state is read by `LabelHead`. Labels
-are texts; `labels` unset, they are those of the training part, in sorted order.
+The row is bos text eos, or bos text eos second eos, with eos twice between as RoBERTa has it where
+the tokenizer says so; its first state is read by `LabelHead`. Labels are texts; `labels` unset,
+they are those of the training part, in sorted order.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -20,11 +21,9 @@ from lm.objectives._labelled import (
     joined,
     require_default_text_field,
     require_distinct,
+    special_ids,
 )
 from lm.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    pass
 
 FAMILIES = ('encoder',)
 HEAD = 'sequence'
@@ -89,9 +88,12 @@ class SequenceClassification(OfLabels):
     FITTING_OPTION = 'truncate=True'
 
     def places(self, lengths_NF: Int[np.ndarray, 'N F']) -> list[Side]:
-        """Both texts and two special ids, or three."""
+        """Both texts and the special ids."""
         first_N, second_N, _ = lengths_NF.T
-        return [('train.seq_len', first_N + second_N + 2 + (second_N > 0), self.seq_len)]
+        special_N = np.where(
+            second_N > 0, special_ids(True, self.vocabulary), special_ids(False, self.vocabulary)
+        )
+        return [('train.seq_len', first_N + second_N + special_N, self.seq_len)]
 
     def example(self, row: Row, rng: np.random.Generator) -> Batch:
         """The texts as BERT reads them, and the label's number."""

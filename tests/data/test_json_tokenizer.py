@@ -10,6 +10,7 @@ import pytest
 from lm.data.json_tokenizer import JsonTokenizer
 from lm.data.tokenizer import Tokenizer, has_tokenizer, load_tokenizer
 from lm.errors import UserError
+from lm.objectives._labelled import begin_of_second, joined
 from tests.data.corpora import corpus, words
 from tests.data.test_tokenizer import AWKWARD
 
@@ -290,3 +291,49 @@ def test_a_missing_package_is_told_in_a_line(gpt2: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(__import__('sys').modules, 'tokenizers', None)
     with pytest.raises(UserError, match=r"needs the tokenizers package; pip install 'lm-lab\[hub"):
         load_tokenizer(gpt2)
+
+
+def _roberta(folder: Path) -> Path:
+    """RoBERTa's kind of a folder: byte-level, with eos twice between the texts of a pair."""
+    codec = byte_level()
+    codec.add_special_tokens(['<s>', '</s>', '<pad>', '<unk>', '<mask>'])
+    ends = [(end, codec.token_to_id(end)) for end in ('</s>', '<s>')]
+    codec.post_processor = tokenizers.processors.RobertaProcessing(*ends)
+    return saved(
+        codec, folder, tokenizer_class='RobertaTokenizer', bos_token='<s>',
+        eos_token='</s>', pad_token='<pad>', unk_token='<unk>', mask_token='<mask>',
+    )  # fmt: skip
+
+
+def test_a_pair_is_laid_as_the_tokenizer_has_it(tmp_path: Path, bert: Path, gpt2: Path) -> None:
+    transformers = pytest.importorskip('transformers', reason='the extra hub is not installed')
+    roberta = _roberta(tmp_path / 'roberta')
+    for folder, separators in ((bert, 1), (roberta, 2)):
+        tokenizer = load_tokenizer(folder)
+        assert tokenizer.vocabulary.pair_separators == separators
+        theirs = transformers.AutoTokenizer.from_pretrained(folder)
+        for first, second in (('the quick fox', 'jumps'), ('it', 'so so so so so so so so')):
+            ids = theirs(first, second)['input_ids']
+            pair = (tokenizer.encode(first), tokenizer.encode(second))
+            row, kept, other = joined(*pair, tokenizer.vocabulary, len(ids))
+            assert np.asarray(row.tokens).tolist() == ids
+            assert (kept, other) == (len(pair[0]), len(pair[1]))
+            begin = begin_of_second(kept, tokenizer.vocabulary)
+            assert np.asarray(row.tokens)[begin : begin + other].tolist() == pair[1].tolist()
+            assert np.flatnonzero(np.asarray(row.token_types))[0] == begin
+    assert load_tokenizer(gpt2).vocabulary.pair_separators == 1
+
+
+def test_older_files_of_roberta_have_its_pairs(tmp_path: Path) -> None:
+    folder = _roberta(tmp_path)
+    written = json.loads((folder / 'tokenizer.json').read_text())
+    marks = {token['content']: token['id'] for token in written['added_tokens']}
+    (folder / 'vocab.json').write_text(json.dumps({**written['model']['vocab'], **marks}))
+    merges = [
+        ' '.join(pair) if isinstance(pair, list) else pair for pair in written['model']['merges']
+    ]
+    (folder / 'merges.txt').write_text('#version: 0.2\n' + '\n'.join(merges) + '\n')
+    (folder / 'tokenizer.json').unlink()
+    assert load_tokenizer(folder).vocabulary.pair_separators == 2
+    (folder / 'tokenizer_config.json').write_text(json.dumps({'tokenizer_class': 'GPT2Tokenizer'}))
+    assert load_tokenizer(folder).vocabulary.pair_separators == 1

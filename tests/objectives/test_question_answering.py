@@ -113,7 +113,12 @@ def test_windows_are_examples_of_their_own_with_the_answer_where_it_is_whole(
     rows = ExampleRows(text.train, objective, 25, seed=0, shuffle=False)
     # 40 characters: windows from 0, 8, 16, 24; 'Rome' is 12 to 15; then those of the short one.
     assert rows.rows_per_epoch == text.train.documents == 9
-    assert text.accounting['train']['documents'] == 9
+    counted = text.accounting['train']
+    assert (counted['documents'], counted['examples']) == (3, 9)
+    # A character is a token here: each context and question once, however many windows it makes.
+    asked = 3 * len(text.tokenizer.encode(RECORD['question']))
+    assert counted['tokens'] == asked + 2 * len(CONTEXT) + len('In Rome.')
+    assert [rows.accounting(0, n)['documents'] for n in (1, 4, 5, 9, 12)] == [1, 1, 2, 3, 3]
     held = []
     for number in range(9):
         _, _, answer, window, _, characters, right = fields_of(rows.example(number), 7)

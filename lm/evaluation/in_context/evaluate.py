@@ -90,19 +90,10 @@ def score_task(
     )
     pairs = [(q, one) for q, one in zip(questions, found, strict=False) if one is not None]
     asked, fits = [question for question, _ in pairs], [one for _, one in pairs]
-    if writes:
-        texts = written(model, [one.context for one in fits], task.stop, most_new)
-        right = np.array([is_right(t, q.answers) for t, q in zip(texts, asked, strict=True)])
-        hits, ties = {'accuracy': right}, None
-    else:
-        scores = _scores(model, asked, [one.asked for one in fits], batch_size)
-        hits = {name: _hits(asked, rows) for name, rows in scores.items()}
-        ties = {name: _ties(rows) for name, rows in scores.items()}
-    accuracies = {name: float(hits_Q.mean()) for name, hits_Q in hits.items()}
-    baselines = (
-        answer_baselines(asked, normalised)
-        if task.choices is None
-        else choice_baselines(asked, [_tokens(choose(q.prompt, q)) for q in asked])
+    outcome = (
+        _by_generation(model, task, asked, fits, most_new)
+        if writes
+        else _by_likelihood(model, asked, fits, batch_size)
     )
     return {
         'task': task.name,
@@ -110,12 +101,43 @@ def score_task(
         'questions': len(asked),
         'num_shots': num_shots,
         'seed': seed,
-        **accuracies,
-        'intervals': {name: wilson(share, len(asked)) for name, share in accuracies.items()},
-        **({'max_new_tokens': most_new} if ties is None else {'ties': ties}),
-        'baselines': baselines,
+        **outcome,
+        'baselines': (
+            answer_baselines(asked, normalised)
+            if task.choices is None
+            else choice_baselines(asked, [_tokens(choose(q.prompt, q)) for q in asked])
+        ),
         'context': {**_told(model, fits), 'left_out': len(found) - len(fits)},
     }
+
+
+def _by_generation(
+    model: LanguageModel,
+    task: Task,
+    asked: Sequence[Question],
+    fits: Sequence[Fitted],
+    most_new: int,
+) -> dict[str, Any]:
+    """The share of questions whose answer is written as one that is right."""
+    texts = written(model, [one.context for one in fits], task.stop, most_new)
+    right = np.array([is_right(t, q.answers) for t, q in zip(texts, asked, strict=True)])
+    return {**_shares({'accuracy': right}), 'max_new_tokens': most_new}
+
+
+def _by_likelihood(
+    model: LanguageModel, asked: Sequence[Question], fits: Sequence[Fitted], batch_size: int
+) -> dict[str, Any]:
+    """The share of questions whose right choice is likeliest, by each score."""
+    scores = _scores(model, asked, [one.asked for one in fits], batch_size)
+    hits = {name: _hits(asked, rows) for name, rows in scores.items()}
+    return {**_shares(hits), 'ties': {name: _ties(rows) for name, rows in scores.items()}}
+
+
+def _shares(hits: Mapping[str, Bool[np.ndarray, ' Q']]) -> dict[str, Any]:
+    """Accuracies, and their intervals by their names."""
+    shares = {name: float(hits_Q.mean()) for name, hits_Q in hits.items()}
+    intervals = {name: wilson(share, len(hits[name])) for name, share in shares.items()}
+    return {**shares, 'intervals': intervals}
 
 
 def _scores(

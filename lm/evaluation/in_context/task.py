@@ -92,9 +92,13 @@ def _task(written: Any, named: str) -> Task:
     chooses, writes = 'choices' in written, 'answers' in written
     if chooses == writes:
         raise UserError(f'{words}: give either choices (with gold) or answers, not both or neither')
+    kind = 'choices' if chooses else 'answers'
     for key, needed in (('gold', chooses), ('max_new_tokens', writes)):
         if needed and key not in written:
-            raise UserError(f'{words}: {key}: missing beside {"choices" if chooses else "answers"}')
+            raise UserError(f'{words}: {key}: missing beside {kind}')
+    for key in ('gold', 'labels'):
+        if writes and key in written:
+            raise UserError(f'{words}: {key}: says which of the choices is right; {kind} has none')
     most = written.get('max_new_tokens')
     if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
         raise UserError(f'{words}: max_new_tokens={most!r}: must be a whole number of at least 1')

@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 from lm.evaluation.examples import Answer, Examined
 from lm.examples import as_text
-from lm.objectives._labelled import fields_of
-from lm.objectives.question_answering import SPECIAL
+from lm.objectives._labelled import begin_of_second, fields_of
 
 MEASURES = ('exact_match', 'f1')
 DEFAULT = 2
@@ -46,7 +45,8 @@ def answers(examined: Examined) -> list[Answer]:
     windows: list[Said] = []
     for number, predicted in enumerate(examined.predictions[: examined.count].tolist()):
         question, _, _, window, spans, text, right = fields_of(examined.rows.example(number), 7)
-        first, last = (int(place) - len(question) - SPECIAL + 1 for place in predicted[:2])
+        begin = begin_of_second(len(question), examined.model.tokenizer.vocabulary)
+        first, last = (int(place) - begin for place in predicted[:2])
         said = as_text(text)[spans[2 * first] : spans[2 * last + 1]].strip()
         windows.append(Said(said, *predicted[2:]))
         index, count = window

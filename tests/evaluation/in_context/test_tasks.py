@@ -111,6 +111,14 @@ def test_a_mistake_in_a_task_is_one_line(tmp_path: Path, keys: dict[str, Any], l
         (b'prompt: a', 'give either choices (with gold) or answers'),
         (b'prompt: a\nchoices: c', 'gold: missing beside choices'),
         (b'prompt: a\nanswers: c', 'max_new_tokens: missing beside answers'),
+        (
+            b'prompt: a\nanswers: c\nmax_new_tokens: 3\ngold: g',
+            'gold: says which of the choices is right; answers has none',
+        ),
+        (
+            b'prompt: a\nanswers: c\nmax_new_tokens: 3\nlabels: [A]',
+            'labels: says which of the choices',
+        ),
         (b'prompt: "\xe9"', 'byte 9 is not UTF-8'),
         (b'a: [', 'is no YAML'),
     ],
