@@ -24,8 +24,9 @@ import os  # noqa: E402
 import sys  # noqa: E402
 from typing import Any  # noqa: E402
 
-from lm.config import Config, override, require  # noqa: E402
+from lm.config import Config, require  # noqa: E402
 from lm.flags import Flags  # noqa: E402
+from lm.resolution import override  # noqa: E402
 
 from ._command import print_table, run_command  # noqa: E402
 

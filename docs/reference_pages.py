@@ -37,7 +37,15 @@ EXPORTING = {'lm': 'lm', 'scaling': 'lm.scaling', 'inspection': 'lm.inspection'}
 WHOLE = {
     'generation': ['lm.generation'],
     'planning': ['lm.planning'],
-    'base': ['lm.config', 'lm.fields', 'lm.registry', 'lm.batch', 'lm.vocabulary'],
+    'base': [
+        'lm.config',
+        'lm.resolution',
+        'lm.named_configs',
+        'lm.fields',
+        'lm.registry',
+        'lm.batch',
+        'lm.vocabulary',
+    ],  # fmt: skip
 }
 """Pages of all public names of packages and modules."""
 

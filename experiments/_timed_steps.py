@@ -4,7 +4,8 @@ import os
 import time
 from typing import Any
 
-from lm.config import Config, override, require
+from lm.config import Config, require
+from lm.resolution import override
 
 
 def emulate(devices: int) -> None:

@@ -29,12 +29,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lm
-from lm.config import Config, override, require, setting
+from lm.config import Config, require, setting
 from lm.errors import UserError
 from lm.flags import Flags
 from lm.planning.budget import step_flops
 from lm.planning.counts import count_parameters
 from lm.planning.parameters import model_shape
+from lm.resolution import override
 from lm.sweep import Sweep
 from lm.sweep.local import run_here
 from lm.training.workdir import write_jsonl

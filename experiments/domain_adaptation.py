@@ -30,10 +30,11 @@ from pathlib import Path
 from typing import Any
 
 import lm
-from lm.config import Config, DataConfig, override, require, setting
+from lm.config import Config, DataConfig, require, setting
 from lm.data.mixture import prepare_mixture
 from lm.data.prepare import prepare
 from lm.flags import Flags
+from lm.resolution import override
 from lm.training.workdir import Workdir, read_jsonl, write_json
 
 from ._command import own_folder, run_command

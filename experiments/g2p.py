@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import lm
-from lm.config import Config, override, require, setting
+from lm.config import Config, require, setting
 from lm.evaluation.measures.edit_distance import sequence_error_rate, token_error_rate
 from lm.flags import Flags
 from lm.planning.budget import step_flops
 from lm.planning.flops import train_flops_exact
+from lm.resolution import override
 
 from ._command import own_folder, run_command
 from ._g2p import (

@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 
 import lm
-from lm.config import Config, override, require, setting
+from lm.config import Config, require, setting
 from lm.flags import Flags
+from lm.resolution import override
 from lm.scaling.envelope import lower_hull
 from lm.scaling.frontier import PowerLaw, regress
 from lm.training.workdir import Workdir, read_jsonl

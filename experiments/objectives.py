@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 import lm
-from lm.config import Config, override, require, setting
+from lm.config import Config, require, setting
 from lm.data.prepare import Prepared, prepare
 from lm.data.store import Store
 from lm.evaluation.bigram import Bigram, Pairs, counted, joined
@@ -34,6 +34,7 @@ from lm.flags import Flags
 from lm.objectives._objective import build_objective
 from lm.planning.budget import step_flops
 from lm.planning.flops import train_flops_exact
+from lm.resolution import override
 from lm.vocabulary import placeholder
 
 from ._command import own_folder, run_command

@@ -39,11 +39,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lm
-from lm.config import Config, from_json, override, require, setting, to_json
+from lm.config import Config, require, setting
 from lm.errors import UserError
 from lm.flags import Flags
 from lm.objectives._objective import build_objective
 from lm.precision.policy import POLICIES
+from lm.resolution import from_json, override, to_json
 from lm.training.loop import NonFinite
 from lm.training.workdir import Workdir, read_jsonl, write_json
 from lm.vocabulary import placeholder

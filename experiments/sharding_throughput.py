@@ -31,6 +31,7 @@ from lm.flags import Flags
 from lm.planning.devices import Device, find_device
 from lm.planning.flops import RULE_EXACT
 from lm.planning.plan import Plan, StrategyPlan, plan
+from lm.resolution import override
 
 from ._command import run_command
 from ._timed_steps import TimedSteps, emulate, with_vocabulary
@@ -82,14 +83,12 @@ def on_devices(config: Config, devices: int, device: Device, rows: int) -> dict[
     Raises:
       UserError: devices that are no whole hosts.
     """
-    import lm
-
     host = device.host
     require(
         devices > 0 and devices % host == 0,
         f'devices={devices}: the hybrid splits within hosts of {host}; give multiples of {host}',
     )
-    config = lm.config.override(config, {'train.batch_size': rows * devices})
+    config = override(config, {'train.batch_size': rows * devices})
     flat = plan(config, devices=devices, device_kind=device.name)
     hybrid = plan(config, devices=devices, device_kind=device.name, fsdp=host)
     return {name: hybrid if name == 'hybrid' else flat for name in STRATEGIES}

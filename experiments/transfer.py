@@ -32,7 +32,7 @@ from typing import Any
 import lm
 from lm import processes
 from lm.batch import Batch
-from lm.config import Config, override, require, setting
+from lm.config import Config, require, setting
 from lm.data.mixture import prepare_mixture
 from lm.data.pipeline import batches
 from lm.evaluation.examples import Examined, answers_of, measures_of
@@ -40,6 +40,7 @@ from lm.flags import Flags
 from lm.generation.language_model import LanguageModel
 from lm.hub.export import write_model
 from lm.objectives._labelled import example_codec
+from lm.resolution import override
 from lm.training.evaluate import mixed_rows, packed_rows
 from lm.training.found_labels import with_labels
 from lm.training.origin import fresh

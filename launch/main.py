@@ -100,8 +100,8 @@ def _defined(verb: str, words: Sequence[str]) -> 'tuple[ModuleType, Flags]':
     """The module of a verb and its flags, not parsed yet."""
     from absl import flags as absl_flags
 
-    from lm.config import run_file
     from lm.flags import Flags
+    from lm.named_configs import run_file
 
     # Libraries that read absl's global flags (Grain's workers) insist on their being parsed.
     absl_flags.FLAGS(['lm'])

@@ -16,9 +16,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from lm.config import Config, run_file
+from lm.config import Config
 from lm.errors import UserError, did_you_mean
 from lm.flags import Flags
+from lm.named_configs import run_file
 from lm.storage import require_disk
 from lm.sweep import Sweep
 from lm.sweep.local import cores_here, gpus_here, places, run_here

@@ -10,7 +10,7 @@ _EXPORTS = {
     'describe': 'lm.training.run',
     'generate': 'lm.generation.sample',
     'load': 'lm.training.load',
-    'load_config': 'lm.config',
+    'load_config': 'lm.named_configs',
     'plan': 'lm.planning.plan',
     'register': 'lm.registry',
     'rows_of_step': 'lm.training.shown_rows',

@@ -1,32 +1,19 @@
 """What a run is: one frozen dataclass a section, validated when it is built. Imports no jax.
 
-`Config` holds the sections. `override` changes fields by dotted path, `resolve` checks a config
-against the members that exist. A member's own fields are its `Options`, held in the section's
-`options`.
+`Config` holds the sections. A member's own fields are its `Options`, held in the section's
+`options`. What changes and checks a config is `lm.resolution`, where one comes from
+`lm.named_configs`.
 """
 
-import dataclasses
-import importlib.util
 import math
-import sys
-import traceback
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from lm import registry
-from lm.errors import UserError, did_you_mean
 from lm.fields import (
-    field_types,
-    flatten,
-    is_instance,
-    replaced,
     require,
-    sections,
     setting,
-    type_words,
 )
 
 
@@ -330,7 +317,7 @@ class TrainConfig:
         for name in BUDGETS:
             value = getattr(self, name)
             require(value is None or value > 0, f'train.{name}={value}: must be positive')
-        _require_one_length({name: getattr(self, name) for name in BUDGETS})
+        require_one_length({name: getattr(self, name) for name in BUDGETS})
         require(self.z_loss >= 0, f'train.z_loss={self.z_loss}: must not be negative')
         require(0 <= self.seed < 2**31, f'train.seed={self.seed}: must be in [0, 2**31)')
         require(
@@ -360,7 +347,7 @@ class TrainConfig:
         return f'train.steps={self.steps}{why}'
 
 
-def _require_one_length(given: Mapping[str, Any]) -> None:
+def require_one_length(given: Mapping[str, Any]) -> None:
     """Refuses two values that each say how long a run is."""
     said = [f'train.{name}={value}' for name, value in given.items() if value is not None]
     require(len(said) <= 1, f'{", ".join(said)}: each says how long the run is; give one of them')
@@ -512,199 +499,3 @@ class Config:
                 name not in self.data.names,
                 f'eval.sources: {name} is in {self.data.words}: scored already; leave it out',
             )
-
-
-def override(config: Config, changes: Mapping[str, Any]) -> Config:
-    """`config` with the leaves at the dotted paths of `changes` replaced, all at once.
-
-    A changed member name brings that member's default options; changes to its options come on
-    top. `train.steps` takes the place of a budget that `config` has, and a budget that of another.
-    All sections are validated after all changes are in, so their order does not matter.
-
-    Raises:
-      UserError: an unknown path, a value of the wrong type, a value that a section refuses, or two
-        that each say how long the run is.
-    """
-    lengths = {name: changes.get(f'train.{name}') for name in ('steps', *BUDGETS)}
-    _require_one_length(lengths)
-    if any(value is not None for value in lengths.values()):
-        changes = {**{f'train.{name}': None for name in BUDGETS}, **changes}
-    return _with_leaves(config, changes)
-
-
-def _with_leaves(config: Config, changes: Mapping[str, Any]) -> Config:
-    """`config` with these leaves; raises as `override`, but leaves the others as they are."""
-    members = [path for path in flatten(config) if path.endswith('.name')]
-    named = {path: changes[path] for path in members if path in changes}
-    config = resolve_options(replaced(config, named))
-    types_of = field_types(config)
-    for path, value in changes.items():
-        if path not in types_of:
-            raise UserError(f'{path}: no such field{did_you_mean(path, [*types_of])}')
-        annotation = types_of[path][0]
-        if not is_instance(value, annotation):
-            whole = isinstance(value, float) and value.is_integer() and is_instance(1, annotation)
-            raise UserError(
-                f'{path}={value!r}: must be {type_words(annotation)}, not {type(value).__name__}'
-                + (f'; give {int(value)}' if whole else '')
-            )
-    return replaced(config, changes)
-
-
-def resolve_options(config: Config) -> Config:
-    """`config` with each section's options of the type its member defines.
-
-    Raises:
-      UserError: a section names a member that does not exist.
-    """
-    resolved: dict[str, Any] = {}
-    for name, section in sections(config).items():
-        kind = getattr(section, 'KIND', None)
-        if kind is None:
-            continue
-        member = registry.lookup(kind, section.name, f'{name}.name')
-        if type(section.options) is not member.Options:
-            resolved[name] = dataclasses.replace(section, options=member.Options())
-    return dataclasses.replace(config, **resolved)
-
-
-def resolve(config: Config) -> Config:
-    """`config` with its options filled in, checked against the members that exist.
-
-    Raises:
-      UserError: an unknown member, an objective that the model's family lacks, or a run that the
-        architecture refuses.
-    """
-    config = resolve_options(config)
-    registry.lookup('schedules', config.optim.schedule, 'optim.schedule')
-    for name in config.train.loggers:
-        registry.lookup('loggers', name, 'train.loggers')
-    model = registry.lookup('models', config.model.name, 'model.name')
-    objective = registry.lookup('objectives', config.objective.name, 'objective.name')
-    require(
-        model.FAMILY in objective.FAMILIES,
-        f'objective.name={config.objective.name}: model.name={config.model.name} is of the '
-        f'{model.FAMILY} family; this objective trains {" and ".join(objective.FAMILIES)} models',
-    )
-    config = _with_head(config, getattr(objective, 'HEAD', 'vocabulary'))
-    if hasattr(objective, 'check'):
-        objective.check(config)
-    if hasattr(model, 'check'):
-        model.check(config)
-    return config
-
-
-def _with_head(config: Config, head: Any) -> Config:
-    """`config` with the head that its objective asks for."""
-    asked = config.model.head
-    require(
-        asked in (None, head),
-        f'model.head={asked}: objective.name={config.objective.name} asks for {head}; leave it '
-        'unset',
-    )
-    require(
-        config.model.num_labels is None or head in ('sequence', 'token'),
-        f'model.num_labels={config.model.num_labels}: objective.name={config.objective.name} tells '
-        'no labels apart; leave it unset',
-    )
-    # Left open where it is the usual one, so that a text model's config.json says no more.
-    if head == 'vocabulary':
-        return config
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, head=head))
-
-
-def to_json(config: Any) -> dict[str, Any]:
-    """The config as nested plain dicts, ready for `json.dump`."""
-    return {
-        name: to_json(value) if dataclasses.is_dataclass(value) else value
-        for name, value in sections(config).items()
-    }
-
-
-def from_json(tree: Mapping[str, Any]) -> Config:
-    """The config whose `to_json` is `tree`.
-
-    Raises:
-      UserError: a field that this version does not have, or of another type.
-    """
-    changes: dict[str, Any] = {}
-
-    def walk(node: Mapping[str, Any], prefix: str) -> None:
-        for key, value in node.items():
-            if isinstance(value, Mapping):
-                walk(value, f'{prefix}{key}.')
-            else:
-                changes[prefix + key] = tuple(value) if isinstance(value, list) else value
-
-    walk(tree, '')
-    return _with_leaves(Config(), changes)
-
-
-def load_config(name: str, **overrides: Any) -> Config:
-    """A named config, or one from a file, with overrides; validated and resolved.
-
-    Args:
-      name: `NAME` of lm/configs, or a `FILE.py`; either with `:preset`.
-      **overrides: values by dotted path (`**{'model.d_model': 512}`), or a whole section's
-        changes as a dict (`model={'d_model': 512}`).
-
-    Raises:
-      UserError: no such config, no such field, or a value that a section refuses.
-    """
-    flat: dict[str, Any] = {}
-    for key, value in overrides.items():
-        if isinstance(value, Mapping):
-            flat.update({f'{key}.{inner}': v for inner, v in value.items()})
-        else:
-            flat[key] = value
-    return resolve(override(named_config(name), flat))
-
-
-def named_config(name: str) -> Config:
-    """The config that `NAME`, `FILE.py`, `NAME:preset` or `FILE.py:preset` stands for.
-
-    Raises:
-      UserError: there is none, or a user's file does not run.
-    """
-    stem, _, preset = name.partition(':')
-    if stem.endswith('.py'):
-        member = run_file(stem, 'config')
-        require(hasattr(member, 'config'), f'config={stem}: defines no config(preset)')
-    else:
-        member = registry.lookup('configs', stem, 'config')
-    config = _running(stem, 'config', lambda: member.config(preset))
-    require(isinstance(config, Config), f'config={name}: config(preset) returned no lm Config')
-    # Most configs ignore the preset: without this a mistyped one would train something else.
-    known = not preset or config != _running(stem, 'config', lambda: member.config(''))
-    require(known, f'config={name}: has no preset {preset!r}')
-    return config
-
-
-def run_file(path: str, field: str) -> Any:
-    """The module of a user's file, which may register members; `field` names it in errors.
-
-    Raises:
-      UserError: there is no such file, or it does not run; with the line.
-    """
-    require(Path(path).is_file(), f'{field}={path}: no such file')
-    spec = importlib.util.spec_from_file_location(f'lm_user_file_{Path(path).stem}', path)
-    require(spec is not None and spec.loader is not None, f'{field}={path}: must be a FILE.py')
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses and pickle look for what it defines
-    loader = spec.loader
-    _running(path, field, lambda: loader.exec_module(module))
-    return module
-
-
-def _running(path: str, field: str, run: Callable[[], Any]) -> Any:
-    """What `run` of a user's file returns; the file's own mistakes are told by line."""
-    try:
-        return run()
-    except UserError:
-        raise
-    except Exception as error:
-        line = getattr(error, 'lineno', None)
-        for frame in traceback.extract_tb(error.__traceback__):
-            line = frame.lineno if Path(frame.filename) == Path(path).absolute() else line
-        raise UserError(f'{field}={path}: line {line}: {type(error).__name__}: {error}') from error

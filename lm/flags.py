@@ -14,9 +14,11 @@ from typing import Any, Literal
 
 from absl import flags as absl_flags
 
-from lm.config import Config, named_config, override, resolve
+from lm.config import Config
 from lm.errors import UserError
 from lm.fields import field_types, flatten, is_union, type_words
+from lm.named_configs import named_config
+from lm.resolution import override, resolve
 
 CONFIG = 'config'
 """The flag that names a config, and the prefix of the flags that change its fields."""

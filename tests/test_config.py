@@ -8,19 +8,11 @@ from typing import Any, Literal
 import pytest
 
 from lm import registry
-from lm.config import (
-    Config,
-    ModelConfig,
-    TrainConfig,
-    from_json,
-    load_config,
-    named_config,
-    override,
-    resolve,
-    to_json,
-)
+from lm.config import Config, ModelConfig, TrainConfig
 from lm.errors import UserError
 from lm.fields import field_types, flatten, is_instance, type_words
+from lm.named_configs import load_config, named_config
+from lm.resolution import from_json, override, resolve, to_json
 
 NAMED = registry.names('configs')
 

@@ -4,9 +4,11 @@ from typing import Any, Literal
 
 import pytest
 
-from lm.config import Config, load_config, override
+from lm.config import Config
 from lm.errors import UserError
 from lm.flags import Flags
+from lm.named_configs import load_config
+from lm.resolution import override
 
 
 def value_of(annotation: Any, *argv: str, default: Any = None) -> Any:

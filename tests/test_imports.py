@@ -19,7 +19,8 @@ FILES = sorted(
 
 BASE = {
     'attention', 'batch', 'config', 'ending', 'errors', 'fields', 'layout', 'processes', 'registry',
-    'examples', 'line', 'rendezvous', 'shapes', 'storage', 'vocabulary',
+    'examples', 'line', 'named_configs', 'rendezvous', 'resolution', 'shapes', 'storage',
+    'vocabulary',
 }  # fmt: skip
 PARTS = {'data', 'mesh', 'models', 'objectives', 'optim', 'precision'}
 LADDER = [
@@ -30,7 +31,7 @@ MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
     **{name: BASE | {name} for name in PARTS},
     'models': BASE | {'models', 'precision'},
-    'flags': {'config', 'errors', 'fields'},
+    'flags': {'config', 'errors', 'fields', 'named_configs', 'resolution'},
     'scaling': BASE | {'scaling'},
     # A named config builds the options of the members that it names.
     'configs': BASE | {'configs', 'models', 'objectives', 'optim'},
@@ -39,7 +40,10 @@ MAY_IMPORT = {
 }
 """What each first-level name of `lm` may import of `lm`."""
 
-WITHOUT_JAX = {'lm/config.py', 'lm/errors.py', 'lm/fields.py', 'lm/flags.py', 'lm/registry.py'}
+WITHOUT_JAX = {
+    'lm/config.py', 'lm/errors.py', 'lm/fields.py', 'lm/flags.py', 'lm/named_configs.py',
+    'lm/registry.py', 'lm/resolution.py',
+}  # fmt: skip
 ACCELERATED = {'jax', 'jaxlib', 'flax', 'optax', 'orbax'}
 MAY_SPLIT = {'lm/models/functional.py'}
 MAY_READ_FLAGS = {'lm/flags.py'}
@@ -136,7 +140,7 @@ def test_what_is_allowed_passes(path: str) -> None:
         ('lm/scaling/fit.py', 'from lm.models.functional import functional'),
         ('lm/flags.py', 'from lm.training.workdir import Workdir'),
         ('lm/new_base.py', 'from lm.config import Config'),
-        ('lm/__init__.py', 'from lm.config import load_config'),
+        ('lm/__init__.py', 'from lm.named_configs import load_config'),
         ('lm/training/run.py', 'from launch.main import main'),
         ('lm/training/run.py', 'import lm_experiments.objectives'),
         ('launch/train.py', 'from lm_launch.main import main'),
@@ -170,7 +174,7 @@ def test_importing_costs_no_jax(statement: str) -> None:
 def test_reading_a_config_costs_no_jax() -> None:
     # Members are looked up for their options, so they import jax in functions only.
     code = (
-        'import sys; from lm import registry; from lm.config import load_config\n'
+        'import sys; from lm import registry; from lm.named_configs import load_config\n'
         'for kind in ("models", "objectives", "optimizers", "schedules"):\n'
         '    for name in registry.names(kind): registry.lookup(kind, name, kind)\n'
         'for name in registry.names("configs"): load_config(name)\n'

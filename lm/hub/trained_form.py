@@ -8,8 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lm.config import Config, from_json, resolve, to_json
+from lm.config import Config
 from lm.errors import UserError
+from lm.resolution import from_json, resolve, to_json
 
 NAME = 'lm.json'
 

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 from lm import registry
 from lm.attention.kernel import Use
-from lm.config import Config, ModelConfig, require, resolve
+from lm.config import Config, ModelConfig, require
 from lm.models.uses import head_width, uses
 from lm.objectives._objective import build_objective, most_asked
 from lm.planning.axes import Axes
 from lm.planning.parameters import ModelShape, model_shape
+from lm.resolution import resolve
 from lm.vocabulary import placeholder
 
 SPLIT_OVER_TENSOR = {

@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lm.config import Config, from_json, run_file, to_json
+from lm.config import Config
 from lm.errors import UserError
 from lm.fields import flatten
+from lm.named_configs import run_file
+from lm.resolution import from_json, to_json
 from lm.training.workdir import Workdir, write_json
 
 KEY_LENGTH = 12

@@ -16,11 +16,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
-from lm.config import Config, resolve
+from lm.config import Config
 from lm.data.mixture import prepare_mixture
 from lm.errors import UserError
 from lm.fields import flatten
 from lm.objectives._labelled import example_codec
+from lm.resolution import resolve
 from lm.sweep.job import Job, Row, config_key
 from lm.training.workdir import Workdir, write_jsonl
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from lm.config import Config, ModelConfig, ObjectiveConfig, TrainConfig, resolve_options
+from lm.config import Config, ModelConfig, ObjectiveConfig, TrainConfig
 from lm.data.tokenizer import has_tokenizer, load_tokenizer
 from lm.errors import UserError
 from lm.generation.language_model import LanguageModel
@@ -17,6 +17,7 @@ from lm.hub.foreign_config import is_foreign, label_names
 from lm.hub.trained_form import with_form
 from lm.models.functional import functional
 from lm.precision.policy import POLICIES, policy_of
+from lm.resolution import resolve_options
 from lm.storage import is_stored, require_disk
 from lm.training.kept_programs import keep_programs
 from lm.training.program import resolve_policy

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 
 from lm.batch import Row
-from lm.config import Config, resolve
+from lm.config import Config
 from lm.planning.budget import budget_steps, with_steps
+from lm.resolution import resolve
 from lm.training.program import build_program, resolve_policy
 from lm.vocabulary import Vocabulary, placeholder
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lm import processes
-from lm.config import Config, from_json, resolve, to_json
+from lm.config import Config
 from lm.data.cache import cache_root
 from lm.data.mixture import Mixture, prepare_mixture, prepare_watched
 from lm.data.prepare import Prepared
@@ -18,6 +18,7 @@ from lm.fields import require
 from lm.objectives._labelled import example_codec
 from lm.planning.budget import budget_steps, hours_steps, with_steps
 from lm.planning.counts import count_parameters
+from lm.resolution import from_json, resolve, to_json
 from lm.storage import is_stored
 from lm.training.banner import banner, fallbacks, mixture_words
 from lm.training.found_labels import require_watched_labels, with_labels

@@ -17,9 +17,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lm import processes
-from lm.config import Config, from_json, to_json
+from lm.config import Config
 from lm.errors import UserError
 from lm.fields import flatten
+from lm.resolution import from_json, to_json
 from lm.storage import Store, is_stored
 from lm.training.stored_run import StoredRun
 

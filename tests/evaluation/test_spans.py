@@ -9,10 +9,11 @@ import pytest
 from scipy.special import log_softmax
 
 from lm.batch import Batch, stack
-from lm.config import Config, ModelConfig, ObjectiveConfig, TrainConfig, resolve_options
+from lm.config import Config, ModelConfig, ObjectiveConfig, TrainConfig
 from lm.errors import UserError
 from lm.evaluation.spans import Span, span_nats
 from lm.generation.language_model import LanguageModel
+from lm.resolution import resolve_options
 from tests.models.tiny import perturbed, side
 from tests.objectives.rows import SIZE, TEXT, VOCABULARY
 from tests.objectives.test_contract import ARCHITECTURES, SEQ_LEN, built, every_objective, model

@@ -24,10 +24,11 @@ from experiments.domain_adaptation import (
     pretrained_name,
     run_name,
 )
-from lm.config import DataConfig, to_json
+from lm.config import DataConfig
 from lm.data.prepare import Prepared, prepare
 from lm.errors import UserError
 from lm.evaluation.spans import Span
+from lm.resolution import to_json
 
 SETTING = Setting('general.txt', law='law.txt', finance='10k.txt', seeds=2)
 

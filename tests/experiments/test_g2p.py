@@ -11,11 +11,11 @@ import pytest
 from experiments import g2p
 from experiments._g2p import read_dictionary, write_tokenizer
 from experiments.g2p import MODELS, RATES, Setting, chosen, configs, error_rates, table
-from lm.config import to_json
 from lm.data.tokenizer import load_tokenizer
 from lm.errors import UserError
 from lm.planning.budget import step_flops
 from lm.planning.flops import train_flops_exact
+from lm.resolution import to_json
 
 EXAMPLES = {part: Path(f'{part}.jsonl') for part in ('train', 'validation', 'test')}
 STUDY = Setting('cmudict.dict', flops=1e12)

@@ -9,8 +9,8 @@ import pytest
 
 from experiments import nanogpt_char
 from experiments.nanogpt_char import PUBLISHED, analyze, configs, run
-from lm.config import override, to_json
 from lm.errors import UserError
+from lm.resolution import override, to_json
 from lm.training.program import build_schedule
 from tests.training.runs import write_text
 

@@ -13,11 +13,11 @@ import pytest
 from experiments import objectives
 from experiments.objectives import PAIRS, PLACES, Setting, analyze, configs, held_out_spans, table
 from lm import registry
-from lm.config import to_json
 from lm.errors import UserError
 from lm.planning.flops import train_flops_exact
 from lm.planning.parameters import model_shape
 from lm.planning.rows import num_asked, side_lengths
+from lm.resolution import to_json
 from tests.objectives.rows import store
 
 SETTING = Setting('text.txt', flops=1e12, seeds=2)

@@ -26,9 +26,10 @@ from experiments.precision import (
     configs,
     trained,
 )
-from lm.config import Config, from_json, override
+from lm.config import Config
 from lm.errors import UserError
 from lm.precision.policy import POLICIES
+from lm.resolution import from_json, override
 from lm.training.loop import NonFinite
 from lm.vocabulary import placeholder
 

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from lm.config import Config, ObjectiveConfig, load_config, resolve_options
+from lm.config import Config, ObjectiveConfig
 from lm.generation.language_model import LanguageModel
+from lm.named_configs import load_config
+from lm.resolution import resolve_options
 from lm.vocabulary import Vocabulary
 from tests.models.tiny import perturbed, tiny
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 import lm
-from lm.config import ObjectiveConfig, resolve_options
+from lm.config import ObjectiveConfig
 from lm.generation.language_model import LanguageModel
 from lm.generation.rows import never
 from lm.hub.export import write_model
 from lm.hub.folder import open_folder
 from lm.objectives._objective import build_objective
+from lm.resolution import resolve_options
 from lm.training.load import load_foreign
 from tests.generation.tiny import Letters
 from tests.hub import peers

@@ -278,7 +278,7 @@ def test_modernbert_without_its_head(changed: Callable[..., Path]) -> None:
 
 
 def test_modernbert_base_has_the_parameters_of_the_release() -> None:
-    from lm.config import load_config
+    from lm.named_configs import load_config
     from lm.planning.counts import count_parameters
     from lm.planning.parameters import model_shape
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from launch.main import main
-from lm.config import Config, load_config
+from lm.config import Config
 from lm.data.pipeline import batches
 from lm.data.prepare import prepare
+from lm.named_configs import load_config
 from lm.training.evaluate import packed_rows
 from lm.training.program import build_objective
 from lm.training.shown_rows import rows_of_step

@@ -35,7 +35,7 @@ COSTS = (
     '--zone=us-east5-b --quiet\n'
 )
 MINE = """\
-from lm.config import named_config
+from lm.named_configs import named_config
 
 def config(preset):
     return named_config('bert_tiny' if preset else 'llama_tiny')

@@ -10,9 +10,9 @@ import pytest
 
 from lm import registry
 from lm.batch import Batch
-from lm.config import load_config
 from lm.models.functional import functional
 from lm.models.spec import PositionKind
+from lm.named_configs import load_config
 from lm.precision.policy import POLICIES
 from lm.shapes import DIMENSIONS, Params, is_matrix
 from tests.crossed import crossed

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from lm.batch import Batch
-from lm.config import load_config
 from lm.errors import UserError
 from lm.hub.export import write_model
+from lm.named_configs import load_config
 from lm.objectives._objective import weighted_cross_entropy
 from lm.planning.plan import plan
 from lm.shapes import Params

@@ -4,15 +4,17 @@ from typing import Any
 
 import pytest
 
-from lm.config import Config, from_json, load_config, override, to_json
+from lm.config import Config
 from lm.data.packing import PackedRows
 from lm.errors import UserError
+from lm.named_configs import load_config
 from lm.objectives._objective import build_objective
 from lm.planning.budget import budget_steps, hours_steps, with_steps
 from lm.planning.plan import plan
 from lm.planning.plan_json import as_json
 from lm.planning.plan_text import as_text
 from lm.planning.rows import tokens_per_row
+from lm.resolution import from_json, override, to_json
 from lm.vocabulary import placeholder
 from tests.objectives.rows import store
 

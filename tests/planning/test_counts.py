@@ -10,8 +10,9 @@ import jax
 import pytest
 
 from lm import registry
-from lm.config import ModelConfig, load_config
+from lm.config import ModelConfig
 from lm.models.functional import functional
+from lm.named_configs import load_config
 from lm.planning.counts import count_parameters
 from lm.precision.policy import POLICIES
 from tests.models.tiny import tiny

@@ -9,8 +9,8 @@ import pytest
 
 from lm import registry
 from lm.batch import Batch
-from lm.config import load_config
 from lm.models.functional import Functional, functional
+from lm.named_configs import load_config
 from lm.planning.devices import PF_DAY, peak_flops
 from lm.planning.flops import train_flops, train_flops_exact
 from lm.precision.policy import POLICIES

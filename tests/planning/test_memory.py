@@ -11,10 +11,10 @@ import jax
 import pytest
 
 from lm import registry
-from lm.config import load_config
 from lm.errors import UserError
 from lm.mesh.rules import Rules
 from lm.models.functional import functional
+from lm.named_configs import load_config
 from lm.optim.optimizers import sgd
 from lm.planning.activations import Work
 from lm.planning.axes import Axes, lay_out

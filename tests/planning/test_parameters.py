@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from lm import registry
-from lm.config import ModelConfig, load_config
+from lm.config import ModelConfig
 from lm.errors import UserError
 from lm.models.functional import functional
 from lm.models.spec import PositionKind
+from lm.named_configs import load_config
 from lm.planning.counts import count_parameters
 from lm.planning.parameters import model_shape
 from lm.precision.policy import POLICIES

@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 
 import lm
-from lm.config import Config, load_config, override
+from lm.config import Config
 from lm.errors import UserError
 from lm.models.functional import functional
+from lm.named_configs import load_config
 from lm.planning.activations import REMATS
 from lm.planning.advice import advice
 from lm.planning.devices import DEVICES, PEAKS, find_device, peak_flops
@@ -20,6 +21,7 @@ from lm.planning.plan_text import as_text
 from lm.planning.roofline import repeated_flops
 from lm.planning.rows import side_lengths
 from lm.precision.policy import POLICIES
+from lm.resolution import override
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from lm.config import Config, load_config
+from lm.config import Config
 from lm.errors import UserError
+from lm.named_configs import load_config
 from lm.planning.memory import Memory, Strategy
 from lm.planning.plan import plan
 from lm.planning.topology import find_topology

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import lm
-from lm.config import ObjectiveConfig, resolve_options
+from lm.config import ObjectiveConfig
 from lm.errors import UserError
 from lm.generation.language_model import LanguageModel
 from lm.inspection.attention import maps_of
 from lm.playground.answer import Answer, Settings, answer
+from lm.resolution import resolve_options
 from tests.generation.tiny import CONTEXT, LETTERS, language_model
 
 SETTINGS = Settings(max_new_tokens=9, temperature=0.9, top_k=7, top_p=0.95, seed=3)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lm.config import load_config
+from lm.named_configs import load_config
 from lm.training.workdir import Workdir, append_jsonl, write_json, write_jsonl
 
 TOKENS = 512

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from lm.config import override
 from lm.errors import UserError
+from lm.resolution import override
 from lm.sweep import Sweep
 from lm.sweep.slurm import Performance, run_on_slurm
 from tests.sweep.grid import Setting, configs

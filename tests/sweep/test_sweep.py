@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lm.config import override
 from lm.errors import UserError
+from lm.resolution import override
 from lm.sweep import Sweep
 from lm.sweep.job import config_key, perform, read_job
 from tests.sweep.grid import Setting, configs

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from lm.batch import Batch
-from lm.config import override
 from lm.data.prepare import prepare
 from lm.ending import DIED
+from lm.resolution import override
 from lm.training import session
 from lm.training.evaluate import packed_rows
 from lm.training.program import build_program

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lm import UserError
-from lm.config import to_json
 from lm.fields import flatten
+from lm.resolution import to_json
 from lm.training.workdir import Workdir, is_fixed
 from tests.training.runs import Runs, read_rows, saved_steps, snapshot
 

@@ -10,11 +10,12 @@ import pytest
 from scipy.special import log_softmax
 
 from lm import registry
-from lm.config import Config, ModelConfig, ObjectiveConfig, TrainConfig, resolve_options
+from lm.config import Config, ModelConfig, ObjectiveConfig, TrainConfig
 from lm.errors import UserError
 from lm.evaluation.in_context.choices import continuations, log_likelihoods
 from lm.evaluation.spans import Span, span_nats
 from lm.generation.language_model import LanguageModel
+from lm.resolution import resolve_options
 from lm.training.load import load_foreign
 from tests.generation.tiny import Letters, language_model
 from tests.hub import peers
