@@ -45,7 +45,7 @@ WHOLE = {
         'lm.registry',
         'lm.batch',
         'lm.vocabulary',
-    ],  # fmt: skip
+    ],
 }
 """Pages of all public names of packages and modules."""
 
