@@ -65,7 +65,8 @@ class Setting:
     source: str = setting('', 'the dictionary: cmudict.dict')
     stress: bool = setting(False, 'vowels are said with their stress')
     flops: float = setting(4e13, 'of each run')
-    batch_size: int = setting(256, 'words a step')
+    batch_size: int = setting(64, 'words a step')
+    dropout: float = setting(0.0, 'of each model; more than none pays from a few epochs on')
     beams: int = setting(5, 'width of the search, beside the likeliest phoneme each time')
     words: int | None = setting(None, 'words to test on, the first of the test part; unset: all')
 
@@ -95,7 +96,7 @@ def configs(
                 'model.name': model,
                 'model.num_layers': 3,
                 'model.d_ff': None,
-                'model.dropout': 0.1,
+                'model.dropout': study.dropout,
                 'model.vocab_size': vocab_size,
                 'model.vocab_multiple': 1,
                 'model.max_positions': PLACES,

@@ -1,5 +1,6 @@
 """What a recurrent language model is made of, and which runs it refuses. Imports no jax."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
@@ -74,6 +75,15 @@ class RecurrentSpec:
     def widths(self) -> dict[Width, int]:
         """Sizes of states; both directions of an encoder are together as wide as the model."""
         return {'D': self.config.d_model, 'E': self.config.d_model // 2}
+
+
+def initializers(config: ModelConfig) -> RecurrentInitializers:
+    """Normal matrices: those of cells and the output of deviation 1 / sqrt(D), the embedding's 1.
+
+    Each layer hands on about a third of what it reads, which the embedding's deviation allows for.
+    """
+    matrix = Initializer(1 / math.sqrt(config.d_model))
+    return RecurrentInitializers(tokens=Initializer(1.0), cell=matrix, head=matrix)
 
 
 def _require_unset(config: ModelConfig) -> None:

@@ -4,14 +4,12 @@ The reset gate comes after the product with the state, as in cuDNN and PyTorch, 
 the paper. Sizes, dropout and initialisation are those of `lstm`; `model.num_heads` is not read.
 """
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lm.config import ModelConfig, setting
 from lm.models import recurrent_spec
-from lm.models.recurrent_spec import RecurrentInitializers, RecurrentSpec
-from lm.models.spec import Initializer
+from lm.models.recurrent_spec import RecurrentSpec
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -30,11 +28,10 @@ class Options:
 def spec(config: ModelConfig) -> RecurrentSpec:
     """What the model is made of."""
     options: Options = config.options
-    matrix = Initializer(1 / math.sqrt(config.d_model))
     return RecurrentSpec(
         config=config,
         cell='gru',
-        init=RecurrentInitializers(tokens=Initializer(1.0), cell=matrix, head=matrix),
+        init=recurrent_spec.initializers(config),
         tied=options.tie_embeddings,
     )
 

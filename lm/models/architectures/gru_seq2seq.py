@@ -4,14 +4,12 @@ The cell is that of Bahdanau et al. 2014, but for its reset gate, which comes af
 the state. Everything else is as in `lstm_seq2seq`.
 """
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lm.config import ModelConfig, setting
 from lm.models import recurrent_spec
-from lm.models.recurrent_spec import RecurrentInitializers, RecurrentSpec
-from lm.models.spec import Initializer
+from lm.models.recurrent_spec import RecurrentSpec
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -35,11 +33,10 @@ def spec(config: ModelConfig) -> RecurrentSpec:
     """
     recurrent_spec.require_halves(config)
     options: Options = config.options
-    matrix = Initializer(1 / math.sqrt(config.d_model))
     return RecurrentSpec(
         config=config,
         cell='gru',
-        init=RecurrentInitializers(tokens=Initializer(1.0), cell=matrix, head=matrix),
+        init=recurrent_spec.initializers(config),
         tied=options.tie_embeddings,
     )
 

@@ -10,14 +10,12 @@ cells' of deviation 1 / sqrt(d_model), the embedding's 1, since each layer hands
 what it reads, and the forget gate's bias begins at 1 (Jozefowicz et al. 2015, section 2.1).
 """
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lm.config import ModelConfig, setting
 from lm.models import recurrent_spec
-from lm.models.recurrent_spec import RecurrentInitializers, RecurrentSpec
-from lm.models.spec import Initializer
+from lm.models.recurrent_spec import RecurrentSpec
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -37,11 +35,10 @@ class Options:
 def spec(config: ModelConfig) -> RecurrentSpec:
     """What the model is made of."""
     options: Options = config.options
-    matrix = Initializer(1 / math.sqrt(config.d_model))
     return RecurrentSpec(
         config=config,
         cell='lstm',
-        init=RecurrentInitializers(tokens=Initializer(1.0), cell=matrix, head=matrix),
+        init=recurrent_spec.initializers(config),
         tied=options.tie_embeddings,
         forget_bias=options.forget_bias,
     )

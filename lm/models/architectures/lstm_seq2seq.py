@@ -11,14 +11,12 @@ dropout, initialisation and the sizes that are read are those of `lstm`; attenti
 as the cells'.
 """
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lm.config import ModelConfig, setting
 from lm.models import recurrent_spec
-from lm.models.recurrent_spec import RecurrentInitializers, RecurrentSpec
-from lm.models.spec import Initializer
+from lm.models.recurrent_spec import RecurrentSpec
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -43,11 +41,10 @@ def spec(config: ModelConfig) -> RecurrentSpec:
     """
     recurrent_spec.require_halves(config)
     options: Options = config.options
-    matrix = Initializer(1 / math.sqrt(config.d_model))
     return RecurrentSpec(
         config=config,
         cell='lstm',
-        init=RecurrentInitializers(tokens=Initializer(1.0), cell=matrix, head=matrix),
+        init=recurrent_spec.initializers(config),
         tied=options.tie_embeddings,
         forget_bias=options.forget_bias,
     )
