@@ -1,5 +1,9 @@
 """The one kind of error that a user can cause and mend."""
 
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+
 
 class UserError(ValueError):
     """A mistake in a flag, a config field or a file, told in one line.
@@ -20,3 +24,19 @@ def did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str:
     if close:
         return f'; did you mean {close[0]}?'
     return f'; one of {", ".join(known)}' if known else ''
+
+
+@contextlib.contextmanager
+def naming(given_in: Mapping[str, str]) -> Iterator[None]:
+    """Lets errors from within name where the user gave a value, not where the code read it.
+
+    Args:
+      given_in: by the field that errors name, such as `data.source`, the flag or field to name.
+    """
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+        for field, given in given_in.items():
+            message = re.sub(rf'\b{re.escape(field)}\b', given, message)
+        raise UserError(message) from None

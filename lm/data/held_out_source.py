@@ -1,11 +1,10 @@
 """Two sources as one: what is trained on, and what is held out."""
 
-import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 
 from lm.data.sources import Document, Part, Reading, Source
-from lm.errors import UserError
+from lm.errors import naming
 
 
 class HeldOutSource:
@@ -23,7 +22,7 @@ class HeldOutSource:
           UserError: there is no such text, with the field that names it.
         """
         self._source = source
-        with _told_of_field():
+        with naming({'data.source': 'data.validation_source'}):
             held_out = self._held_out = open_held_out()
         self.facts = {**source.facts, 'validation_source': held_out.facts['source']}
 
@@ -37,13 +36,5 @@ class HeldOutSource:
         if part == 'train':
             yield from self._source.documents(reading)
             return
-        with _told_of_field():
+        with naming({'data.source': 'data.validation_source'}):
             yield from self._held_out.documents(reading)
-
-
-@contextlib.contextmanager
-def _told_of_field() -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        raise UserError(str(error).replace('data.source', 'data.validation_source', 1)) from None

@@ -5,8 +5,7 @@ that was trained on all their training parts, source after source. Weights decid
 Texts that are only scored (`eval.sources`) come after, with that tokenizer.
 """
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -26,7 +25,7 @@ from lm.data.prepare import (
 )
 from lm.data.tokenizer import Tokenizer, load_tokenizer
 from lm.data.turns import MOST_ROWS
-from lm.errors import UserError
+from lm.errors import UserError, naming
 from lm.examples import ExampleCodec
 from lm.fields import require
 
@@ -73,7 +72,7 @@ def prepare_mixture(
     if data.sources is None:
         prepared = prepare(data, vocab_size, codec, make=make)
         return Mixture((data.source,), (prepared,), (Fraction(1),), prepared.fingerprint)
-    with _told_of('data.sources'):
+    with naming({'data.source': 'data.sources'}):
         texts = [
             Text(replace(data, source=name, sources=None, weights=None), codec)
             for name in data.sources
@@ -115,7 +114,7 @@ def prepare_watched(
     taken = {p.fingerprint: name for name, p in zip(mixture.names, mixture.parts, strict=True)}
     watched: dict[str, Prepared] = {}
     for name in names:
-        with _told_of('eval.sources'):
+        with naming({'data.source': 'eval.sources'}):
             alone = replace(data, source=name, sources=None, weights=None, validation_source='')
             text = Text(alone, codec)
             prepared = prepare_text(text, mixture.tokenizer, vocab_size, make=make)
@@ -186,15 +185,3 @@ def _check_amounts(
                 f'{float(sum(weights) / weight):,.0f}; give {remedy} (at least 1 in {MOST_ROWS:,}) '
                 'or leave it out'
             )
-
-
-@contextlib.contextmanager
-def _told_of(field: str) -> Iterator[None]:
-    """Lets errors about a source name the field that it was given in."""
-    try:
-        yield
-    except UserError as error:
-        message = str(error)
-        if not message.startswith(('data.source=', 'data.source:')):
-            raise
-        raise UserError(message.replace('data.source', field, 1)) from None

@@ -1,8 +1,7 @@
 """A fine-tuned model on a file of examples: its loss, its answers and their measures."""
 
-import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,7 @@ from lm.data.pipeline import batches
 from lm.data.sources import Document, Part, Reading, open_source
 from lm.data.store import Store
 from lm.data.tokenizer import Tokenizer
-from lm.errors import UserError
+from lm.errors import UserError, naming
 from lm.evaluation.examples import (
     Answer,
     Examined,
@@ -117,7 +116,7 @@ def _records(config: Config, source: str, encoding: str | None) -> list[Document
         validation_source='',
         encoding=encoding or config.data.encoding,
     )
-    with _told_of_flags():
+    with naming({'data.source': '--examples', 'data.encoding': '--encoding'}):
         opened = open_source(data, examples=True)
         part: Part = 'validation' if opened.has_validation else 'train'
         return list(opened.documents(Reading(), part))
@@ -134,13 +133,3 @@ def _examples(
             require_known(label, known, document.name)
     pairs = zip(documents, encoded, strict=True)
     return [(document.name, fields) for document, record in pairs for fields in record.examples]
-
-
-@contextlib.contextmanager
-def _told_of_flags() -> Iterator[None]:
-    """Lets errors about files name the flags that led to them."""
-    try:
-        yield
-    except UserError as error:
-        words = str(error).replace('data.source', '--examples', 1)
-        raise UserError(words.replace('data.encoding', '--encoding')) from None

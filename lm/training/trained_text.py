@@ -1,6 +1,5 @@
 """The text that a run was trained on, read once more: what an evaluation text is compared with."""
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from lm.config import Config, DataConfig
 from lm.data import prepare
 from lm.data.prepare import Text
 from lm.data.sources import Reading, Source, open_source
-from lm.errors import UserError
+from lm.errors import UserError, naming
 from lm.evaluation.overlap import overlap
 from lm.objectives._labelled import example_codec
 from lm.training.workdir import Workdir
@@ -62,7 +61,7 @@ def open_training_text(name: str) -> Source:
     Raises:
       UserError: there is none.
     """
-    with _told_of_flag():
+    with naming({'data.source': '--training_text'}):
         return open_source(DataConfig(source=name))
 
 
@@ -72,7 +71,7 @@ def source_overlap(source: Source, texts: Sequence[str]) -> dict[str, Any]:
     Raises:
       UserError: it cannot be read.
     """
-    with _told_of_flag():
+    with naming({'data.source': '--training_text'}):
         training = (document.text for document in source.documents(Reading()))
         return {'overlap': overlap(training, texts)._asdict()}
 
@@ -80,14 +79,6 @@ def source_overlap(source: Source, texts: Sequence[str]) -> dict[str, Any]:
 def unknown_overlap(why: str) -> dict[str, Any]:
     """What stands in the place of an overlap that is not known."""
     return {'overlap': None, 'overlap_unknown': why}
-
-
-@contextlib.contextmanager
-def _told_of_flag() -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        raise UserError(str(error).replace('data.source', '--training_text', 1)) from None
 
 
 def _texts(config: Config) -> list[Text]:
