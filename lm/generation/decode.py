@@ -139,7 +139,8 @@ def read_by(
     """How rows are read that grow by so many tokens; they themselves, and their places."""
     batch, places = right_aligned(given, source, prefix, window if functional.bounded else None)
     longest = max(map(len, given)) + max_new_tokens
-    if functional.goes_on and not (functional.bounded and longest > window):
+    # The last token is never read.
+    if functional.goes_on and not (functional.bounded and longest - 1 > window):
         return Kept(functional), batch, places
     return Afresh(functional, min(window, padded_length(longest))), batch, places
 
