@@ -39,7 +39,14 @@ from lm.training.workdir import Workdir, read_jsonl, write_json
 
 from ._command import own_folder, run_command
 from ._domain_report import plot, table
-from ._domain_task import Task, accuracy, build_task
+from ._domain_task import (
+    CHOICE_TOKENS,
+    CHOICES,
+    CONTEXT_TOKENS,
+    Task,
+    accuracy,
+    build_task,
+)
 from ._paired import gap_of
 
 DOMAINS = ('law', 'medicine', 'finance')
@@ -78,6 +85,18 @@ class Setting:
         require(bool(self.domains), 'law, medicine, finance: all empty; give a text of one')
         for share in self.replay:
             require(0 <= share < 1, f'replay: {share}; must be at least 0 and below 1')
+        named = {arm_of(share) for share in self.replay}
+        require(len(named) == len(self.replay), f'replay={self.replay}: names a share twice')
+        require(self.evaluations >= 1, f'evaluations={self.evaluations}: must be at least 1')
+        require(
+            self.questions >= CHOICES,
+            f'questions={self.questions}: must be at least {CHOICES}, from which choices are drawn',
+        )
+        longest = CONTEXT_TOKENS + CHOICE_TOKENS
+        require(
+            self.seq_len >= longest,
+            f'seq_len={self.seq_len}: a question of the task takes {longest} tokens; give as many',
+        )
 
     @property
     def domains(self) -> dict[str, str]:
@@ -87,7 +106,7 @@ class Setting:
 
 def arm_of(replay: float) -> str:
     """The name of the adaptation with this share of general rows: `replay 10%`."""
-    return f'replay {replay:.0%}'
+    return f'replay {100 * replay:g}%'
 
 
 def pretrained_name(seed: int) -> str:

@@ -26,7 +26,7 @@ import numpy as np
 import lm
 from lm.config import Config, require, setting
 from lm.evaluation.in_context.evaluate import score_task
-from lm.evaluation.in_context.records import read_records
+from lm.evaluation.in_context.records import Question, read_records
 from lm.evaluation.in_context.task import read_task
 from lm.evaluation.in_context_learning import (
     EARLY,
@@ -109,12 +109,26 @@ def learning(model: LanguageModel, config: Config) -> dict[str, Any]:
     }
 
 
-def by_shots(models: Sequence[LanguageModel], study: Setting) -> dict[str, Any]:
+def records(study: Setting) -> dict[str, list[Question]]:
+    """The questions of each task.
+
+    Raises:
+      UserError: the folder lacks one, or it cannot be read.
+    """
+    names = TASKS if study.tasks else ()
+    files = {name: f'{study.tasks}/{name}.jsonl' for name in names}
+    return {
+        name: read_records(read_task(name), file, 'tasks').asked for name, file in files.items()
+    }
+
+
+def by_shots(
+    models: Sequence[LanguageModel], questions: Mapping[str, list[Question]], study: Setting
+) -> dict[str, Any]:
     """Each task's accuracies by shots, the means over models; with the first one's intervals."""
     told: dict[str, Any] = {}
-    for name in TASKS if study.tasks else ():
+    for name, asked in questions.items():
         task = read_task(name)
-        asked = read_records(task, f'{study.tasks}/{name}.jsonl', 'tasks').asked
         for count in study.shots:
             scores = [
                 score_task(
@@ -205,6 +219,7 @@ def _run(flags: Flags) -> dict[str, Any]:
 
     flags.required('source')
     study, folder = flags.setting(Setting), own_folder(flags)
+    questions = records(study)  # before the runs, so that a mistake is told at once
     found: dict[str, dict[str, Any]] = {}
     models: dict[str, LanguageModel] = {}
     for name, config in configs(study).items():
@@ -214,14 +229,14 @@ def _run(flags: Flags) -> dict[str, Any]:
         found[name] = {
             **{key: summary[key] for key in ('params', 'tokens', 'eval_loss')},
             'learning': learning(model, config),
-            'tasks': by_shots([model], study),
+            'tasks': by_shots([model], questions, study),
         }
     smallest = next(iter(models.values()))
     random = list(untrained(smallest, study.inits))
     found['untrained'] = {
         'params': found[next(iter(models))]['params'],
         'learning': learning(random[0], next(iter(configs(study).values()))),
-        'tasks': by_shots(random, replace(study, shots=study.shots[:1])),
+        'tasks': by_shots(random, questions, replace(study, shots=(0,))),
     }
     told = analyze(found)
     if flags['plot']:

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from lm.batch import Batch
+from lm.errors import UserError
 from lm.models.functional import Functional
 from lm.objectives._objective import Objective, Sums
 from lm.shapes import Params
@@ -33,6 +35,17 @@ class Score(NamedTuple):
     def bits_per_byte(self, text_bytes: int) -> float:
         """The whole text's bits over its UTF-8 bytes."""
         return self.nats / math.log(2) / max(text_bytes, 1)
+
+
+def require_finite(nats: Float[np.ndarray, ' N'] | float) -> None:
+    """Raises UserError where a log-likelihood is not finite: what comes of it means nothing."""
+    wrong = int((~np.isfinite(nats)).sum())
+    if wrong:
+        raise UserError(
+            f'precision.policy: {wrong} of {np.size(nats)} log-likelihoods are not finite; the '
+            'model overflows in its number format (fp32 and bf16 reach further than fp16), or its '
+            'parameters are damaged'
+        )
 
 
 Scorer = Callable[[Params, Batch], Sums]

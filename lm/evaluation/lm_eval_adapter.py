@@ -22,7 +22,7 @@ from lm.evaluation.in_context.choices import (
     log_likelihoods,
     require_likelihoods,
 )
-from lm.generation.begin import Begun
+from lm.generation.begin import Begun, begin
 from lm.generation.language_model import LanguageModel
 
 try:
@@ -107,7 +107,8 @@ class LmEvalModel(LM):
             a list, and `max_gen_toks`.
 
         Raises:
-          UserError: settings that draw at random, or others than these.
+          UserError: settings that draw at random, or others than these; a context that does not
+            fit with as many new tokens.
         """
         alike: dict[tuple[tuple[str, ...], int], list[int]] = {}
         for number, request in enumerate(requests):
@@ -115,9 +116,21 @@ class LmEvalModel(LM):
         answers = [''] * len(requests)
         for (stop, most), numbers in alike.items():
             contexts = [requests[i].args[0] for i in numbers]
-            for i, answer in zip(numbers, written(self.model, contexts, stop, most), strict=True):
+            self._require_room(contexts, most)
+            found = written(self.model, contexts, stop, most, self.batch_size)
+            for i, answer in zip(numbers, found, strict=True):
                 answers[i] = answer
         return answers
+
+    def _require_room(self, contexts: Sequence[str], most: int) -> None:
+        room = np.zeros(most, np.int32)
+        for context in contexts:
+            longest = Continuation(begin(self.model, context, fill=False), room).length
+            if longest > self.model.context:
+                raise UserError(
+                    f'lm_eval_adapter: {longest} tokens with max_gen_toks={most} do not fit in '
+                    f'model.max_positions={self.model.context}; lower it, or num_fewshot'
+                )
 
     def _continuations(self, context: str, text: str) -> list[Continuation]:
         return continuations(self.model, context, [text])

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 
 from lm.batch import Batch, stack
 from lm.errors import UserError
+from lm.evaluation.heldout import require_finite
 from lm.generation.language_model import LanguageModel
 from lm.objectives._cross_entropy import cross_entropy
 from lm.objectives._objective import Objective
@@ -48,7 +49,7 @@ def span_nats(
       batch_size: rows at once.
 
     Raises:
-      UserError: a text or a span is too long for a row.
+      UserError: a text or a span is too long for a row, or a likelihood is not finite.
     """
     functional = model.functional
 
@@ -63,6 +64,7 @@ def span_nats(
     for batch, numbers in _batched(objective, spans, batch_size):
         row_nats = np.asarray(nats(model.params, batch), np.float64)
         np.add.at(totals, numbers, row_nats[: len(numbers)])
+    require_finite(totals)
     return totals
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from lm.batch import Batch, stack
 from lm.errors import UserError
-from lm.evaluation.heldout import score_batches
+from lm.evaluation.heldout import require_finite, score_batches
 from lm.generation.language_model import LanguageModel
 from lm.objectives._objective import SaysTexts, Sums, build_objective, weighted_cross_entropy
 from lm.shapes import Params
@@ -28,10 +28,13 @@ def score_text(model: LanguageModel, text: str, batch_size: int) -> dict[str, An
       batch_size: rows scored at once.
 
     Returns:
-      `loss` (nats per token), `bits_per_byte`, `tokens`, `bytes`, `seq_len`, `objective`.
+      `loss` (nats per token), `bits_per_byte`, `tokens`, `unknown_tokens` of them that stand for
+      what the tokenizer does not know (where there are any, bits per byte leave out what they stand
+      for, and flatter), `bytes`, `seq_len`, `objective`.
 
     Raises:
-      UserError: the objective has no such form, so the model gives a text no likelihood.
+      UserError: the objective has no such form, so the model gives a text no likelihood; or the
+        likelihood is not finite.
     """
     name, functional = model.config.objective.name, model.functional
     objective = build_objective(model.config, model.tokenizer.vocabulary)
@@ -48,11 +51,13 @@ def score_text(model: LanguageModel, text: str, batch_size: int) -> dict[str, An
 
     tokens = model.tokenizer.encode(text)
     score = score_batches(nats, model.params, _batches(objective.text_rows(tokens), batch_size))
+    require_finite(score.nats)
     size = len(text.encode())
     return {
         'loss': score.loss,
         'bits_per_byte': score.bits_per_byte(size),
         'tokens': len(tokens),
+        'unknown_tokens': int((tokens == model.tokenizer.vocabulary.unk_id).sum()),
         'bytes': size,
         'seq_len': model.config.train.seq_len,
         'objective': name,

@@ -22,6 +22,12 @@ _COMPUTE = (
     'training loss, the last',
 )  # fmt: skip
 """Rows of the report that a card has too."""
+_ELSEWHERE = 'Not known: the model was trained elsewhere.'
+_PLACES = (
+    'data.source', 'data.sources', 'data.validation_source', 'data.tokenizer', 'data.cache_dir',
+    'eval.sources', 'checkpoint.init_from',
+)  # fmt: skip
+"""Fields whose values may be paths."""
 _LEFT_OUT = ('data.source', 'data.sources', 'data.tokenizer', 'data.cache_dir', 'train.loggers')
 """Fields that other sections tell, or that are of the machine."""
 _NOT_TRAINED = ('eval.', 'checkpoint.')
@@ -39,7 +45,7 @@ def card(run: Recorded, given: Given) -> str:
     sections = {
         'Model': _table(_model(run)),
         'Training data': '\n\n'.join(_data(run)),
-        'Training procedure': _table(_procedure(run)) + '\n\n' + _table(_compute(run)),
+        'Training procedure': _training(run),
         'Evaluation': _evaluation(run),
         'Where its parameters come from': _list(_lineage(run)),
         'Use': _use(run),
@@ -73,7 +79,7 @@ def _model(run: Recorded) -> Table:
 def _data(run: Recorded) -> Iterator[str]:
     """A table of the sources, and the tokenizer."""
     if run.converted_from is not None:
-        yield 'Not known: the model was trained elsewhere.'
+        yield _ELSEWHERE
         return
     accounts: Mapping[str, Any] = (run.summary or {}).get('data', {})
     if not accounts:
@@ -108,16 +114,29 @@ def _data(run: Recorded) -> Iterator[str]:
     )
 
 
+def _training(run: Recorded) -> str:
+    if run.converted_from is not None:
+        return _ELSEWHERE
+    return _table(_procedure(run)) + '\n\n' + _table(_compute(run))
+
+
 def _procedure(run: Recorded) -> Table:
     """The fields of the config that decide the training."""
     fields = flatten(run.config)
     return [
-        (f'`{path}`', value)
+        (f'`{path}`', _public(path, value))
         for path, value in fields.items()
         if not path.startswith(('model.', *_NOT_TRAINED))
         and path not in _LEFT_OUT
         and value not in (None, '', ())
     ]
+
+
+def _public(path: str, value: Any) -> Any:
+    """A field's value without what only its machine knows."""
+    if path not in _PLACES or not value:
+        return value
+    return last_name(value) if isinstance(value, str) else [last_name(one) for one in value]
 
 
 def _compute(run: Recorded) -> Table:
@@ -160,7 +179,8 @@ def _lineage(run: Recorded) -> list[str]:
             )
         later = {path: pair for path, pair in changes.items() if row['step'] and '.' in path}
         for path, (old, new) in later.items():
-            lines.append(f'From step {row["step"]:,} on `{path}` was {new!r}, before {old!r}.')
+            was, before = (_public(path, value) for value in (new, old))
+            lines.append(f'From step {row["step"]:,} on `{path}` was {was!r}, before {before!r}.')
     digest = (run.summary or {}).get('params_sha256')
     if digest:
         lines.append(f'SHA-256 of the parameters: `{digest}`.')

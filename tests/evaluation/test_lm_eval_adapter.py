@@ -106,7 +106,7 @@ def test_a_texts_windows_sum_to_its_likelihood() -> None:
 def test_answers_stop_where_the_task_says() -> None:
     model = language_model('llama')
     adapter = LmEvalModel(model)
-    [whole] = written(model, ['the cat'], (), 6)
+    [whole] = written(model, ['the cat'], (), 6, 8)
     settings = {'until': [whole[2]], 'max_gen_toks': 6, 'do_sample': False, 'temperature': 0.0}
     asked = [
         Request('the cat', settings),
@@ -115,7 +115,7 @@ def test_answers_stop_where_the_task_says() -> None:
     ]
     assert adapter.generate_until(asked) == [
         whole.split(whole[2])[0],
-        written(model, ['ab'], (), 3)[0],
+        written(model, ['ab'], (), 3, 8)[0],
         whole.split(whole[1])[0],
     ]
 
@@ -140,3 +140,11 @@ def test_models_without_such_likelihoods_are_refused() -> None:
     asked = [Request('a' * 30, ' b')]
     with pytest.raises(UserError, match='32 tokens with their context do not fit'):
         LmEvalModel(language_model('llama')).loglikelihood(asked)
+
+
+def test_an_answer_without_room_is_refused() -> None:
+    adapter = LmEvalModel(language_model('llama', context=20))
+    context = 'a' * 10  # and bos; the last token that is written needs no place
+    adapter.generate_until([Request(context, {'until': '.', 'max_gen_toks': 10})])
+    with pytest.raises(UserError, match='21 tokens with max_gen_toks=11 do not fit in model.max'):
+        adapter.generate_until([Request(context, {'until': '.', 'max_gen_toks': 11})])

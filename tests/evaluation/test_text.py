@@ -1,11 +1,14 @@
 """The score of a text against a loop over its windows."""
 
 import math
+from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
 from lm.batch import Batch
+from lm.errors import UserError
 from lm.evaluation.heldout import Score, score_batches, without_document_ends
 from lm.evaluation.text import score_text
 from lm.objectives import clm
@@ -47,6 +50,19 @@ def test_bits_per_byte_count_bytes_and_not_letters(monkeypatch: pytest.MonkeyPat
     score = score_text(language_model('llama'), 'é€', 1)
     assert (score['tokens'], score['bytes']) == (2, 5)
     assert score['bits_per_byte'] * 5 == pytest.approx(score['loss'] * 2 / math.log(2))
+
+
+def test_what_the_tokenizer_does_not_know_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = np.array([20, V.unk_id, 21, V.unk_id], np.int32)
+    monkeypatch.setattr(Letters, 'encode', lambda self, text: ids)
+    assert score_text(language_model('llama'), 'four', 1)['unknown_tokens'] == 2
+
+
+def test_a_score_that_is_not_finite_is_refused() -> None:
+    model = language_model('llama')
+    damaged = replace(model, params=jax.tree.map(lambda leaf: leaf * np.nan, model.params))
+    with pytest.raises(UserError, match='1 of 1 log-likelihoods are not finite'):
+        score_text(damaged, 'a text', 1)
 
 
 def test_sums_are_added_before_they_are_divided() -> None:

@@ -70,6 +70,17 @@ def test_arms_differ_in_their_texts_and_begin_with_their_seed_s_own_run() -> Non
         Setting('general.txt')
     with pytest.raises(UserError, match='replay: 1.0; must be at least 0 and below 1'):
         replace(SETTING, replay=(1.0,))
+    for wrong, line in {
+        'replay': ((0.1, 0.1), 'names a share twice'),
+        'evaluations': (0, 'evaluations=0: must be at least 1'),
+        'questions': (3, 'questions=3: must be at least 4'),
+        'seq_len': (128, 'seq_len=128: a question of the task takes 184 tokens'),
+    }.items():
+        with pytest.raises(UserError, match=line[1]):
+            replace(SETTING, **{wrong: line[0]})
+    few = configs(replace(SETTING, replay=(0.0, 0.005)), Path('runs'))
+    assert few['law/replay-0/seed0'].data.sources is None
+    assert few['law/replay-0.5/seed0'].data.weights == (0.995, 0.005)
 
 
 SENTENCES = [f'Number {i} is the {i * i} of them all.' for i in range(40)]

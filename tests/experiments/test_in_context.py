@@ -55,6 +55,9 @@ def test_the_whole_of_it(
     sizes = ['--widths=8,16', '--layers=1', '--steps=2', '--batch_size=2', '--vocab_size=300']
     more = ['--shots=0,2', '--inits=2', f'--plot={tmp_path}/a.svg', f'--workdir={tmp_path}/runs']
     given = [f'--source={text}', f'--tasks={tasks}', *sizes, *more]
+    monkeypatch.setattr('sys.argv', ['in_context', *given, f'--tasks={text}'])
+    assert experiment.main() == 2
+    assert 'copa.jsonl: ' in capsys.readouterr().err and not (tmp_path / 'runs' / 'd8').exists()
     monkeypatch.setattr('sys.argv', ['in_context', *given])
     assert experiment.main() == 0
     told = json.loads(capsys.readouterr().out)

@@ -62,9 +62,11 @@ def applying(model: Functional) -> Any:
     return jax.jit(model.apply)
 
 
-def alone(model: Functional, params: Params, ids: list[int], side: Batch | None) -> np.ndarray:
+def alone(
+    model: Functional, params: Params, ids: list[int], side: Batch | None, places: int = LONGEST
+) -> np.ndarray:
     """Logits of every place of one text that begins at the first place: a whole forward pass."""
-    fields = of_one_row([len(ids)], LONGEST, np.resize(ids, LONGEST))
+    fields = of_one_row([len(ids)], places, np.resize(ids, places))
     if side is None:
         batch = Batch(*fields)
     else:
@@ -234,6 +236,24 @@ def test_rows_do_not_depend_on_one_another() -> None:
     for i, ids in enumerate(prompts()):
         row = decode(model, params, [ids], sampling=Sampling(), keys_B=keys[i : i + 1], **how)
         np.testing.assert_array_equal(row.tokens_BN[0], together.tokens_BN[i])
+
+
+@pytest.mark.parametrize('name', ['gpt2', 'llama', 'bart'])
+def test_a_row_that_just_fits_is_not_read_again(name: str) -> None:
+    model, params = made(name)
+    how = {'max_new_tokens': 33 - max(LENGTHS), 'forbidden': [], 'ends': [VOCABULARY]}
+    drawing = {'sampling': Sampling(0.0), 'keys_B': jax.random.split(jax.random.key(0), 3)}
+    reading, _, _ = decoding.read_by(model, prompts(), source(name), None, 32, 33 - max(LENGTHS))
+    assert isinstance(reading, Kept)
+    more, _, _ = decoding.read_by(model, prompts(), source(name), None, 32, 34 - max(LENGTHS))
+    assert isinstance(more, Afresh)
+    out = decode(model, params, prompts(), source(name), window=32, **how, **drawing)
+    for i, ids in enumerate(prompts()):
+        row = np.concatenate([ids, out.tokens_BN[i]])
+        side = source(name)
+        side = None if side is None else jax.tree.map(lambda x, i=i: x[i : i + 1], side)
+        logits = alone(model, params, row[:-1].tolist(), side, places=32)
+        np.testing.assert_array_equal(out.tokens_BN[i], logits[len(ids) - 1 :].argmax(-1))
 
 
 def test_one_program_serves_all_settings_and_lengths() -> None:

@@ -102,6 +102,7 @@ def test_what_a_run_began_with_and_changed_on_the_way(tmp_path: Path) -> None:
     lists = {'loaded': ['encoder/* (9 parameters)'], 'newly_initialised': [], 'ignored': ['head/*']}
     run.folder.add_history(0, {'init_from': (None, '/home/me/bert-small')}, lists)
     run.folder.add_history(3, {'train.steps': (2, 4)})
+    run.folder.add_history(4, {'eval.sources': ([], ['/home/me/other.txt'])})
     text = card(run, Given())
     assert parsed(text).base_model == 'bert-small'
     assert (
@@ -109,6 +110,7 @@ def test_what_a_run_began_with_and_changed_on_the_way(tmp_path: Path) -> None:
     )
     assert '- newly initialised: none\n- ignored: `head/*`\n' in text
     assert '- From step 3 on `train.steps` was 4, before 2.\n' in text
+    assert "- From step 4 on `eval.sources` was ['other.txt'], before [].\n" in text
     assert 'at random' not in text
     assert '/home/me' not in text
     for line in ('The licence: none was given.', 'The language of the text: it was not given.'):
@@ -133,7 +135,9 @@ def test_an_unfinished_run_says_so_and_a_converted_model_too(tmp_path: Path) -> 
         None,
         ['lm', 'jax', 'llama'],
     )
-    assert 'Not known: the model was trained elsewhere.' in text
+    for section in ('Training data', 'Training procedure'):
+        assert f'## {section}\n\nNot known: the model was trained elsewhere.\n' in text
+    assert 'optim.' not in text and 'train.' not in text
     assert '- Converted from `pythia-14m`; its training is not recorded here.' in text
 
 

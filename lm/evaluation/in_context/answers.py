@@ -21,14 +21,21 @@ def normalised(text: str) -> str:
 
 
 def written(
-    model: LanguageModel, contexts: Sequence[str], stop: Sequence[str], max_new_tokens: int
+    model: LanguageModel,
+    contexts: Sequence[str],
+    stop: Sequence[str],
+    max_new_tokens: int,
+    batch_size: int,
 ) -> list[str]:
     """What the model says behind each context, up to the first of `stop`; greedily."""
     # An encoder-decoder is not stopped while it decodes: its text is cut here.
     stops = stop if model.functional.family == 'decoder' else ()
-    texts = generate(
-        model, contexts, max_new_tokens=max_new_tokens, temperature=0.0, stop=tuple(stops)
-    )
+    texts: list[str] = []
+    for first in range(0, len(contexts), batch_size):
+        some = contexts[first : first + batch_size]
+        texts += generate(
+            model, some, max_new_tokens=max_new_tokens, temperature=0.0, stop=tuple(stops)
+        )
     # One that learnt texts from texts says its answer alone.
     alone = model.functional.family != 'decoder' and model.config.objective.name == 'text_to_text'
     answers = []

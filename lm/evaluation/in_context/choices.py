@@ -4,10 +4,12 @@ The form is that of `lm.generate` (`lm.generation.begin`): a causal decoder read
 context; one of `prefix_lm` sees these both ways; one of `ul2` reads them in mode S, and says the
 text behind its sentinel. Of an encoder-decoder the encoder reads the context, with a sentinel (T5,
 UL2) or a mask (BART) where the text goes, and the decoder says the text: behind the sentinel,
-behind the context (BART), or at once (`prefix_lm`).
+behind the context (BART), or at once (`prefix_lm`). One of `text_to_text` is given the context as
+its input and says the text, without blanks before it, and eos.
 
-The text's tokens are those of context and text encoded together, from as many on as the context has
-by itself; white space at the context's end counts as the text's. So does lm-eval (TemplateLM).
+Of all others the text's tokens are those of context and text encoded together, from as many on as
+the context has by itself; white space at the context's end counts as the text's. So does lm-eval
+(TemplateLM).
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 
 from lm.batch import Batch
 from lm.errors import UserError
+from lm.evaluation.heldout import require_finite
 from lm.generation.begin import Begun, begin
 from lm.generation.language_model import Forward, LanguageModel
 from lm.objectives._cross_entropy import cross_entropy
@@ -79,9 +82,14 @@ def continuations(model: LanguageModel, context: str, texts: Sequence[str]) -> l
     """
     shown = context.rstrip()
     begun, before = begin(model, shown, fill=False), len(model.tokenizer.encode(shown))
+    alone = model.config.objective.name == 'text_to_text'
     found = []
     for text in texts:
-        ids = model.tokenizer.encode(context + text)[before:]
+        if alone:
+            said = model.tokenizer.encode(text.lstrip())
+            ids = np.append(said, model.tokenizer.vocabulary.eos_id)
+        else:
+            ids = model.tokenizer.encode(context + text)[before:]
         if not len(ids):
             raise UserError(
                 f'{text[:40]!r}: has no token of its own behind {context[-40:]!r}; put a space or '
@@ -104,7 +112,7 @@ def log_likelihoods(
       batch_size: rows at once.
 
     Raises:
-      UserError: an encoder, or a row longer than the context.
+      UserError: an encoder, a row longer than the context, or a likelihood that is not finite.
     """
     require_likelihoods(model, f'model.name={model.config.model.name}')
     longest = max((one.length for one in asked), default=0)
@@ -120,6 +128,7 @@ def log_likelihoods(
         counts_BA = np.asarray(batch.loss_weights)[: len(numbers)] > 0
         log_p_N[numbers] = -np.where(counts_BA, nats_BA.astype(np.float64), 0).sum(axis=1)
         greedy_N[numbers] = (likeliest_BA | ~counts_BA).all(axis=1)
+    require_finite(log_p_N)
     return Likelihoods(log_p_N, greedy_N)
 
 

@@ -91,7 +91,7 @@ def score_task(
     pairs = [(q, one) for q, one in zip(questions, found, strict=False) if one is not None]
     asked, fits = [question for question, _ in pairs], [one for _, one in pairs]
     outcome = (
-        _by_generation(model, task, asked, fits, most_new)
+        _by_generation(model, task, asked, fits, most_new, batch_size)
         if writes
         else _by_likelihood(model, asked, fits, batch_size)
     )
@@ -117,9 +117,11 @@ def _by_generation(
     asked: Sequence[Question],
     fits: Sequence[Fitted],
     most_new: int,
+    batch_size: int,
 ) -> dict[str, Any]:
     """The share of questions whose answer is written as one that is right."""
-    texts = written(model, [one.context for one in fits], task.stop, most_new)
+    contexts = [one.context for one in fits]
+    texts = written(model, contexts, task.stop, most_new, batch_size)
     right = np.array([is_right(t, q.answers) for t, q in zip(texts, asked, strict=True)])
     return {**_shares({'accuracy': right}), 'max_new_tokens': most_new}
 

@@ -92,6 +92,8 @@ def _gold(task: Task, record: Mapping[str, Any], place: str, choices: int) -> in
         if gold not in task.labels:
             raise UserError(f"{words} one of the task's labels {', '.join(task.labels)}")
         gold = task.labels.index(gold)
+    elif isinstance(gold, str) and gold.isdecimal():  # a table of text has no numbers
+        gold = int(gold)
     if isinstance(gold, bool) or not isinstance(gold, int) or not 0 <= gold < choices:
         raise UserError(f'{words} the number of the right one of {choices} choices, from 0')
     return gold

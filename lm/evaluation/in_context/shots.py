@@ -41,7 +41,7 @@ class Shots:
           UserError: there are fewer others.
         """
         order = np.random.default_rng((self.seed, number)).permutation(len(self.pool))
-        others = (self.pool[i] for i in order if self.pool[i].prompt != question.prompt)
+        others = (self.pool[i] for i in order if not _same(self.pool[i], question))
         found = [other for other, _ in zip(others, range(count), strict=False)]
         if len(found) < count:
             raise UserError(
@@ -49,6 +49,11 @@ class Shots:
                 'draw from; lower it, or give more by --shots_data'
             )
         return found
+
+
+def _same(one: Question, other: Question) -> bool:
+    """Whether two questions ask the same: of minimal pairs the choices alone tell them apart."""
+    return (one.prompt, one.choices) == (other.prompt, other.choices)
 
 
 def context_of(task: Task, question: Question, shots: Sequence[Question]) -> str:

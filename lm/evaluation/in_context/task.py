@@ -1,5 +1,6 @@
 """A task as data: a small YAML or JSON file that says how a record becomes a question."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,15 +69,18 @@ def read_task(named: str) -> Task:
             f'({", ".join(SUFFIXES)})'
         )
     try:
-        written = yaml.safe_load(path.read_bytes().decode())  # JSON is YAML
+        text = path.read_bytes().decode()
+        # YAML takes most JSON, but none that is indented by tabs.
+        written = json.loads(text) if path.suffix == '.json' else yaml.safe_load(text)
     except OSError as error:
         raise UserError(f'--task={named}: cannot be read ({error.strerror})') from None
     except UnicodeDecodeError as error:
         raise UserError(
             f'--task={named}: byte {error.start} is not UTF-8; convert it (iconv)'
         ) from None
-    except yaml.YAMLError as error:
-        raise UserError(f'--task={named}: is no YAML ({error})') from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        kind = 'JSON' if path.suffix == '.json' else 'YAML'
+        raise UserError(f'--task={named}: is no {kind} ({error})') from None
     return _task(written, named)
 
 

@@ -10,11 +10,13 @@ import pytest
 from scipy.special import log_softmax
 
 from lm import registry
+from lm.batch import Row, stack
 from lm.config import Config, ModelConfig, ObjectiveConfig, TrainConfig
 from lm.errors import UserError
 from lm.evaluation.in_context.choices import continuations, log_likelihoods
 from lm.evaluation.spans import Span, span_nats
 from lm.generation.language_model import LanguageModel
+from lm.objectives import text_to_text
 from lm.resolution import resolve_options
 from lm.training.load import load_foreign
 from tests.generation.tiny import Letters, language_model
@@ -107,6 +109,33 @@ def test_a_text_is_asked_for_in_the_form_that_was_trained(name: str, family: str
     ]
     nats = span_nats(ours, built(name, family), spans, batch_size=4)
     np.testing.assert_allclose(found.log_p_N, -nats, rtol=2e-5)
+
+
+@pytest.mark.parametrize('family', ['decoder', 'encoder_decoder'])
+@pytest.mark.parametrize('bos', [False, True])
+def test_one_that_says_texts_of_texts_is_asked_for_a_target_with_its_end(
+    family: str, bos: bool
+) -> None:
+    options = text_to_text.Options(bos=bos)
+    config = Config(
+        model=ModelConfig(name=ARCHITECTURES[family], max_positions=64),
+        objective=ObjectiveConfig('text_to_text', options),
+        train=TrainConfig(seq_len=SEQ_LEN),
+    )
+    functional = tiny(ARCHITECTURES[family], vocab_size=SIZE, max_positions=64)
+    ours = LanguageModel(resolve_options(config), functional, perturbed(functional), Codec())
+    objective = text_to_text.build(options, VOCABULARY, SEQ_LEN, family)
+    asked = continuations(ours, 'hdgkqw', [' ac', 'f'])  # the first behind a blank
+    for one, target in zip(asked, ('ac', 'f'), strict=True):
+        fields = [Codec().encode(text) for text in ('hdgkqw', target)]
+        numbers = np.repeat([1, 2], [len(field) for field in fields]).astype(np.int32)
+        row = Row(np.concatenate(fields), numbers, np.zeros_like(numbers), np.zeros_like(numbers))
+        batch = stack([objective.example(row, np.random.default_rng(0))])
+        given = np.asarray(batch.targets) == VOCABULARY.bos_id  # by `begin`, not asked for
+        batch = batch._replace(loss_weights=np.where(given, 0, batch.loss_weights))
+        sums = objective.loss(functional.apply(ours.params, batch), batch)
+        found = log_likelihoods(ours, [one], batch_size=1)
+        np.testing.assert_allclose(found.log_p_N[0], -float(sums.loss), rtol=2e-5)
 
 
 @pytest.mark.parametrize('name', ['llama', 'lstm', 'lstm_seq2seq'])

@@ -1,5 +1,6 @@
 """A model's score on a task: against one computed choice by choice, and of random weights."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -30,6 +31,7 @@ ASKED = [
     question(prompt, 'x', 'the cat', 'bz', gold=gold)
     for prompt, gold in zip(PROMPTS, [0, 1, 2, 0] * 2, strict=True)
 ]
+WRITTEN_ASKED = [Question(prompt, prompt, (), None, ('x',)) for prompt in ('ab', 'cd', 'ef')]
 WRITES = Task('writes', template('{q}', 'prompt'), answers='a', stop=('q',), max_new_tokens=4)
 
 
@@ -102,14 +104,36 @@ def test_answers_are_written_greedily_and_cut_at_a_stop(name: str) -> None:
     contexts = ['the cat', 'ab', 'a b c d']
     whole = generate(model, contexts, max_new_tokens=6, temperature=0)
     answers = [text[len(context) :] for context, text in zip(contexts, whole, strict=True)]
-    assert written(model, contexts, (), 6) == answers
+    assert written(model, contexts, (), 6, 8) == written(model, contexts, (), 6, 2) == answers
     stop = next(answer for answer in answers if len(answer) > 2)[1]
-    assert written(model, contexts, (stop,), 6) == [answer.split(stop)[0] for answer in answers]
+    assert written(model, contexts, (stop,), 6, 8) == [answer.split(stop)[0] for answer in answers]
+
+
+def test_no_more_answers_are_written_at_once_than_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+
+    def counted(model: Any, prompts: list[str], **how: Any) -> list[str]:
+        asked.append(len(prompts))
+        return generate(model, prompts, **how)
+
+    monkeypatch.setattr('lm.evaluation.in_context.answers.generate', counted)
+    found = score_task(language_model('llama'), WRITES, WRITTEN_ASKED, batch_size=2)
+    assert asked == [2, 1] and found['questions'] == 3
+
+
+def test_likelihoods_that_are_not_finite_are_refused() -> None:
+    model = language_model('llama')
+    leaves, tree = jax.tree.flatten(model.params)
+    damaged = jax.tree.unflatten(tree, [leaf * np.nan for leaf in leaves])
+    with pytest.raises(UserError, match='24 of 24 log-likelihoods are not finite; the model over'):
+        score_task(replace(model, params=damaged), LINES, ASKED)
 
 
 def test_a_score_by_generation_is_of_exact_matches() -> None:
     model = language_model('llama')
-    said = written(model, ['ab', 'cd', 'ef'], WRITES.stop, 4)
+    said = written(model, ['ab', 'cd', 'ef'], WRITES.stop, 4, 8)
     asked = [
         Question('1', 'ab', (), None, ('x', f' {said[0].upper()}.')),
         Question('2', 'cd', (), None, (said[1] + 'k',)),
@@ -123,7 +147,7 @@ def test_a_score_by_generation_is_of_exact_matches() -> None:
     ]
     by_choice = score_task(model, LINES, chosen, by_generation=True)
     assert by_choice['max_new_tokens'] == max(len(q.choices[1]) + 1 for q in chosen)
-    texts = written(model, ['ab', 'cd'], LINES.stop, by_choice['max_new_tokens'])
+    texts = written(model, ['ab', 'cd'], LINES.stop, by_choice['max_new_tokens'], 8)
     right = [is_right(text, q.answers) for text, q in zip(texts, chosen, strict=True)]
     assert by_choice['accuracy'] == np.mean(right)
     assert by_choice['baselines']['chance'] == 0.5

@@ -27,7 +27,13 @@ def test_a_question_never_sees_itself() -> None:
         assert asked.prompt not in {shot.prompt for shot in drawn}
         assert len({shot.place for shot in drawn}) == len(drawn)
     with pytest.raises(UserError, match=r'--num_shots=30: here:ab q has only 29 other records'):
-        Shots(POOL[:30], seed=0).drawn(question('ab q', 'x', 'y'), 0, 30)
+        Shots(POOL[:30], seed=0).drawn(question('ab q', 'x', 'xyz'), 0, 30)
+
+
+def test_minimal_pairs_are_told_apart_by_their_choices() -> None:
+    pairs = [question('which', f'{a}x', f'{a}y') for a in 'abcd']
+    drawn = Shots(pairs, seed=0).drawn(pairs[1], 1, 3)
+    assert {shot.choices for shot in drawn} == {p.choices for p in pairs} - {pairs[1].choices}
 
 
 def test_draws_depend_on_seed_and_number_alone() -> None:

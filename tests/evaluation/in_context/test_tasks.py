@@ -121,6 +121,7 @@ def test_a_mistake_in_a_task_is_one_line(tmp_path: Path, keys: dict[str, Any], l
         ),
         (b'prompt: "\xe9"', 'byte 9 is not UTF-8'),
         (b'a: [', 'is no YAML'),
+        (b'prompt: 2020-99-99', 'is no YAML (month must be in 1..12'),
     ],
 )
 def test_a_file_that_is_no_task_is_one_line(tmp_path: Path, content: bytes, line: str) -> None:
@@ -152,7 +153,8 @@ def test_an_unknown_task_is_one_line(tmp_path: Path) -> None:
         ({'gold': 2}, 'gold=2: must be the number of the right one of 2 choices, from 0'),
         ({'gold': -1}, 'gold=-1: must be the number'),
         ({'gold': True}, 'gold=True: must be the number'),
-        ({'gold': '1'}, "gold='1': must be the number"),
+        ({'gold': '2'}, "gold='2': must be the number"),
+        ({'gold': 'b'}, "gold='b': must be the number"),
     ],
 )
 def test_a_mistake_in_a_record_names_its_line(
@@ -205,6 +207,23 @@ def test_latin_1_is_read_as_such(tmp_path: Path) -> None:
     file.write_bytes(json.dumps({**RECORD, 'query': 'café'}, ensure_ascii=False).encode('latin-1'))
     found = read_records(written(tmp_path, **CHOOSES), str(file), 'task_data', 'latin-1')
     assert found.asked[0].prompt == 'café'
+
+
+def test_a_table_of_texts_has_numbers_too(tmp_path: Path) -> None:
+    file = tmp_path / 'records.csv'
+    file.write_text('query,left,right,gold\nwhich?,a,b,1\n')
+    task = written(tmp_path, prompt='{query}', choices=['{left}', '{right}'], gold='gold')
+    [asked] = read_records(task, str(file), 'task_data').asked
+    assert (asked.gold, asked.answers) == (1, ('b',))
+
+
+def test_json_is_read_as_such(tmp_path: Path) -> None:
+    file = tmp_path / 'mine.json'
+    file.write_text('{\n\t"prompt": "{q}",\n\t"answers": "a",\n\t"max_new_tokens": 3\n}')
+    assert read_task(str(file)).max_new_tokens == 3
+    file.write_text('prompt: a')
+    with pytest.raises(UserError, match='mine.json: is no JSON'):
+        read_task(str(file))
 
 
 class Split:
