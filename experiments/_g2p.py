@@ -96,13 +96,17 @@ def write_tokenizer(words: Mapping[str, list[Pronunciation]], folder: Path) -> t
     return file, len(vocabulary) + 3
 
 
+def drawn(word: str) -> float:
+    """A number in [0, 1) that is a word's own; the first of words in this order are a sample."""
+    return int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], 'big') / 2**64
+
+
 def part_of(word: str) -> str:
     """The part of the split that a word is in."""
-    drawn = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], 'big') / 2**64
     reached = 0.0
     for part, share in SHARES.items():
         reached += share
-        if drawn < reached:
+        if drawn(word) < reached:
             return part
     return part
 

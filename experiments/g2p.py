@@ -34,6 +34,7 @@ from lm.resolution import override
 from ._command import own_folder, run_command
 from ._g2p import (
     Pronunciation,
+    drawn,
     in_graphemes,
     part_of,
     read_dictionary,
@@ -68,7 +69,7 @@ class Setting:
     batch_size: int = setting(64, 'words a step')
     dropout: float = setting(0.0, 'of each model; more than none pays from a few epochs on')
     beams: int = setting(5, 'width of the search, beside the likeliest phoneme each time')
-    words: int | None = setting(None, 'words to test on, the first of the test part; unset: all')
+    words: int | None = setting(None, 'words of the test part to test on, drawn; unset: all')
 
     def __post_init__(self) -> None:
         require(self.words is None or self.words >= 1, f'words={self.words}: must be at least 1')
@@ -178,7 +179,7 @@ def run(study: Setting, folder: Path) -> dict[str, dict[str, Any]]:
     examples = write_examples(words, folder / 'examples')
     tokenizer, vocab_size = write_tokenizer(words, folder / 'examples')
     test = {word: said for word, said in words.items() if part_of(word) == 'test'}
-    test = dict(list(test.items())[: study.words])
+    test = {word: test[word] for word in sorted(test, key=drawn)[: study.words]}
     found = {}
     for name, runs in configs(study, examples, tokenizer, vocab_size).items():
         print(name, file=sys.stderr)

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lm.errors import UserError
-from lm.flags import Flags
+from lm.config import Config
+from lm.errors import UserError, naming
+from lm.fields import field_types, type_words
+from lm.flags import Flags, parsed
 
 from ._files import read_text, require_writable
 from ._model import define_model, load_model
@@ -28,7 +30,7 @@ OF_TASKS = (
     'limit', 'seed', 'by_generation',
 )  # fmt: skip
 """Flags that a text and examples have no use for."""
-OF_EXAMPLES = ('measures', 'num_beams', 'predictions', 'encoding')
+OF_EXAMPLES = ('measures', 'num_beams', 'predictions', 'encoding', 'options', 'seq_len')
 """Flags of examples alone."""
 
 
@@ -59,6 +61,11 @@ def define_flags(flags: Flags) -> None:
     flags.define(
         'measures', tuple[str, ...], (), "of the examples: see eval.measures; unset: the task's"
     )
+    flags.define(
+        'options', tuple[str, ...], (),
+        "objective.options of the examples where not the run's: truncate=True,text=sentence",
+    )  # fmt: skip
+    flags.define('seq_len', int | None, None, "places of a row; unset: the run's train.seq_len")
     flags.define('num_beams', int | None, None, 'texts are searched for; none: token by token')
     flags.define('predictions', str, '', 'a JSONL file to write with the answer to each example')
     flags.define('batch_size', int, 16, 'rows scored at once')
@@ -111,18 +118,48 @@ def _examples_score(flags: Flags) -> Scored:
     if flags['predictions']:
         require_writable('predictions', flags['predictions'])
     training = _training_text(flags)
-    score, answers, texts = score_examples(
-        load_model(flags),
-        flags['examples'],
-        batch_size=flags['batch_size'],
-        measures=flags['measures'],
-        num_beams=flags['num_beams'],
-        encoding=flags['encoding'] or None,
-    )
+    model = load_model(flags)
+    told = {f'{_OPTIONS}.{name}': f'--options={name}' for name in _options(model.config)}
+    with naming({'train.seq_len': '--seq_len', **told}):
+        score, answers, texts = score_examples(
+            model,
+            flags['examples'],
+            batch_size=flags['batch_size'],
+            measures=flags['measures'],
+            num_beams=flags['num_beams'],
+            encoding=flags['encoding'] or None,
+            changes=_changes(flags, model.config),
+        )
     if flags['predictions']:
         lines = ''.join(json.dumps(answer._asdict()) + '\n' for answer in answers)
         Path(flags['predictions']).write_text(lines, encoding='utf-8')
     return score, texts, training
+
+
+def _options(config: Config) -> list[str]:
+    """Of the objective those that may be others: not the labels, which the head has."""
+    paths = (path.rpartition('.') for path in field_types(config))
+    return [name for section, _, name in paths if section == _OPTIONS and name != 'labels']
+
+
+def _changes(flags: Flags, config: Config) -> dict[str, Any]:
+    """What of the run's config is another for these examples."""
+    types = field_types(config)
+    changes: dict[str, Any] = {}
+    for given in flags['options']:
+        name, said, value = given.partition('=')
+        if not said or name not in _options(config):
+            names = ', '.join(_options(config))
+            raise UserError(f'--options={given}: give NAME=VALUE, the name one of {names}')
+        path = f'{_OPTIONS}.{name}'
+        annotation = types[path][0]
+        try:
+            changes[path] = parsed(value, annotation)
+        except ValueError:
+            raise UserError(f'--options={given}: must be {type_words(annotation)}') from None
+    if flags['seq_len'] is not None:
+        changes['train.seq_len'] = flags['seq_len']
+    return changes
 
 
 def _text_score(flags: Flags) -> Scored:
@@ -166,6 +203,7 @@ def _task_score(flags: Flags) -> Scored:
     return score, [question.solved(task.delimiter) for question in questions], training
 
 
+_OPTIONS = 'objective.options'
 KINDS = {'text': _text_score, 'task': _task_score, 'examples': _examples_score}
 
 

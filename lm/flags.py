@@ -218,7 +218,7 @@ class _Parser(absl_flags.ArgumentParser):
         if not isinstance(argument, str):
             return argument
         try:
-            return _parse(argument, self.annotation)
+            return parsed(argument, self.annotation)
         except ValueError:
             raise ValueError(f'must be {type_words(self.annotation)}') from None
 
@@ -227,7 +227,7 @@ class _Parser(absl_flags.ArgumentParser):
         return type_words(self.annotation)
 
 
-def _parse(text: str, annotation: Any) -> Any:
+def parsed(text: str, annotation: Any) -> Any:
     """`text` as a value of type `annotation`; ValueError where it is none."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if is_union(annotation):
@@ -238,14 +238,14 @@ def _parse(text: str, annotation: Any) -> Any:
         parts = [part.strip() for part in text.split(',')] if text.strip() else []
         if not all(parts):
             raise ValueError(text)
-        return tuple(_parse(part, inner[0]) for part in parts)
+        return tuple(parsed(part, inner[0]) for part in parts)
     if origin is Literal:
         by_text = {str(value): value for value in inner}
         if text not in by_text:
             raise ValueError(text)
         return by_text[text]
     if annotation is bool:
-        return _parse(text.lower(), Literal['true', 'false', '1', '0']) in ('true', '1')
+        return parsed(text.lower(), Literal['true', 'false', '1', '0']) in ('true', '1')
     if annotation is int:
         return _whole(text)
     if annotation is float and not math.isfinite(float(text)):
@@ -266,7 +266,7 @@ def _whole(text: str) -> int:
 def _first_that_parses(text: str, annotations: Sequence[Any]) -> Any:
     for annotation in annotations:
         try:
-            return _parse(text, annotation)
+            return parsed(text, annotation)
         except ValueError:
             continue
     raise ValueError(text)

@@ -78,6 +78,17 @@ def connect(
     _initialize(words, coordinator, num_processes, process_id, None, seconds)
 
 
+def whole(x: Any) -> Any:
+    """An array as one of NumPy, all of it at each process, wherever its parts are."""
+    import numpy as np
+
+    if x.is_fully_addressable:
+        return np.asarray(x)
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+
+
 def _detected(seconds: float) -> tuple[str, str, int, int, Sequence[int] | None]:
     """What the environment says of the processes, after the words for it.
 

@@ -27,7 +27,7 @@ from lm.storage import require_disk
 
 FORMAT = 1
 """Counts up when the same settings would give other files; older ones are then made anew."""
-EXAMPLES_FORMAT = 2
+EXAMPLES_FORMAT = 3
 """The same of labelled text alone."""
 
 _BATCH_CHARS = 1 << 21
@@ -168,7 +168,8 @@ def _build(folder: Path, text: Text, given: Tokenizer | None, vocab_size: int | 
     for part, side in sides.items():
         np.save(folder / f'{part}.lengths.npy', np.asarray(side.lengths, np.int64))
         if text.codec is not None:
-            np.save(folder / f'{part}.fields.npy', np.asarray(side.fields, np.int64))
+            lengths_NF = np.asarray(side.fields, np.int64).reshape(-1, len(text.codec.fields))
+            np.save(folder / f'{part}.fields.npy', lengths_NF)
             np.save(folder / f'{part}.record_of.npy', np.asarray(side.record_of, np.int64))
     write_tokenizer(folder, tokenizer)
     accounting = _accounting(text, sides, tokenizer)
@@ -218,7 +219,7 @@ class _Side:
         self.reading = Reading()
         self.lengths = array('q')
         self.documents_seen = self.tokens = self.unknown_tokens = 0
-        self.fields: list[list[int]] = []
+        self.fields = array('q')
         self.record_of = array('q')
         self.labels: Counter[str] = Counter()
         self.text_bytes = 0
@@ -256,7 +257,8 @@ class _Side:
         ):
             self.tokens += record.tokens
             self.record_of.extend([number] * len(record.examples))
-            self.fields += [[len(field) for field in fields] for fields in record.examples]
+            for fields in record.examples:
+                self.fields.extend(len(field) for field in fields)
             self.labels.update(codec.labels(json.loads(document.text)))
             stored.append([np.concatenate(fields).astype(np.int32) for fields in record.examples])
         return stored

@@ -9,6 +9,9 @@ The suffix decides the format; `.gz` and `.zst` may follow:
 - `.parquet`: a row a record;
 - anything else: texts as `data.documents` cuts them, each with the label that its file has:
   `rt-polarity.pos` is of `pos`, `pos/0_9.txt` of `pos`.
+
+Records and such texts do not go together: a directory with both is refused, for what lies beside
+records is as a rule a README.
 """
 
 import csv
@@ -23,6 +26,8 @@ from lm.data.text_files import File, TextFiles
 from lm.errors import UserError
 
 CONLL = ('.conll', '.bio', '.iob2')
+RECORDS = ('.jsonl', '.json', '.csv', '.tsv', '.parquet', *CONLL)
+"""Suffixes of files of records."""
 _DOCUMENT_LINE = '-DOCSTART-'
 _LONGEST_FIELD = 1 << 30  # characters
 
@@ -39,20 +44,26 @@ class RecordFiles(TextFiles):
     def __init__(self, source: str, *, unit: Unit, encoding: str = 'utf-8'):
         """
         Raises:
-          UserError: nothing is there.
+          UserError: nothing is there, or texts lie beside records.
         """
         super().__init__(source, text_field='', unit=unit, encoding=encoding)
+        records = [path.name for path in self._files.values() if _kind(path)[0] in RECORDS]
+        texts = [path.name for path in self._files.values() if _kind(path)[0] not in RECORDS]
+        if records and texts:
+            kind, _ = _kind(PurePosixPath(records[0]))
+            raise UserError(
+                f'data.source={source}: holds texts ({texts[0]}) beside records ({records[0]}); '
+                f'name one kind, such as {source.rstrip("/")}/*{kind}'
+            )
 
     def _read(self, name: str, path: File, reading: Reading) -> Iterator[Document]:
-        suffixes = [s.lower() for s in path.suffixes]
-        packed = suffixes.pop() if suffixes and suffixes[-1] in PACKED_SUFFIXES else ''
-        kind = suffixes[-1] if suffixes else ''
+        kind, packed = _kind(path)
         if kind == '.parquet':
             yield from _documents(name, self._rows(path), reading)
             return
         with open_packed(path, packed) as file:
-            lines = self._lines(path, file)
-            if kind in ('.jsonl', '.json', '.csv', '.tsv') or kind in CONLL:
+            lines = _without_mark(self._lines(path, file))
+            if kind in RECORDS:
                 yield from _documents(name, self._of_kind(kind, path, lines), reading)
                 return
             label = _label_of(path, packed)
@@ -75,14 +86,14 @@ class RecordFiles(TextFiles):
                 continue
             place = f'{path}:{number}'
             try:
-                record = json.loads(line.removeprefix('\ufeff'))
+                record = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise UserError(f'data.source={place}: not JSON ({error})') from None
             yield str(number), self._object(place, record)
 
     def _json_whole(self, path: File, lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
         try:
-            whole = json.loads(''.join(lines).removeprefix('\ufeff'))
+            whole = json.loads(''.join(lines))
         except (ValueError, RecursionError) as error:
             raise UserError(f'data.source={path}: not JSON ({error})') from None
         if isinstance(whole, dict) and isinstance(whole.get('data'), list):
@@ -133,7 +144,7 @@ class RecordFiles(TextFiles):
         try:
             for row in reader:
                 if not names:
-                    names = [name.removeprefix('\ufeff') for name in row]
+                    names = row
                     twice = sorted({name for name in names if names.count(name) > 1})
                     if twice:
                         raise UserError(
@@ -150,12 +161,17 @@ class RecordFiles(TextFiles):
             raise UserError(f'data.source={path}:{reader.line_num}: {error}') from None
 
     def _sentences(self, path: File, lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
-        """Tokens and tags; a line of blanks, a TAB alone too, ends a sentence."""
+        """Tokens and tags; a line of blanks, a TAB alone too, ends a sentence.
+
+        Columns are apart by TABs where a line has one, else by spaces; other blanks, such as one
+        within a number that does not break, are a token's own.
+        """
         tokens: list[str] = []
         tags: list[str] = []
         first = 1
         for number, line in enumerate(lines, 1):
-            parts = line.split()
+            apart = '\t' if line.strip() and '\t' in line.strip() else ' '
+            parts = [part for part in line.strip(' \t\r\n').split(apart) if part]
             if parts and parts[0] != _DOCUMENT_LINE:
                 if len(parts) < 2:
                     raise UserError(
@@ -192,6 +208,19 @@ class RecordFiles(TextFiles):
                 'object a record'
             )
         return record
+
+
+def _kind(path: Any) -> tuple[str, str]:
+    """A file's suffix, and that of its compression."""
+    suffixes = [s.lower() for s in path.suffixes]
+    packed = suffixes.pop() if suffixes and suffixes[-1] in PACKED_SUFFIXES else ''
+    return (suffixes[-1] if suffixes else ''), packed
+
+
+def _without_mark(lines: Iterator[str]) -> Iterator[str]:
+    """The lines without the byte order mark that some programs begin a file with."""
+    for number, line in enumerate(lines):
+        yield line.removeprefix('\ufeff') if number == 0 else line
 
 
 def _documents(

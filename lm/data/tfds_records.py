@@ -8,6 +8,7 @@ import numpy as np
 
 from lm.data.sources import Document, Part, Reading
 from lm.data.tfds_source import TfdsSource
+from lm.errors import UserError
 
 
 class TfdsRecords(TfdsSource):
@@ -30,7 +31,13 @@ class TfdsRecords(TfdsSource):
         for split in self._training_splits if part == 'train' else ['validation']:
             records = self._builder.as_data_source(split=split)
             for number in range(len(records)):
-                record = _plain(features, records[number])
+                try:
+                    record = _plain(features, records[number])
+                except UnicodeDecodeError as error:
+                    raise UserError(
+                        f'data.source={self._source}: {split}/{number} holds bytes that are not '
+                        f'UTF-8 ({error.reason})'
+                    ) from None
                 text = json.dumps(record, ensure_ascii=False)
                 reading.documents += 1
                 reading.text_bytes += len(text.encode())
@@ -53,7 +60,7 @@ def _plain(feature: Any, value: Any) -> Any:
             return [feature.int2str(int(i)) for i in value]
         return feature.int2str(int(value)) if int(value) >= 0 else None
     if isinstance(value, bytes):
-        return value.decode(errors='replace')
+        return value.decode()
     if isinstance(value, np.ndarray):
         return [_plain(feature, item) for item in value]
     return value.item() if isinstance(value, np.generic) else value

@@ -1,8 +1,9 @@
 """A fine-tuned model on a file of examples: its loss, its answers and their measures."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from lm.examples import ExampleCodec
 from lm.generation.language_model import LanguageModel
 from lm.objectives._labelled import Labelled, PredictsLabels, example_codec, require_known
 from lm.objectives._objective import build_objective
+from lm.resolution import override
 
 
 def score_examples(
@@ -39,6 +41,7 @@ def score_examples(
     measures: Sequence[str] = (),
     num_beams: int | None = None,
     encoding: str | None = None,
+    changes: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[dict[str, Any], list[Answer], list[str]]:
     """What a model says to every example of a source, in the form that it was trained in.
 
@@ -50,6 +53,8 @@ def score_examples(
       measures: of `lm/evaluation/tasks`; empty: the task's usual ones.
       num_beams: width of the search for texts; None: the likeliest token each time.
       encoding: of the files; None: that of the run's own.
+      changes: to the run's config, by dotted path: `train.seq_len`, and of `objective.options`
+        which fields are read, what is cut and how.
 
     Returns:
       `loss` (nats per target), `targets`, `examples`, `truncated` (places that were cut off),
@@ -59,8 +64,7 @@ def score_examples(
     Raises:
       UserError: a model of plain text, records that are not read, or examples that do not fit.
     """
-    config = model.config
-    config = replace(config, eval=replace(config.eval, measures=tuple(measures)))
+    config = override(model.config, {**changes, 'eval.measures': tuple(measures)})
     codec = example_codec(config)
     if codec is None:
         raise UserError(

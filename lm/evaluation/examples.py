@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from lm import registry
 from lm.batch import Batch
@@ -19,6 +18,7 @@ from lm.generation.language_model import LanguageModel
 from lm.models.functional import Functional
 from lm.objectives._labelled import Labelled, PredictsLabels
 from lm.objectives._objective import Sums
+from lm.processes import whole
 from lm.shapes import Params
 
 
@@ -81,7 +81,7 @@ def predicted(
         sums, predictions = predictor(params, place(batch))
         nats += float(sums.loss)
         targets += float(sums.weight)
-        said.append(np.asarray(multihost_utils.process_allgather(predictions, tiled=True)))
+        said.append(whole(predictions))
     return Score(nats, targets), np.concatenate(said)
 
 

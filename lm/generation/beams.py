@@ -21,6 +21,7 @@ from lm.config import require
 from lm.generation.decode import Limits, padded_length, read_by
 from lm.generation.reading import Reading
 from lm.models.functional import Functional
+from lm.processes import whole
 from lm.shapes import Params
 
 _NONE = -1e9
@@ -105,7 +106,7 @@ def beam_search(
         params, batch, limits, jnp.float32(length_penalty), jnp.int32(max_new_tokens),
         reading=reading, places=places + room, room=room, beams=num_beams, kept=kept * num_beams,
     )  # fmt: skip
-    tokens_BKN, scores_BK = map(np.asarray, found)
+    tokens_BKN, scores_BK = map(whole, found)
     return Found(tokens_BKN[:, :, :max_new_tokens], scores_BK)
 
 

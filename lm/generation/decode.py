@@ -15,6 +15,7 @@ from lm.batch import Batch
 from lm.generation.reading import Afresh, Kept, Reading
 from lm.generation.sampling import Draw, Sampling, choose
 from lm.models.functional import Functional
+from lm.processes import whole
 from lm.shapes import Params
 
 _MULTIPLE = 64  # rows are made this much longer at most, so that few lengths are compiled
@@ -115,7 +116,7 @@ def decode(
     added = 1
     while watch is not None and added < max_new_tokens:
         # Copied: the next call takes the array's memory.
-        ended_B = watch(np.array(carry.tokens_BN)[:, :added])
+        ended_B = watch(np.array(whole(carry.tokens_BN))[:, :added])
         carry = carry._replace(done_B=carry.done_B | ended_B)
         if np.all(carry.done_B):
             break
@@ -123,8 +124,8 @@ def decode(
         carry = _go_on(params, carry, jnp.int32(added), *drawing, reading=reading)
     carry = _go_on(params, carry, jnp.int32(max_new_tokens), *drawing, reading=reading)
     return Decoded(
-        np.asarray(carry.tokens_BN)[:, :max_new_tokens],
-        np.asarray(carry.log_probs_BN)[:, :max_new_tokens],
+        whole(carry.tokens_BN)[:, :max_new_tokens],
+        whole(carry.log_probs_BN)[:, :max_new_tokens],
     )
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Int
 from lm.batch import Batch, Row
 from lm.config import Config, require, setting
 from lm.errors import UserError
-from lm.examples import Encoded, ExampleCodec, Record, Side, field_of
+from lm.examples import Encoded, ExampleCodec, Record, Side, as_ids, field_of
 from lm.objectives._labelled import OfExamples, fields_of, require_default_text_field
 from lm.objectives._objective import Sums, weighted_cross_entropy
 from lm.objectives._rows import one_sided, two_sided
@@ -33,7 +33,10 @@ class Options:
     input: str = setting('{input}', 'template of what is given, such as "summarize: {article}"')
     target: str = setting('{target}', 'template of what is to be said')
     target_len: int | None = setting(
-        None, "places of the decoder's row, where an encoder has its own; unset: train.seq_len"
+        None,
+        "places of the decoder's row, where an encoder has its own (unset: train.seq_len); of a "
+        'decoder alone, tokens that it says when it is asked (unset: as many as the longest target '
+        'of those it is asked for)',
     )
     bos: bool = setting(False, 'of two sides, both texts begin with bos, as BART has it')
     truncate: bool = setting(False, 'cut texts that are longer than a row; False: refuse them')
@@ -77,16 +80,16 @@ def filled(template: str, option: str, record: Record, place: str) -> str:
             raise UserError(f'{words} holds {type(value).__name__} in {name}, not text')
     try:
         return template.format_map(record)
-    except ValueError as error:
-        raise UserError(f'{words}: {error}') from None
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(f'{words}: {error!r}') from None
 
 
 @dataclass(frozen=True)
 class Codec:
-    """Records to (input, target)."""
+    """Records to (input, target, text): the text is the target's bytes, for measures."""
 
     options: Options
-    fields: tuple[str, ...] = ('input', 'target')
+    fields: tuple[str, ...] = ('input', 'target', 'text')
     aligns: bool = False
 
     @property
@@ -104,9 +107,9 @@ class Codec:
     def encode(
         self, record: Record, place: str, texts: Sequence[Encoded]
     ) -> list[list[np.ndarray]]:
-        """The two texts."""
-        del record, place
-        return [[text.ids for text in texts]]
+        """Both texts, and the target as it stands."""
+        target = filled(self.options.target, 'target', record, place)
+        return [[*(text.ids for text in texts), as_ids(target)]]
 
     def labels(self, record: Record) -> Iterable[str]:
         """There are none."""
@@ -133,7 +136,7 @@ class TextToText(OfExamples):
 
     def places(self, lengths_NF: Int[np.ndarray, 'N F']) -> list[Side]:
         """Both texts with their special ids; a decoder's last id is a target only."""
-        given_N, said_N = lengths_NF.T
+        given_N, said_N, _ = lengths_NF.T
         if not self.two_sided:
             return [('train.seq_len', given_N + said_N + 1, self.seq_len)]
         ends = 1 + self.options.bos
@@ -146,7 +149,7 @@ class TextToText(OfExamples):
     def example(self, row: Row, rng: np.random.Generator) -> Batch:
         """What is given and what is to be said, cut where they are too long."""
         del rng
-        given, said = fields_of(row, 2)
+        given, said, _ = fields_of(row, 3)
         special = self.vocabulary
         given = self.cut(given, len(said))
         if self.two_sided:

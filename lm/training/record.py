@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from lm.data.mixed_rows import MixedRows
 from lm.data.mixture import Mixture
 from lm.planning.counts import count_parameters
 from lm.planning.devices import PF_DAY
 from lm.planning.flops import FlopCount
+from lm.processes import whole
 from lm.shapes import Params
 from lm.training.banner import device_words, state_dtypes
 from lm.training.evaluate import MixtureScore
@@ -23,8 +23,7 @@ def params_sha256(params: Params) -> str:
     """SHA-256 over the bytes of all parameters, in the order of their paths."""
     digest = hashlib.sha256()
     for path in sorted(params):
-        whole = multihost_utils.process_allgather(params[path], tiled=True)
-        digest.update(np.ascontiguousarray(whole).tobytes())
+        digest.update(np.ascontiguousarray(whole(params[path])).tobytes())
     return digest.hexdigest()
 
 

@@ -80,8 +80,16 @@ def test_questions_of_a_paragraph_have_one_name(tmp_path: Path) -> None:
 
 def test_sentences_end_at_blank_lines_and_at_a_tab(tmp_path: Path) -> None:
     path = tmp_path / 'ner.conll'
-    path.write_text('-DOCSTART- -X- O O\n\nEmpire\tB-loc\nState\tI-loc\n\t\nIt\tO\n\n\nis NN O\n')
-    assert [record for _, record in records_of(path)] == [
+    path.write_text(
+        '\ufeff-DOCSTART- -X- O O\n\nEmpire\tB-loc\nState\tI-loc\n\t\nIt\tO\n\n\nis NN O\n'
+        '\nNew York\tB-loc\n10\u00a0000\tO\n10\u00a0000  CD O\n', encoding='utf-8',
+    )  # fmt: skip
+    found = [record for _, record in records_of(path)]
+    # A blank within a token is its own.
+    assert found.pop() == {
+        'tokens': ['New York', '10\u00a0000', '10\u00a0000'], 'tags': ['B-loc', 'O', 'O'],
+    }  # fmt: skip
+    assert found == [
         {'tokens': ['Empire', 'State'], 'tags': ['B-loc', 'I-loc']},
         {'tokens': ['It'], 'tags': ['O']},
         {'tokens': ['is'], 'tags': ['O']},
@@ -103,6 +111,17 @@ def test_plain_texts_have_the_label_of_their_file(tmp_path: Path) -> None:
     assert [record['label'] for _, record in of_file] == ['pos']
     of_folder = records_of(tmp_path / 'more', unit='file')
     assert of_folder == [('pos/0_9.txt', {'text': 'a film\nof note', 'label': 'pos'})]
+
+
+def test_texts_beside_records_are_no_examples(tmp_path: Path) -> None:
+    (tmp_path / 'a.csv').write_text('\ufeff"text","label"\nx,y\n', encoding='utf-8')
+    assert records_of(tmp_path) == [('a.csv:2', {'text': 'x', 'label': 'y'})]
+    (tmp_path / 'README.md').write_text('# Films')
+    with pytest.raises(
+        UserError, match=r'holds texts \(README\.md\) beside records \(a\.csv\); .*/\*\.csv'
+    ):
+        records_of(tmp_path)
+    assert len(records_of(f'{tmp_path}/*.csv')) == 1
 
 
 @pytest.mark.parametrize(

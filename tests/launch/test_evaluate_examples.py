@@ -17,6 +17,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / 'film.jsonl').write_text('\n'.join(map(json.dumps, records)))
     strange = [records[0], {'text': 'a film', 'label': 'c'}]
     (folder / 'strange.jsonl').write_text('\n'.join(map(json.dumps, strange)))
+    long = {'review': 'a film ' * 3, 'label': 'a'}
+    (folder / 'long.jsonl').write_text(json.dumps({**long, 'text': long['review']}))
     config = lm.load_config(
         f'{CONFIG}:bert',
         **{
@@ -47,6 +49,17 @@ def test_measures_and_answers(run: Path, capfd: pytest.CaptureFixture[str]) -> N
     assert told['overlap']['too_short'] == 24
 
 
+def test_examples_are_read_and_cut_as_asked(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = [f'--workdir={run}/run', f'--examples={run}/long.jsonl', '--options=text=review']
+    cut = [*words, '--options=text=review,truncate=true']
+    scores = []
+    for given in (cut, [*words, '--seq_len=32']):
+        assert main(['evaluate', *given]) == 0
+        scores.append(json.loads(capfd.readouterr().out))
+    assert scores[0]['truncated'] > scores[1]['truncated'] == 0
+    assert scores[0]['loss'] != scores[1]['loss']
+
+
 @pytest.mark.parametrize(
     ('more', 'line'),
     [
@@ -57,6 +70,12 @@ def test_measures_and_answers(run: Path, capfd: pytest.CaptureFixture[str]) -> N
         (['--num_shots=2'], '--num_shots=2: is of --task; give that, or leave it out'),
         (['--predictions=/absent/said.jsonl'], '--predictions=/absent/said.jsonl: there is no'),
         (['--text=a.txt'], 'give it or --text, not both'),
+        (['--examples=RUN/long.jsonl'], ', or set --options=truncate=True'),
+        (['--options=truncate'], '--options=truncate: give NAME=VALUE, the name one of text, sec'),
+        (['--options=labels=a'], '--options=labels=a: give NAME=VALUE, the name one of text'),
+        (['--options=truncate=yes'], '--options=truncate=yes: must be true or false'),
+        (['--options=text=review'], '--options=text=review: film.jsonl:1 has no such field'),
+        (['--seq_len=65'], '--seq_len=65: longer than model.max_positions=32'),
     ],
 )
 def test_a_mistake_is_one_line(

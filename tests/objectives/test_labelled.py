@@ -137,7 +137,7 @@ def test_texts_that_are_too_long_are_cut_at_their_ends() -> None:
 @pytest.mark.parametrize('family', ['encoder_decoder', 'decoder'])
 def test_places_of_texts(family: str) -> None:
     objective = texts(family)
-    sides = objective.places(np.array([[3, 2], [1, 5]]))
+    sides = objective.places(np.array([[3, 2, 9], [1, 5, 9]]))
     assert {(setting, room) for setting, _, room in sides} == {('train.seq_len', 8)}
     needed = [needed_N.tolist() for _, needed_N, _ in sides]
     assert needed == ([[4, 2], [3, 6]] if family == 'encoder_decoder' else [[6, 7]])
@@ -150,6 +150,9 @@ def test_templates() -> None:
     assert codec.texts(record, 'f:1') == ['to German: bread', 'Brot']
     with pytest.raises(UserError, match=r"options\.input=.*: f:1: pair\[en\]: KeyError\('en'\)"):
         codec.texts({**record, 'pair': {'de': 'Brot'}}, 'f:1')
+    nested = text_to_text.codec(text_to_text.Options(input='{lang:{width}}', target='{lang}'))
+    with pytest.raises(UserError, match=r"options\.input=.*: f:1: KeyError\('width'\)"):
+        nested.texts(record, 'f:1')
     with pytest.raises(UserError, match=r'options\.input=.*: f:1 has no such field'):
         codec.texts({'pair': record['pair']}, 'f:1')
     # What a name leads to must be text, whatever it is written with.

@@ -176,6 +176,36 @@ def test_what_is_asked_is_cut_as_what_was_trained_on(
     assert tokens['read'] == tokens['trained_on'] + tokens['truncated']
 
 
+def test_what_is_expected_is_what_the_record_says(tmp_path: Path, cache: Path) -> None:
+    source = tmp_path / 'spelled.jsonl'
+    records = [{'input': f'a {n} a', 'target': f'Caf\u00e9,  {n}'} for n in range(8)]
+    source.write_text('\n'.join(map(json.dumps, records)))
+    changes = {
+        'train.steps': 1, 'data.validation_source': str(source), 'data.tokenizer': 'word',
+    }  # fmt: skip
+    lm.train(config('t5', 'text_to_text', source, cache, **changes), tmp_path / 'run')
+    model = lm.load(tmp_path / 'run')
+    _, answers, _ = score_examples(model, str(source), batch_size=8)
+    assert [answer.expected for answer in answers] == [record['target'] for record in records]
+
+
+def test_an_answer_does_not_depend_on_its_target(tmp_path: Path, cache: Path) -> None:
+    source = tmp_path / 'long.jsonl'
+    source.write_text('\n'.join(
+        json.dumps({'input': 'a b c d ' * 12, 'target': 'b a ' * n}) for n in (1, 4, 9)
+    ))  # fmt: skip
+    changes = {
+        'train.steps': 8, 'objective.options.truncate': True, 'data.validation_source': str(source),
+    }  # fmt: skip
+    lm.train(config('llama', 'text_to_text', source, cache, **changes), tmp_path / 'run')
+    model = lm.load(tmp_path / 'run')
+    _, answers, _ = score_examples(model, str(source), batch_size=8)
+    assert len({answer.said for answer in answers}) == 1
+    few = {'objective.options.target_len': 2}
+    _, short, _ = score_examples(model, str(source), batch_size=8, changes=few)
+    assert len(model.tokenizer.encode(short[0].said)) <= 2
+
+
 def test_sources_of_examples_mix(tmp_path: Path, cache: Path) -> None:
     sources = tuple(
         str(sentiment(tmp_path / f'{name}.jsonl', seed=seed)) for name, seed in (('a', 1), ('b', 2))

@@ -77,8 +77,11 @@ START = (
 class Pair:
     """Two processes of one run, and the rows that each of them read."""
 
-    def __init__(self, runs: Runs, workdir: Path, logs: Path, **overrides: Any):
+    def __init__(
+        self, runs: Runs, workdir: Path, logs: Path, family: str = 'llama', **overrides: Any
+    ):
         logs.mkdir()
+        self.family = family
         self.logs = [logs / f'{i}.jsonl' for i in range(2)]
         port = free_port()
         self.processes = [
@@ -91,7 +94,7 @@ class Pair:
             patch.setenv('XLA_FLAGS', f'{flags} --xla_force_host_platform_device_count=4')
             patch.setenv(ROWS_LOG, str(self.logs[i]))
             return runs.start(
-                'llama', workdir, f'--coordinator=localhost:{port}', '--num_processes=2',
+                self.family, workdir, f'--coordinator=localhost:{port}', '--num_processes=2',
                 f'--process_id={i}', prefix=(sys.executable, '-c', START), **overrides,
             )  # fmt: skip
 
@@ -178,6 +181,22 @@ def test_two_processes_are_one_run(
     extended = rows_read([tmp_path / 'more.jsonl'])
     assert extended == {i: wanted[i] for i in range(steps * BATCH, more * BATCH)}
     np.testing.assert_allclose(losses(tmp_path / 'two'), losses(tmp_path / 'one'), 1e-5)
+
+
+def test_texts_are_said_by_both_processes(runs: Runs, tmp_path: Path) -> None:
+    source = tmp_path / 'words.jsonl'
+    records = [{'input': f'{a} {b}', 'target': f'{b} {a}'} for a in 'abcde' for b in 'fghij']
+    source.write_text('\n'.join(map(json.dumps, records)))
+    task = {
+        'objective__name': 'text_to_text', 'data__source': str(source), 'train__steps': 3,
+        'data__validation_source': str(source), 'precision__policy': 'fp32',
+    }  # fmt: skip
+    one = runs.train('t5', tmp_path / 'one', **ZERO3, **task)
+    pair = Pair(runs, tmp_path / 'two', tmp_path / 'logs', family='t5', **task)
+    (status, said), (other_status, other_said) = pair.ended()
+    assert (status, other_status) == (0, 0), said + other_said
+    two = json.loads((tmp_path / 'two' / 'summary.json').read_text())
+    assert two['measures'] == one['measures']
 
 
 def test_a_signal_to_one_process_stops_both_at_one_step(runs: Runs, tmp_path: Path) -> None:

@@ -8,19 +8,27 @@ so that the rate of tokens is no mean of rates.
 from collections.abc import Hashable, Sequence
 from typing import TypeAlias
 
+import numpy as np
+
 Tokens: TypeAlias = Sequence[Hashable]
 """A sequence of what is compared by equality: phonemes, words, or a string's characters."""
 
 
 def edit_distance(said: Tokens, reference: Tokens) -> int:
     """The fewest insertions, deletions and substitutions between them (Levenshtein 1966)."""
-    above = list(range(len(reference) + 1))
-    for row, token in enumerate(said, 1):
-        here = [row]
-        for column, right in enumerate(reference, 1):
-            here.append(min(above[column] + 1, here[-1] + 1, above[column - 1] + (token != right)))
-        above = here
-    return above[-1]
+    numbers: dict[Hashable, int] = {}
+    said_N, reference_M = (
+        np.array([numbers.setdefault(token, len(numbers)) for token in tokens], np.int64)
+        for tokens in (said, reference)
+    )
+    columns = np.arange(len(reference_M) + 1)
+    above = columns
+    for row, token in enumerate(said_N, 1):
+        here = np.minimum(above[1:] + 1, above[:-1] + (reference_M != token))
+        # An insertion adds 1 a column: the least of all to the left, with the way from there.
+        here = np.concatenate([[row], here])
+        above = np.minimum.accumulate(here - columns) + columns
+    return int(above[-1])
 
 
 def token_error_rate(said: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> float:

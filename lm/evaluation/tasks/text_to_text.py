@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from lm.errors import UserError
 from lm.evaluation.examples import Answer, Examined
 from lm.evaluation.measures.edit_distance import token_error_rate
+from lm.examples import as_text
 from lm.generation.answers import Search, drawn, searched
 from lm.generation.asked import ask_task
 from lm.generation.sample import keys_of
@@ -31,25 +32,32 @@ GREEDY = Sampling(temperature=0.0)
 
 
 def answers(examined: Examined) -> list[Answer]:
-    """The target of each example, and the likeliest text that a search of its width finds."""
+    """The target of each example as its record has it, and what the model says.
+
+    That is the likeliest text that a search of its width finds. A decoder's input is cut, where it
+    may be, by the room of the longest answer, not of its own, which is not known to who asks.
+    """
     model = examined.model
     objective = examined.objective
     assert isinstance(objective, TextToText)
-    pairs = [fields_of(examined.rows.example(i), 2) for i in range(examined.count)]
-    # A decoder has no length of its own for what it says: as long as the longest target.
-    longest = max(len(said) for _, said in pairs) + 1
-    asked = [ask_task(model, objective.cut(given, len(said))) for given, said in pairs]
+    examples = [fields_of(examined.rows.example(i), 3) for i in range(examined.count)]
+    longest = max(len(said) for _, said, _ in examples) + 1
     if objective.two_sided:
         longest = objective.target_len
+    elif objective.options.target_len is not None:
+        longest = objective.options.target_len
+    given = [ids for ids, _, _ in examples]
+    if objective.two_sided or objective.truncates:
+        given = [objective.cut(ids, longest - 1) for ids in given]
+    asked = [ask_task(model, ids) for ids in given]
     if examined.num_beams is None:
         keys_J1 = keys_of(0, len(asked), 1)
         texts = drawn(model, asked, GREEDY, keys_J1, longest)
     else:
         texts = searched(model, asked, Search(examined.num_beams), 1, longest)
-    decode = model.tokenizer.decode
     return [
-        Answer(decode(said).strip(), text.strip())
-        for (_, said), text in zip(pairs, texts, strict=True)
+        Answer(as_text(target).strip(), text.strip())
+        for (_, _, target), text in zip(examples, texts, strict=True)
     ]
 
 
