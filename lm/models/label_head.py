@@ -34,10 +34,14 @@ class Pooler(nnx.Module):
 
 
 class LabelHead(nnx.Module):
-    """Logits of labels: of the row as `model.head=sequence`, else of each place."""
+    """Logits of labels: of the row as `model.head=sequence`, else of each place.
+
+    While training, states are dropped before it, but for spans, as in BERT's released code.
+    """
 
     def __init__(self, spec: TransformerSpec, rngs: nnx.Rngs):
         config = spec.config
+        self.drops = config.head != 'span'
         self.pooler = Pooler(spec, rngs) if config.head == 'sequence' else None
         shape = (config.d_model, config.labels)
         self.weight = nnx.Param(spec.init.head(rngs.params(), shape, jnp.float32), dims='DO')
@@ -54,6 +58,7 @@ class LabelHead(nnx.Module):
         del embedding
         if self.pooler is not None:
             x_BTD = self.pooler(x_BTD, context)
-        x_BTD = context.part(0).drop(x_BTD, CLASSIFIER_DROPOUT_SITE)
+        if self.drops:
+            x_BTD = context.part(0).drop(x_BTD, CLASSIFIER_DROPOUT_SITE)
         logits_BTO = context.product('BTD,DO->BTO', x_BTD, self.weight, dtype)
         return logits_BTO + self.bias[...].astype(dtype)
