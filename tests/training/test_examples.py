@@ -11,6 +11,7 @@ import pytest
 import lm
 from lm import UserError
 from lm.evaluation.example_file import score_examples
+from lm.generation.asked import ask_task
 from lm.objectives._labelled import example_codec
 from tests.training.runs import CONFIG, read_rows, timeless
 
@@ -189,20 +190,30 @@ def test_what_is_expected_is_what_the_record_says(tmp_path: Path, cache: Path) -
     assert [answer.expected for answer in answers] == [record['target'] for record in records]
 
 
-def test_an_answer_does_not_depend_on_its_target(tmp_path: Path, cache: Path) -> None:
+def test_a_question_does_not_depend_on_its_target(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = tmp_path / 'long.jsonl'
     source.write_text('\n'.join(
         json.dumps({'input': 'a b c d ' * 12, 'target': 'b a ' * n}) for n in (1, 4, 9)
     ))  # fmt: skip
     changes = {
-        'train.steps': 8, 'objective.options.truncate': True, 'data.validation_source': str(source),
+        'train.steps': 1, 'objective.options.truncate': True, 'data.validation_source': str(source),
     }  # fmt: skip
     lm.train(config('llama', 'text_to_text', source, cache, **changes), tmp_path / 'run')
     model = lm.load(tmp_path / 'run')
-    _, answers, _ = score_examples(model, str(source), batch_size=8)
-    assert len({answer.said for answer in answers}) == 1
+    lengths: list[int] = []
+
+    def asked(model: Any, ids: np.ndarray) -> Any:
+        lengths.append(len(ids))
+        return ask_task(model, ids)
+
+    monkeypatch.setattr('lm.evaluation.tasks.text_to_text.ask_task', asked)
+    score_examples(model, str(source), batch_size=8)
+    [room] = {*lengths}
     few = {'objective.options.target_len': 2}
     _, short, _ = score_examples(model, str(source), batch_size=8, changes=few)
+    assert {*lengths[3:]} != {room}  # a shorter answer leaves more room
     assert len(model.tokenizer.encode(short[0].said)) <= 2
 
 
