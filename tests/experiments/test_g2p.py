@@ -73,11 +73,11 @@ def test_the_rate_that_is_best_after_a_share_is_taken(
 
     def train(config: object, folder: Path) -> dict[str, float]:
         seen.append((config, folder.name))
-        return {'eval_loss': {2e-3: 2.0, 5e-3: 1.0}[config.optim.peak_lr]}
+        return {'eval_loss': {1e-3: 2.0, 2e-3: 1.0}[config.optim.peak_lr]}
 
     monkeypatch.setattr(g2p.lm, 'train', train)
-    assert chosen(several, tmp_path).optim.peak_lr == 5e-3
-    assert [name for _, name in seen] == ['t5_0.002_tried', 't5_0.005_tried']
+    assert chosen(several, tmp_path).optim.peak_lr == 2e-3
+    assert [name for _, name in seen] == ['t5_0.001_tried', 't5_0.002_tried']
     assert {c.train.steps for c, _ in seen} == {round(several[0].train.steps / 10)}
 
 
