@@ -146,11 +146,15 @@ def _changes(flags: Flags, config: Config) -> dict[str, Any]:
     """What of the run's config is another for these examples."""
     types = field_types(config)
     changes: dict[str, Any] = {}
+    known = _options(config)
     for given in flags['options']:
         name, said, value = given.partition('=')
-        if not said or name not in _options(config):
-            names = ', '.join(_options(config))
-            raise UserError(f'--options={given}: give NAME=VALUE, the name one of {names}')
+        if not said or name not in known:
+            names = f'the name one of {", ".join(known)}' if known else 'of which it has none'
+            raise UserError(
+                f'--options={given}: give NAME=VALUE of objective.name={config.objective.name}, '
+                f'{names}'
+            )
         path = f'{_OPTIONS}.{name}'
         annotation = types[path][0]
         try:

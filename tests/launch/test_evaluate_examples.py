@@ -71,8 +71,14 @@ def test_examples_are_read_and_cut_as_asked(run: Path, capfd: pytest.CaptureFixt
         (['--predictions=/absent/said.jsonl'], '--predictions=/absent/said.jsonl: there is no'),
         (['--text=a.txt'], 'give it or --text, not both'),
         (['--examples=RUN/long.jsonl'], ', or set --options=truncate=True'),
-        (['--options=truncate'], '--options=truncate: give NAME=VALUE, the name one of text, sec'),
-        (['--options=labels=a'], '--options=labels=a: give NAME=VALUE, the name one of text'),
+        (
+            ['--options=truncate'],
+            '--options=truncate: give NAME=VALUE of objective.name=sequence_classification, the name',
+        ),
+        (
+            ['--options=labels=a'],
+            'sequence_classification, the name one of text, second, label, truncate',
+        ),
         (['--options=truncate=yes'], '--options=truncate=yes: must be true or false'),
         (['--options=text=review'], '--options=text=review: film.jsonl:1 has no such field'),
         (['--seq_len=65'], '--seq_len=65: longer than model.max_positions=32'),
