@@ -77,7 +77,7 @@ def test_examples_are_read_and_cut_as_asked(run: Path, capfd: pytest.CaptureFixt
         ),
         (
             ['--options=labels=a'],
-            'sequence_classification, the name one of text, second, label, truncate',
+            'the name one of text, second, label, truncate',
         ),
         (['--options=truncate=yes'], '--options=truncate=yes: must be true or false'),
         (['--options=text=review'], '--options=text=review: film.jsonl:1 has no such field'),
