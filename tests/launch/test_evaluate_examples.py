@@ -73,7 +73,7 @@ def test_examples_are_read_and_cut_as_asked(run: Path, capfd: pytest.CaptureFixt
         (['--examples=RUN/long.jsonl'], ', or set --options=truncate=True'),
         (
             ['--options=truncate'],
-            '--options=truncate: give NAME=VALUE of objective.name=sequence_classification, the name',
+            '--options=truncate: give NAME=VALUE of objective.name=sequence_classification',
         ),
         (
             ['--options=labels=a'],
