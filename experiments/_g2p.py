@@ -103,10 +103,10 @@ def drawn(word: str) -> float:
 
 def part_of(word: str) -> str:
     """The part of the split that a word is in."""
-    reached = 0.0
+    place, reached = drawn(word), 0.0
     for part, share in SHARES.items():
         reached += share
-        if drawn(word) < reached:
+        if place < reached:
             return part
     return part
 

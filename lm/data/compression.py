@@ -2,7 +2,7 @@
 
 import gzip
 import io
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from lm.storage import StoredFile
@@ -71,3 +71,10 @@ class _ZstandardFile(io.RawIOBase):
         if self._frame.eof:
             self._frame = None
         return True
+
+
+def kind_of(path: PurePath | StoredFile) -> tuple[str, str]:
+    """A file's suffix in lower case, and that of its compression; empty where there is none."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    packed = suffixes.pop() if suffixes and suffixes[-1] in PACKED_SUFFIXES else ''
+    return (suffixes[-1] if suffixes else ''), packed

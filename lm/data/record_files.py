@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from lm.data.compression import PACKED_SUFFIXES, open_packed
+from lm.data.compression import kind_of, open_packed
 from lm.data.sources import Document, Reading, Unit, cut_documents, require_text
 from lm.data.text_files import File, TextFiles
 from lm.errors import UserError
@@ -47,17 +47,17 @@ class RecordFiles(TextFiles):
           UserError: nothing is there, or texts lie beside records.
         """
         super().__init__(source, text_field='', unit=unit, encoding=encoding)
-        records = [path.name for path in self._files.values() if _kind(path)[0] in RECORDS]
-        texts = [path.name for path in self._files.values() if _kind(path)[0] not in RECORDS]
+        records = [path.name for path in self._files.values() if kind_of(path)[0] in RECORDS]
+        texts = [path.name for path in self._files.values() if kind_of(path)[0] not in RECORDS]
         if records and texts:
-            kind, _ = _kind(PurePosixPath(records[0]))
+            kind, _ = kind_of(PurePosixPath(records[0]))
             raise UserError(
                 f'data.source={source}: holds texts ({texts[0]}) beside records ({records[0]}); '
                 f'name one kind, such as {source.rstrip("/")}/*{kind}'
             )
 
     def _read(self, name: str, path: File, reading: Reading) -> Iterator[Document]:
-        kind, packed = _kind(path)
+        kind, packed = kind_of(path)
         if kind == '.parquet':
             yield from _documents(name, self._rows(path), reading)
             return
@@ -170,8 +170,8 @@ class RecordFiles(TextFiles):
         tags: list[str] = []
         first = 1
         for number, line in enumerate(lines, 1):
-            apart = '\t' if line.strip() and '\t' in line.strip() else ' '
-            parts = [part for part in line.strip(' \t\r\n').split(apart) if part]
+            row = line.strip(' \t\r\n') if line.strip() else ''
+            parts = [part for part in row.split('\t' if '\t' in row else ' ') if part]
             if parts and parts[0] != _DOCUMENT_LINE:
                 if len(parts) < 2:
                     raise UserError(
@@ -208,13 +208,6 @@ class RecordFiles(TextFiles):
                 'object a record'
             )
         return record
-
-
-def _kind(path: Any) -> tuple[str, str]:
-    """A file's suffix, and that of its compression."""
-    suffixes = [s.lower() for s in path.suffixes]
-    packed = suffixes.pop() if suffixes and suffixes[-1] in PACKED_SUFFIXES else ''
-    return (suffixes[-1] if suffixes else ''), packed
 
 
 def _without_mark(lines: Iterator[str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from lm.data.compression import PACKED_SUFFIXES, open_packed
+from lm.data.compression import kind_of, open_packed
 from lm.data.sources import Document, Part, Reading, Unit, cut_documents, require_text
 from lm.errors import UserError, did_you_mean
 from lm.fields import require
@@ -88,9 +88,7 @@ class TextFiles:
             raise UserError(f'data.source={self._source}: {self._nothing}')
 
     def _read(self, name: str, path: File, reading: Reading) -> Iterator[Document]:
-        suffixes = [s.lower() for s in path.suffixes]
-        packed = suffixes.pop() if suffixes and suffixes[-1] in PACKED_SUFFIXES else ''
-        kind = suffixes[-1] if suffixes else ''
+        kind, packed = kind_of(path)
         if kind == '.parquet':
             yield from self._records(path, name, self._parquet(path), reading)
             return

@@ -22,7 +22,8 @@ from lm.evaluation.in_context.choices import (
     log_likelihoods,
     require_likelihoods,
 )
-from lm.generation.begin import Begun, begin
+from lm.evaluation.in_context.shots import to_write
+from lm.generation.begin import Begun
 from lm.generation.language_model import LanguageModel
 
 try:
@@ -123,9 +124,8 @@ class LmEvalModel(LM):
         return answers
 
     def _require_room(self, contexts: Sequence[str], most: int) -> None:
-        room = np.zeros(most, np.int32)
         for context in contexts:
-            longest = Continuation(begin(self.model, context, fill=False), room).length
+            longest = to_write(self.model, context, most).length
             if longest > self.model.context:
                 raise UserError(
                     f'lm_eval_adapter: {longest} tokens with max_gen_toks={most} do not fit in '

@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow
@@ -14,6 +15,7 @@ from lm import UserError
 from lm.config import DataConfig
 from lm.data.record_files import RecordFiles
 from lm.data.sources import Reading, open_source
+from lm.data.tfds_records import TfdsRecords
 from tests.data.corpora import corpus
 
 RECORDS = [{'text': 'a "fine" thing', 'label': 'pos'}, {'text': 'dull', 'label': 'neg'}]
@@ -196,3 +198,22 @@ def test_another_file_is_held_out(tmp_path: Path) -> None:
     assert sides == {'train': RECORDS[:1], 'validation': RECORDS[1:]}
     other = open_source(DataConfig(source=data.source), examples=True)
     assert source.fingerprint() != other.fingerprint()
+
+
+def test_bytes_of_an_example_that_are_not_text_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Builder:
+        info = SimpleNamespace(features={'text': None})
+
+        def as_data_source(self, split: str) -> list[dict[str, bytes]]:
+            return [{'text': b'fine'}, {'text': b'caf\xe9'}]
+
+    def found(self: TfdsRecords, source: str) -> None:
+        self._source, self._builder, self._training_splits = source, Builder(), ['train']
+
+    monkeypatch.setattr(TfdsRecords, '__init__', found)
+    read = TfdsRecords('tfds:films').documents(Reading())
+    assert json.loads(next(read).text) == {'text': 'fine'}
+    with pytest.raises(UserError, match=r'tfds:films: train/1 holds bytes that are not UTF-8'):
+        next(read)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from lm.config import DataConfig
 from lm.data.sources import PARTS, Part, Reading, Source, open_source
-from lm.errors import UserError
+from lm.errors import UserError, naming
 from lm.evaluation.in_context.task import Task
 from lm.evaluation.in_context.template import field
 
@@ -58,13 +58,10 @@ def read_records(task: Task, path: str, flag: str, encoding: str = 'utf-8') -> R
       UserError: it cannot be read or is empty, is of another encoding or no records, or a record
         lacks a field or holds there what the task cannot use.
     """
-    try:
+    with naming({'data.source': f'--{flag}', 'data.encoding': '--task_encoding'}):
         source = open_source(DataConfig(source=path, encoding=encoding), examples=True)
         parts: tuple[Part, ...] = PARTS if source.has_validation else PARTS[:1]
         questions = [_questions(task, source, part) for part in parts]
-    except UserError as error:
-        told = str(error).replace('data.source', f'--{flag}', 1)
-        raise UserError(told.replace('data.encoding', '--task_encoding')) from None
     if not all(questions):
         raise UserError(f'--{flag}={path}: has no record')
     return Records(asked=questions[-1], shown=questions[0])

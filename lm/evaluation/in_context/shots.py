@@ -97,13 +97,17 @@ def asking_choices(model: LanguageModel, task: Task) -> Asking:
 
 def asking_to_write(model: LanguageModel, max_new_tokens: int) -> Asking:
     """Where an answer is written: nothing but its room counts."""
-    room = np.zeros(max_new_tokens, np.int32)
 
     def asked(context: str, question: Question) -> list[Continuation]:
         del question
-        return [Continuation(begin(model, context, fill=False), room)]
+        return [to_write(model, context, max_new_tokens)]
 
     return asked
+
+
+def to_write(model: LanguageModel, context: str, max_new_tokens: int) -> Continuation:
+    """An answer that is to be written: room for it."""
+    return Continuation(begin(model, context, fill=False), np.zeros(max_new_tokens, np.int32))
 
 
 def longest(asked: Sequence[Continuation]) -> int:
