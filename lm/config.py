@@ -423,7 +423,7 @@ class MeshConfig:
     attention: Literal['auto', 'xla', 'blockwise', 'cudnn', 'splash'] = setting(
         'auto',
         "what computes attention; auto: the device's own kernel where it has one, on a CPU "
-        'blockwise for long rows',
+        'blockwise for rows of several times 128',
     )
     collectives: Literal['auto', 'explicit'] = setting(
         'auto', 'who puts them in: the compiler, or (zero2, zero3) a step by shard_map'

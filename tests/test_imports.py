@@ -18,8 +18,8 @@ FILES = sorted(
 )
 
 BASE = {
-    'attention', 'batch', 'config', 'ending', 'errors', 'fields', 'layout', 'processes', 'registry',
-    'examples', 'line', 'named_configs', 'rendezvous', 'resolution', 'shapes', 'storage',
+    'arithmetic', 'attention', 'batch', 'config', 'ending', 'errors', 'fields', 'layout', 'processes',
+    'examples', 'line', 'named_configs', 'registry', 'rendezvous', 'resolution', 'shapes', 'storage',
     'vocabulary',
 }  # fmt: skip
 PARTS = {'data', 'mesh', 'models', 'objectives', 'optim', 'precision'}

@@ -1,23 +1,42 @@
-"""Attention by blocks of queries, of whose scores one is held at a time (Rabe & Staats 2021).
+"""Attention by blocks of queries, of whose scores one is held at a time.
 
-Right for every `Sight` of whole blocks, on every device. The backward pass computes a block's
-scores anew, so of memory that grows with T x S a layer keeps none. Keys that no query of a group
-of blocks sees are not read: of a causal model's scores three eighths.
+Right for every `Sight` of whole blocks, on every device. As in FlashAttention (Dao et al. 2022,
+algorithms 2 and 4), the forward pass keeps what attention gives and two numbers a query and head,
+and the backward pass computes a block's scores anew: of memory that grows with T x S a layer keeps
+none. Keys that no query of a group of blocks sees are not read: of a causal model's scores three
+eighths.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Float
 
-from lm.attention import masked
-from lm.attention.kernel import BLOCK, has_blocks
+from lm.arithmetic import Arithmetic
+from lm.attention.block import (
+    Factor,
+    Sums,
+    by_blocks,
+    gradients,
+    in_rows,
+    of_keys,
+    of_queries,
+    seen,
+)
+from lm.attention.kernel import BLOCK, KEEPS, has_blocks
 from lm.attention.sight import Sight
 
 GROUPS = 4
 """Loops over blocks, each compiled for the keys that its own blocks see."""
+
+Arrays: TypeAlias = dict[str, Any]
+"""A sight's, by the names of its fields."""
 
 
 def serves(sight: Sight) -> bool:
@@ -31,44 +50,156 @@ def attend(
     v_BSGK: Float[jax.Array, 'B S G K'],
     sight: Sight,
 ) -> Float[jax.Array, 'B T H K']:
-    """As `masked.attend`."""
-    # Of what a group reads nothing is kept but what all of them read.
-    return jax.checkpoint(partial(_group_by_group, sight=sight))(q_BTHK, k_BSGK, v_BSGK)
+    """As `masked.attend`, but for padding: a query that sees no key has the mean of fewer values,
+    those that its group reads."""
+    dtype = q_BTHK.dtype
+    if dtype == jnp.float16:
+        # CPUs and TPUs have no products of fp16 with sums in fp32.
+        q_BTHK, k_BSGK, v_BSGK = (x.astype(jnp.float32) for x in (q_BTHK, k_BSGK, v_BSGK))
+    arrays = {name: x for name, x in vars(sight).items() if isinstance(x, jax.Array | np.ndarray)}
+    fields = tuple((name, x) for name, x in vars(sight).items() if name not in arrays)
+    fixed = _Fixed(fields, Arithmetic.here(jnp.float32))
+    return _attend(fixed, q_BTHK, k_BSGK, v_BSGK, arrays).astype(dtype)
 
 
-def _group_by_group(
-    q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, sight: Sight
+class _Fixed(NamedTuple):
+    """What is known while compiling.
+
+    Attributes:
+      fields: of the sight, those that are no arrays, by name.
+      arithmetic: of products.
+    """
+
+    fields: tuple[tuple[str, Any], ...]
+    arithmetic: Arithmetic
+
+    def sight(self, arrays: Arrays) -> Sight:
+        """The sight with its arrays."""
+        return Sight(**{**dict(self.fields), **arrays})
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(
+    fixed: _Fixed, q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, arrays: Arrays
 ) -> jax.Array:
-    length = q_BTHK.shape[1]
-    group = -(-length // (GROUPS * BLOCK)) * BLOCK
+    return _forward(fixed, q_BTHK, k_BSGK, v_BSGK, arrays)[0]
+
+
+class _Kept(NamedTuple):
+    """From the forward pass for the backward one."""
+
+    q_BTHK: jax.Array
+    k_BSGK: jax.Array
+    v_BSGK: jax.Array
+    arrays: Arrays
+    seen_BTHK: jax.Array
+    sums: Sums
+
+
+def _forward(
+    fixed: _Fixed, q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, arrays: Arrays
+) -> tuple[jax.Array, _Kept]:
+    q_NBGKM = of_queries(q_BTHK, k_BSGK.shape[2]).across
+    k_BGKS, v_BGSK = of_keys(k_BSGK).across, of_keys(v_BSGK).along
     done = []
-    for start in range(0, length, group):
-        queries = slice(start, min(start + group, length))
+    for blocks, keys, sight in _groups(fixed.sight(arrays)):
+        see = partial(_seen, fixed.arithmetic, k_BGKS[..., keys], v_BGSK[:, :, keys], sight)
+        done.append(jax.lax.map(see, (q_NBGKM[blocks], _by_block(sight))))
+    seen_NBGMK, sums = jax.tree.map(lambda *parts: jnp.concatenate(parts), *done)
+    seen_BTHK = checkpoint_name(in_rows(seen_NBGMK).astype(q_BTHK.dtype), KEEPS)
+    sums = checkpoint_name(sums, KEEPS)
+    return seen_BTHK, _Kept(q_BTHK, k_BSGK, v_BSGK, arrays, seen_BTHK, sums)
+
+
+def _seen(
+    arithmetic: Arithmetic,
+    k_BGKS: jax.Array,
+    v_BGSK: jax.Array,
+    sight: Sight,
+    of_block: tuple[jax.Array, Arrays],
+) -> tuple[jax.Array, Sums]:
+    q_BGKM, own = of_block
+    return seen(arithmetic, q_BGKM, k_BGKS, v_BGSK, replace(sight, **own))
+
+
+def _backward(
+    fixed: _Fixed, kept: _Kept, gradient_BTHK: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, dict[str, jax.Array | None]]:
+    sight, dtype, shared = fixed.sight(kept.arrays), kept.q_BTHK.dtype, kept.k_BSGK.shape[2]
+    g_BTHK = gradient_BTHK.astype(jnp.float32) / in_rows(kept.sums.total_BGM[..., None])
+    mean_BTH1 = (g_BTHK * kept.seen_BTHK.astype(jnp.float32)).sum(axis=-1, keepdims=True)
+    q, g = of_queries(kept.q_BTHK, shared), of_queries(g_BTHK.astype(dtype), shared)
+    mean_NBGM = of_queries(mean_BTH1, shared).along[..., 0]
+    k, v_BGKS = of_keys(kept.k_BSGK), of_keys(kept.v_BSGK).across
+    # Of keys and of values.
+    sums: tuple[jax.Array, ...] = (jnp.zeros(k.along.shape, jnp.float32),) * 2
+    of_q, of_bias = [], []
+    for blocks, keys, part in _groups(sight):
+        group = Factor(k.across[..., keys], k.along[:, :, keys]), v_BGKS[..., keys], part
+        queries = jax.tree.map(
+            lambda x, blocks=blocks: x[blocks], (q, g, kept.sums.largest_BGM, mean_NBGM)
+        )
+        own_sums, (of_q_NBGMK, of_bias_NHtS) = jax.lax.scan(
+            partial(_gradients, fixed.arithmetic, *group),
+            tuple(x[:, :, keys] for x in sums),
+            (*queries, _by_block(part)),
+        )
+        sums = tuple(x.at[:, :, keys].set(own) for x, own in zip(sums, own_sums, strict=True))
+        of_q.append(of_q_NBGMK)
+        if of_bias_NHtS is not None:
+            of_bias.append(_of_all_keys(of_bias_NHtS, keys, k.along.shape[2]))
+    of_arrays: dict[str, jax.Array | None] = dict.fromkeys(kept.arrays)
+    if sight.bias_HTS is not None:
+        of_arrays['bias_HTS'] = jnp.concatenate(of_bias, axis=1).astype(sight.bias_HTS.dtype)
+    of_k_BSGK, of_v_BSGK = (x.swapaxes(1, 2) for x in sums)
+    of_q_BTHK = in_rows(jax.lax.optimization_barrier(jnp.concatenate(of_q)))
+    return (
+        (sight.scale * of_q_BTHK).astype(dtype),
+        (sight.scale * of_k_BSGK).astype(dtype),
+        of_v_BSGK.astype(dtype),
+        of_arrays,
+    )
+
+
+def _gradients(
+    arithmetic: Arithmetic,
+    k: Factor,
+    v_BGKS: jax.Array,
+    sight: Sight,
+    sums: tuple[jax.Array, jax.Array],
+    of_block: tuple[Factor, Factor, jax.Array, jax.Array, Arrays],
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array | None]]:
+    q, g, largest_BGM, mean_BGM, own = of_block
+    seeing = q, k, v_BGKS, replace(sight, **own)
+    of = gradients(arithmetic, *seeing, g, largest_BGM, mean_BGM)
+    return (sums[0] + of.k_BGSK, sums[1] + of.v_BGSK), (of.q_BGMK, of.bias_HtS)
+
+
+def _of_all_keys(of_bias_NHtS: jax.Array, keys: slice, length: int) -> jax.Array:
+    """The gradient of a group's bias, [H or 1, N t, S], 0 for the keys that it does not read."""
+    of_bias_HTs = jnp.concatenate(list(of_bias_NHtS), axis=1)
+    return jnp.pad(of_bias_HTs, ((0, 0), (0, 0), (keys.start, length - keys.stop)))
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _groups(sight: Sight) -> Iterator[tuple[slice, slice, Sight]]:
+    """Groups of blocks: their blocks, the keys that they read, and what they see of these."""
+    blocks = sight.segments_BT.shape[1] // BLOCK
+    size = -(-blocks // GROUPS)
+    for start in range(0, blocks, size):
+        stop = min(start + size, blocks)
+        queries = slice(start * BLOCK, stop * BLOCK)
         keys = sight.keys_of(queries)
-        part = q_BTHK[:, queries], k_BSGK[:, keys], v_BSGK[:, keys]
-        done.append(_block_by_block(*part, sight.cut(queries, keys)))
-    return jnp.concatenate(done, axis=1)
+        yield slice(start, stop), keys, sight.cut(queries, keys)
 
 
-def _block_by_block(
-    q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, sight: Sight
-) -> jax.Array:
-    """A loop: elsewhere XLA may hold the scores of several blocks, and of both passes."""
-
-    @partial(jax.checkpoint, prevent_cse=False)
-    def block(
-        q_BtHK: jax.Array, segments_Bt: jax.Array, bias_HtS: jax.Array | None, shift: jax.Array
-    ) -> jax.Array:
-        seen = replace(sight, segments_BT=segments_Bt, bias_HTS=bias_HtS, shift=shift)
-        return masked.attend(q_BtHK, k_BSGK, v_BSGK, seen)
-
-    cut = (q_BTHK, sight.segments_BT, sight.bias_HTS)
-    shifts = sight.shift + jnp.arange(0, q_BTHK.shape[1], BLOCK)
-    blocks = jax.lax.map(lambda x: block(*x), (*jax.tree.map(_in_blocks, cut), shifts))
-    return jnp.moveaxis(blocks, 0, 1).reshape(q_BTHK.shape)
-
-
-def _in_blocks(x: jax.Array) -> jax.Array:
-    """Its axis of queries, the second, as blocks, which come first."""
-    cut = x.reshape(x.shape[0], -1, BLOCK, *x.shape[2:])
-    return jnp.moveaxis(cut, 1, 0)
+def _by_block(sight: Sight) -> Arrays:
+    """Of a group's sight what differs from block to block, [N, ...]."""
+    segments_NBt = by_blocks(sight.segments_BT)
+    own = {'segments_BT': segments_NBt}
+    own['shift'] = sight.shift + BLOCK * jnp.arange(len(segments_NBt))
+    if sight.bias_HTS is not None:
+        own['bias_HTS'] = by_blocks(sight.bias_HTS)
+    return own

@@ -8,18 +8,15 @@ from lm.fields import require
 Name: TypeAlias = Literal['xla', 'blockwise', 'cudnn', 'splash']
 Asked: TypeAlias = Literal['auto', 'xla', 'blockwise', 'cudnn', 'splash']
 
-SPLASH_KEEPS = 'splash_attention'
-"""Name of what splash attention gives and of its softmax's statistics, for policies of remat."""
+KEEPS = 'attention'
+"""Name of what a kernel gives and of its softmax's statistics, for policies of remat; cuDNN's are
+known by their operation."""
 
 LANES = 128
 """What splash attention cuts rows into multiples of: the width of a TPU's registers."""
 
 BLOCK = 128
 """Queries whose scores blockwise attention holds at once."""
-
-BLOCKWISE_FROM = {True: 256, False: 1024}
-"""Positions of a row, by whether later keys are hidden, from which a CPU attends blockwise: not
-slower than with a whole mask (docs/LOG.md)."""
 
 
 @dataclass(frozen=True)
@@ -149,14 +146,9 @@ def choose(
     reason = _no_cudnn(chip, dtype, head_width) if on_gpu else _no_splash(chip, dtype, uses)
     require(asked == 'auto' or not reason, f'mesh.attention={asked}: {reason}; set it to auto')
     if chip.platform == 'cpu':
-        return Kernel('blockwise' if any(map(_pays_blockwise, uses)) else 'xla', uses=uses)
+        by_blocks = any(not _masked('blockwise', use, None) for use in uses)
+        return Kernel('blockwise' if by_blocks else 'xla', uses=uses)
     return Kernel(reason=reason, uses=uses) if reason else Kernel(own, uses=uses)
-
-
-def _pays_blockwise(use: Use) -> bool:
-    """Whether a use is no slower by blocks on a CPU."""
-    hides = use.name == 'decoder' and not use.prefix
-    return not _masked('blockwise', use, None) and use.length >= BLOCKWISE_FROM[hides]
 
 
 def _no_splash(chip: Chip, dtype: str, uses: tuple[Use, ...]) -> str:

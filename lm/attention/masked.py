@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from lm.attention.bias import for_rows
 from lm.attention.sight import Sight
 
 
@@ -24,13 +25,16 @@ def attend(
     if dtype == jnp.float16 and implementation == 'xla':
         # JAX asks for products of fp16 with sums in fp32, which CPUs and TPUs do not have.
         q_BTHK, k_BSGK, v_BSGK = (x.astype(jnp.float32) for x in (q_BTHK, k_BSGK, v_BSGK))
+    bias_BHTS = None
     if bias_HTS is not None and implementation == 'cudnn':
-        bias_HTS = bias_HTS.astype(dtype)
+        bias_BHTS = bias_HTS.astype(dtype)[None]
+    elif bias_HTS is not None:
+        bias_BHTS = for_rows(bias_HTS, q_BTHK.shape[0])
     seen_BTHK = jax.nn.dot_product_attention(
         q_BTHK,
         k_BSGK,
         v_BSGK,
-        bias=None if bias_HTS is None else bias_HTS[None],
+        bias=bias_BHTS,
         mask=sight.mask_BTS[:, None],
         scale=sight.scale,
         implementation=implementation,

@@ -14,7 +14,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
 )
 from jaxtyping import Float, Int
 
-from lm.attention.kernel import LANES, SPLASH_KEEPS
+from lm.attention.kernel import KEEPS, LANES
 from lm.attention.sight import Sight
 
 BLOCKS = (512, 256, LANES)
@@ -61,7 +61,7 @@ def attend(
         block_sizes=sizes,
         head_shards=1,
         q_seq_shards=1,
-        residual_checkpoint_name=SPLASH_KEEPS,
+        residual_checkpoint_name=KEEPS,
         interpret=interpret,
     )
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from lm.attention.kernel import SPLASH_KEEPS
+from lm.attention.kernel import KEEPS
 from lm.models.apart import Index, are_apart, unstacked
 from lm.models.attention import Attention, Kept, Pattern
 from lm.models.context import PRODUCT, Context
@@ -34,7 +34,7 @@ def _is_no_gathering(primitive: Any, *_: Any, **params: Any) -> bool:
 def _is_product(primitive: Any, *given: Any, **params: Any) -> bool:
     """Whether an operation is a product with weights, or what a kernel of attention gives."""
     if primitive.name == 'name':
-        return params['name'] in (SPLASH_KEEPS, PRODUCT)
+        return params['name'] in (KEEPS, PRODUCT)
     dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
     if primitive.name == 'dot_general' and given[0].dtype.itemsize == 1:
         return False  # without its scales, and wider than with them
@@ -54,7 +54,7 @@ SAVED: dict[str, Callable[..., bool]] = {
     'gathered': _is_no_gathering,
 }
 """What each `model.remat` keeps for the backward pass; `dots` keeps the products with weights
-and what attention by cuDNN or splash gives, which is dear too.
+and what a kernel of attention gives, which is dear too.
 
 `offload` keeps a layer's input in the host's memory. `gathered` stands in for `none` where weights
 are gathered: all but these is kept.

@@ -146,7 +146,21 @@ Rotation = tuple[jax.Array, jax.Array]
 def rotation(positions_BT: Int[jax.Array, 'B T'], width: int, positions: Positions) -> Rotation:
     """The angles of rotary embedding: position * frequency of each pair."""
     angle = _angles(positions_BT, frequencies(width, positions))[:, :, None]
-    return jnp.cos(angle), jnp.sin(angle)
+    return _written(jnp.cos(angle)), _written(jnp.sin(angle))
+
+
+def _written(x_BT1N: jax.Array) -> jax.Array:
+    """The same array, which XLA:CPU would else compute anew wherever it is read.
+
+    In each layer, for each head: of a cosine that costs more than the rotation. A barrier does not
+    hold there. A product does, and one with the identity is exact in fp32.
+    """
+
+    def product(x_BT1N: jax.Array) -> jax.Array:
+        identity_NM = jnp.eye(x_BT1N.shape[-1])
+        return jnp.einsum('BTON,NM->BTOM', x_BT1N, identity_NM, precision='highest')
+
+    return jax.lax.platform_dependent(x_BT1N, cpu=product, default=lambda x: x)
 
 
 def _angles(positions_BT: jax.Array, frequency: np.ndarray) -> jax.Array:

@@ -1,13 +1,13 @@
 """A product with a matrix that is wider than high, with its backward pass written out."""
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
+from lm.arithmetic import Arithmetic
 from lm.shapes import HiddenBTD
 
 
@@ -21,27 +21,7 @@ def wide_product(
     (docs/LOG.md). Here x is transposed. Elsewhere products take factors either way, and the
     backward pass is autodiff's. `dtype` None is that of the factors.
     """
-    # A backward pass by hand does not see the precision that is set where the forward one is.
-    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    return _product(x_BTD, weight_DF, Arithmetic(dtype, precision))
-
-
-class Arithmetic(NamedTuple):
-    """Of the products, forwards and backwards.
-
-    Attributes:
-      dtype: of its sums.
-      precision: of its factors.
-    """
-
-    dtype: DTypeLike | None
-    precision: str | None
-
-    def product(self, equation: str, *factors: jax.Array) -> jax.Array:
-        """The product of the factors that an equation says."""
-        return jnp.einsum(
-            equation, *factors, preferred_element_type=self.dtype, precision=self.precision
-        )
+    return _product(x_BTD, weight_DF, Arithmetic.here(dtype))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))

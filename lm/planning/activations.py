@@ -76,9 +76,10 @@ class Work:
         name = side if source == side else 'cross-attention'
         return any(self.kernel.fuses(use) for use in self.kernel.uses if use.name == name)
 
-    def gives(self, side: str, source: str) -> bool:
-        """Whether what attention gives is kept with a number a query: by a kernel of its own."""
-        return self.kernel.name != 'blockwise' and self.fuses(side, source)
+    @property
+    def sums(self) -> int:
+        """Numbers a query and head that a kernel which fuses keeps of its softmax."""
+        return 2 if self.kernel.name == 'blockwise' else 1
 
 
 @dataclass(frozen=True)
@@ -214,9 +215,8 @@ def _(spec: RecurrentSpec, model: ModelShape, work: Work, remat: str) -> Kept:
 def _attending(spec: RecurrentSpec, work: Work, remat: str) -> float:
     """Bytes kept of a recurrent decoder's attention to the encoder, by one head."""
     c, residual = work.compute, work.positions('decoder') * spec.config.d_model
-    fused = work.gives('decoder', 'encoder')
-    # The logarithm of each query's softmax sum.
-    sums = fused * FP32 * work.positions('decoder')
+    fused = work.fuses('decoder', 'encoder')
+    sums = fused * work.sums * FP32 * work.positions('decoder')
     if remat == 'dots':
         # The three products.
         return (3 + fused) * c * residual + sums
@@ -259,9 +259,9 @@ def _layer(spec: TransformerSpec, work: Work, side: str, sources: list[str], rem
         for source in sources
     ]
     hidden = _hidden(spec, work, side)
-    # What a kernel gives, and the logarithm of each query's softmax sum.
-    fused = sum(work.gives(side, source) for source in sources)
-    sums = fused * FP32 * work.positions(side) * spec.config.num_heads / tensor
+    # What a kernel gives, and what it keeps of each query's softmax.
+    fused = sum(work.fuses(side, source) for source in sources)
+    sums = fused * work.sums * FP32 * work.positions(side) * spec.config.num_heads / tensor
     if remat == 'dots':
         # The layer's input and the products with weights; of those that write to the residual
         # stream the last is not read again where the norm comes first, and none where they are
