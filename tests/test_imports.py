@@ -18,9 +18,9 @@ FILES = sorted(
 )
 
 BASE = {
-    'arithmetic', 'attention', 'batch', 'config', 'ending', 'errors', 'fields', 'layout', 'processes',
-    'examples', 'line', 'named_configs', 'registry', 'rendezvous', 'resolution', 'shapes', 'storage',
-    'vocabulary',
+    'arithmetic', 'attention', 'batch', 'config', 'ending', 'errors', 'examples', 'fields',
+    'layout', 'line', 'named_configs', 'processes', 'registry', 'rendezvous', 'resolution',
+    'shapes', 'storage', 'vocabulary',
 }  # fmt: skip
 PARTS = {'data', 'mesh', 'models', 'objectives', 'optim', 'precision'}
 LADDER = [
