@@ -20,7 +20,7 @@ from lm.errors import UserError
 
 from ._cases import Case
 
-WARM_STEPS = 2  # and one more that is timed, to know how many make a turn
+WARM_STEPS = 5  # a CPU step's memory has grown by then; one more tells how many make a turn
 TOLD_LINES = 5
 
 
