@@ -1,7 +1,7 @@
 """A block of queries and the keys that it reads: what it sees, and the gradients.
 
-Factors of products lie as XLA:CPU multiplies them fastest (docs/LOG.md): of two wide ones the
-contracted axis is the one before the last.
+Factors of products lie as XLA:CPU multiplies them fastest (docs/LOG.md): the contracted axis is
+the one before the last of the right factor, and of what makes scores of the left one too.
 
 Letters beside those of a model's arrays: N of blocks, t of a block's queries, R of the H / G heads
 that share keys, and M of these times those.
@@ -21,18 +21,6 @@ HIDDEN = -1e30
 """In place of the score of a key that is not seen."""
 
 
-class Factor(NamedTuple):
-    """An array in both orders in which products take it.
-
-    Attributes:
-      across: [..., G, K, M], or S for M.
-      along: [..., G, M, K].
-    """
-
-    across: jax.Array
-    along: jax.Array
-
-
 class Sums(NamedTuple):
     """Of a softmax, fp32.
 
@@ -49,13 +37,13 @@ class Gradients(NamedTuple):
     """fp32; of queries and keys without the factor on the scores.
 
     Attributes:
-      q_BGMK, k_BGSK, v_BGSK: of queries, keys and values.
+      q_BGMK, k_BGKS, v_BGKS: of queries, keys and values.
       bias_HtS: None where there is no bias.
     """
 
     q_BGMK: jax.Array
-    k_BGSK: jax.Array
-    v_BGSK: jax.Array
+    k_BGKS: jax.Array
+    v_BGKS: jax.Array
     bias_HtS: jax.Array | None
 
 
@@ -75,35 +63,36 @@ def seen(
 
 def gradients(
     arithmetic: Arithmetic,
-    q: Factor,
-    k: Factor,
+    q_BGKM: jax.Array,
+    k_BGKS: jax.Array,
+    k_BGSK: jax.Array,
     v_BGKS: jax.Array,
     sight: Sight,
-    g: Factor,
+    g_BGKM: jax.Array,
     largest_BGM: jax.Array,
     mean_BGM: jax.Array,
 ) -> Gradients:
     """Those of a block, whose weights are computed anew and left undivided by their sum.
 
     Args:
-      arithmetic, q, k, v_BGKS, sight: as of `seen`.
-      g: the gradient of what the queries saw, over the sum of their weights.
+      arithmetic, q_BGKM, k_BGKS, k_BGSK, v_BGKS, sight: as of `seen`.
+      g_BGKM: the gradient of what the queries saw, over the sum of their weights.
       largest_BGM: the queries' largest scores.
-      mean_BGM: the product of `g` with what a query saw: by weight the mean over the keys of the
-        gradient that their weights get, over the sum of weights.
+      mean_BGM: the product of `g_BGKM` with what a query saw: the mean, by weight, of what the
+        weights of its keys get, over the sum of the weights.
     """
-    scores_BGMS = _scores(arithmetic, q.across, k.across, sight)
+    scores_BGMS = _scores(arithmetic, q_BGKM, k_BGKS, sight)
     weights_BGMS = jnp.exp(scores_BGMS - largest_BGM[..., None])
-    of_weights_BGMS = arithmetic.product('BGKM,BGKS->BGMS', g.across, v_BGKS)
+    of_weights_BGMS = arithmetic.product('BGKM,BGKS->BGMS', g_BGKM, v_BGKS)
     of_scores_BGMS = weights_BGMS * (of_weights_BGMS - mean_BGM[..., None])
     # A query that sees no key weighs all alike, whatever their scores.
     of_scores_BGMS = _hiding(sight, of_scores_BGMS, 0)
     bias_HtS = None if sight.bias_HTS is None else _of_bias(of_scores_BGMS, sight.bias_HTS)
     weights_BGMS, of_scores_BGMS = (x.astype(v_BGKS.dtype) for x in (weights_BGMS, of_scores_BGMS))
     return Gradients(
-        arithmetic.product('BGMS,BGSK->BGMK', of_scores_BGMS, k.along),
-        arithmetic.product('BGMS,BGMK->BGSK', of_scores_BGMS, q.along),
-        arithmetic.product('BGMS,BGMK->BGSK', weights_BGMS, g.along),
+        arithmetic.product('BGMS,BGSK->BGMK', of_scores_BGMS, k_BGSK),
+        arithmetic.product('BGKM,BGMS->BGKS', q_BGKM, of_scores_BGMS),
+        arithmetic.product('BGKM,BGMS->BGKS', g_BGKM, weights_BGMS),
         bias_HtS,
     )
 
@@ -140,14 +129,12 @@ def _unfolded(x_BGMS: jax.Array) -> jax.Array:
     return x_BGMS.reshape(*x_BGMS.shape[:2], -1, BLOCK, x_BGMS.shape[-1])
 
 
-def of_queries(x_BTHK: jax.Array, shared: int) -> Factor:
-    """Queries, or what is like them, by blocks: N comes first. `shared` is G."""
+def of_queries(x_BTHK: jax.Array, groups: int) -> jax.Array:
+    """Queries, or what is like them, as factors of blocks: [N, B, G, K, M]."""
     x_NBtHK = by_blocks(x_BTHK)
-    x_NBtGRK = x_NBtHK.reshape(*x_NBtHK.shape[:3], shared, -1, x_NBtHK.shape[-1])
-    across_NBGKRt = _laid('NBtGRK->NBGKRt', x_NBtGRK)
-    along_NBGRtK = _laid('NBtGRK->NBGRtK', x_NBtGRK)
-    *outer, width = along_NBGRtK.shape[0:3] + along_NBGRtK.shape[-1:]
-    return Factor(across_NBGKRt.reshape(*outer, width, -1), along_NBGRtK.reshape(*outer, -1, width))
+    x_NBtGRK = x_NBtHK.reshape(*x_NBtHK.shape[:3], groups, -1, x_NBtHK.shape[-1])
+    x_NBGKRt = laid('NBtGRK->NBGKRt', x_NBtGRK)
+    return x_NBGKRt.reshape(*x_NBGKRt.shape[:4], -1)
 
 
 def in_rows(x_NBGMK: jax.Array) -> jax.Array:
@@ -158,17 +145,12 @@ def in_rows(x_NBGMK: jax.Array) -> jax.Array:
     return x_BNtGRK.reshape(rows, blocks * length, groups * repeats, width)
 
 
-def of_keys(x_BSGK: jax.Array) -> Factor:
-    """Keys or values."""
-    return Factor(_laid('BSGK->BGKS', x_BSGK), _laid('BSGK->BGSK', x_BSGK))
-
-
 def by_blocks(x: jax.Array) -> jax.Array:
     """Its second axis in blocks, which come first."""
     return jnp.moveaxis(x.reshape(x.shape[0], -1, BLOCK, *x.shape[2:]), 1, 0)
 
 
-def _laid(order: str, x: jax.Array) -> jax.Array:
+def laid(order: str, x: jax.Array) -> jax.Array:
     """The axes in another order, in memory too: behind a barrier, else XLA leaves them as they lie
     and multiplies so."""
     return jax.lax.optimization_barrier(jnp.einsum(order, x))

@@ -19,16 +19,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Float
 
 from lm.arithmetic import Arithmetic
-from lm.attention.block import (
-    Factor,
-    Sums,
-    by_blocks,
-    gradients,
-    in_rows,
-    of_keys,
-    of_queries,
-    seen,
-)
+from lm.attention.block import Sums, by_blocks, gradients, in_rows, laid, of_queries, seen
 from lm.attention.kernel import BLOCK, KEEPS, has_blocks
 from lm.attention.sight import Sight
 
@@ -99,8 +90,8 @@ class _Kept(NamedTuple):
 def _forward(
     fixed: _Fixed, q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, arrays: Arrays
 ) -> tuple[jax.Array, _Kept]:
-    q_NBGKM = of_queries(q_BTHK, k_BSGK.shape[2]).across
-    k_BGKS, v_BGSK = of_keys(k_BSGK).across, of_keys(v_BSGK).along
+    q_NBGKM = of_queries(q_BTHK, k_BSGK.shape[2])
+    k_BGKS, v_BGSK = laid('BSGK->BGKS', k_BSGK), laid('BSGK->BGSK', v_BSGK)
     done = []
     for blocks, keys, sight in _groups(fixed.sight(arrays)):
         see = partial(_seen, fixed.arithmetic, k_BGKS[..., keys], v_BGSK[:, :, keys], sight)
@@ -125,59 +116,61 @@ def _seen(
 def _backward(
     fixed: _Fixed, kept: _Kept, gradient_BTHK: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, dict[str, jax.Array | None]]:
-    sight, dtype, shared = fixed.sight(kept.arrays), kept.q_BTHK.dtype, kept.k_BSGK.shape[2]
-    g_BTHK = gradient_BTHK.astype(jnp.float32) / in_rows(kept.sums.total_BGM[..., None])
-    mean_BTH1 = (g_BTHK * kept.seen_BTHK.astype(jnp.float32)).sum(axis=-1, keepdims=True)
-    q, g = of_queries(kept.q_BTHK, shared), of_queries(g_BTHK.astype(dtype), shared)
-    mean_NBGM = of_queries(mean_BTH1, shared).along[..., 0]
-    k, v_BGKS = of_keys(kept.k_BSGK), of_keys(kept.v_BSGK).across
-    # Of keys and of values.
-    sums: tuple[jax.Array, ...] = (jnp.zeros(k.along.shape, jnp.float32),) * 2
+    sight, dtype, groups = fixed.sight(kept.arrays), kept.q_BTHK.dtype, kept.k_BSGK.shape[2]
+    fp32_BTHK, total_NBGM = gradient_BTHK.astype(jnp.float32), kept.sums.total_BGM
+    g_NBGKM = (of_queries(fp32_BTHK, groups) / total_NBGM[..., None, :]).astype(dtype)
+    mean_BTH1 = (fp32_BTHK * kept.seen_BTHK.astype(jnp.float32)).sum(axis=-1, keepdims=True)
+    mean_NBGM = of_queries(mean_BTH1, groups)[..., 0, :] / total_NBGM
+    queries = of_queries(kept.q_BTHK, groups), g_NBGKM, kept.sums.largest_BGM, mean_NBGM
+    k_BGKS, k_BGSK = laid('BSGK->BGKS', kept.k_BSGK), laid('BSGK->BGSK', kept.k_BSGK)
+    v_BGKS = laid('BSGK->BGKS', kept.v_BSGK)
+    of_k_BGKS = of_v_BGKS = jnp.zeros(k_BGKS.shape, jnp.float32)
     of_q, of_bias = [], []
     for blocks, keys, part in _groups(sight):
-        group = Factor(k.across[..., keys], k.along[:, :, keys]), v_BGKS[..., keys], part
-        queries = jax.tree.map(
-            lambda x, blocks=blocks: x[blocks], (q, g, kept.sums.largest_BGM, mean_NBGM)
+        (of_k_BGKs, of_v_BGKs), (of_q_NBGMK, of_bias_NHts) = jax.lax.scan(
+            partial(
+                _gradients,
+                *(fixed.arithmetic, k_BGKS[..., keys], k_BGSK[:, :, keys], v_BGKS[..., keys], part),
+            ),
+            (of_k_BGKS[..., keys], of_v_BGKS[..., keys]),
+            (*(x[blocks] for x in queries), _by_block(part)),
         )
-        own_sums, (of_q_NBGMK, of_bias_NHtS) = jax.lax.scan(
-            partial(_gradients, fixed.arithmetic, *group),
-            tuple(x[:, :, keys] for x in sums),
-            (*queries, _by_block(part)),
-        )
-        sums = tuple(x.at[:, :, keys].set(own) for x, own in zip(sums, own_sums, strict=True))
+        of_k_BGKS = of_k_BGKS.at[..., keys].set(of_k_BGKs)
+        of_v_BGKS = of_v_BGKS.at[..., keys].set(of_v_BGKs)
         of_q.append(of_q_NBGMK)
-        if of_bias_NHtS is not None:
-            of_bias.append(_of_all_keys(of_bias_NHtS, keys, k.along.shape[2]))
+        if of_bias_NHts is not None:
+            of_bias.append(_of_all_keys(of_bias_NHts, keys, k_BGKS.shape[-1]))
     of_arrays: dict[str, jax.Array | None] = dict.fromkeys(kept.arrays)
     if sight.bias_HTS is not None:
         of_arrays['bias_HTS'] = jnp.concatenate(of_bias, axis=1).astype(sight.bias_HTS.dtype)
-    of_k_BSGK, of_v_BSGK = (x.swapaxes(1, 2) for x in sums)
     of_q_BTHK = in_rows(jax.lax.optimization_barrier(jnp.concatenate(of_q)))
     return (
         (sight.scale * of_q_BTHK).astype(dtype),
-        (sight.scale * of_k_BSGK).astype(dtype),
-        of_v_BSGK.astype(dtype),
+        (sight.scale * laid('BGKS->BSGK', of_k_BGKS)).astype(dtype),
+        laid('BGKS->BSGK', of_v_BGKS).astype(dtype),
         of_arrays,
     )
 
 
 def _gradients(
     arithmetic: Arithmetic,
-    k: Factor,
+    k_BGKS: jax.Array,
+    k_BGSK: jax.Array,
     v_BGKS: jax.Array,
     sight: Sight,
     sums: tuple[jax.Array, jax.Array],
-    of_block: tuple[Factor, Factor, jax.Array, jax.Array, Arrays],
+    of_block: tuple[jax.Array, jax.Array, jax.Array, jax.Array, Arrays],
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array | None]]:
-    q, g, largest_BGM, mean_BGM, own = of_block
-    seeing = q, k, v_BGKS, replace(sight, **own)
-    of = gradients(arithmetic, *seeing, g, largest_BGM, mean_BGM)
-    return (sums[0] + of.k_BGSK, sums[1] + of.v_BGSK), (of.q_BGMK, of.bias_HtS)
+    """A block's, of keys and values added to `sums`."""
+    q_BGKM, g_BGKM, largest_BGM, mean_BGM, own = of_block
+    seeing = q_BGKM, k_BGKS, k_BGSK, v_BGKS, replace(sight, **own)
+    of = gradients(arithmetic, *seeing, g_BGKM, largest_BGM, mean_BGM)
+    return (sums[0] + of.k_BGKS, sums[1] + of.v_BGKS), (of.q_BGMK, of.bias_HtS)
 
 
-def _of_all_keys(of_bias_NHtS: jax.Array, keys: slice, length: int) -> jax.Array:
+def _of_all_keys(of_bias_NHts: jax.Array, keys: slice, length: int) -> jax.Array:
     """The gradient of a group's bias, [H or 1, N t, S], 0 for the keys that it does not read."""
-    of_bias_HTs = jnp.concatenate(list(of_bias_NHtS), axis=1)
+    of_bias_HTs = jnp.concatenate(list(of_bias_NHts), axis=1)
     return jnp.pad(of_bias_HTs, ((0, 0), (0, 0), (keys.start, length - keys.stop)))
 
 
