@@ -71,8 +71,8 @@ class Layout:
         """Softmax attention within segments; softmax in fp32.
 
         Query t sees key s where their segment ids are equal and, if causal, s <= t by place in
-        the row or s is of its segment's prefix. A query with no key to see gets the mean of all
-        values: such rows are padding.
+        the row or s is of its segment's prefix. A query with no key to see gets the mean of
+        values, by blocks of those that its group reads: such rows are padding.
 
         Args:
           q_BTHK: queries; H is a multiple of G, head h reads group h // (H / G).

@@ -14,7 +14,7 @@ def for_rows(bias_HTS: Float[jax.Array, 'h T S'], rows: int) -> Float[jax.Array,
 
 
 def over_rows(gradient_BHTS: Float[jax.Array, 'B h T S']) -> Float[jax.Array, 'h T S']:
-    """The sum over rows.
+    """The sum over rows, in the dtype of the gradients.
 
     On CPUs a product with ones: XLA takes thirty times as long to add up a few large arrays along
     their leading axis (docs/LOG.md).
@@ -22,7 +22,7 @@ def over_rows(gradient_BHTS: Float[jax.Array, 'B h T S']) -> Float[jax.Array, 'h
 
     def product(gradient_BHTS: jax.Array) -> jax.Array:
         ones_B = jnp.ones(gradient_BHTS.shape[0], gradient_BHTS.dtype)
-        return jnp.einsum('B,BHTS->HTS', ones_B, gradient_BHTS)
+        return jnp.einsum('B,BHTS->HTS', ones_B, gradient_BHTS, precision='highest')
 
     return jax.lax.platform_dependent(gradient_BHTS, cpu=product, default=partial(jnp.sum, axis=0))
 

@@ -50,7 +50,13 @@ class Gradients(NamedTuple):
 def seen(
     arithmetic: Arithmetic, q_BGKM: jax.Array, k_BGKS: jax.Array, v_BGSK: jax.Array, sight: Sight
 ) -> tuple[jax.Array, Sums]:
-    """What the queries see, fp32 [B, G, M, K]."""
+    """What the queries see, fp32 [B, G, M, K].
+
+    Args:
+      arithmetic: of products; sums are fp32.
+      q_BGKM, k_BGKS, v_BGSK: fp32 or bf16.
+      sight: of these queries and keys.
+    """
     scores_BGMS = _scores(arithmetic, q_BGKM, k_BGKS, sight)
     largest_BGM = scores_BGMS.max(axis=-1)
     weights_BGMS = jnp.exp(scores_BGMS - largest_BGM[..., None])
@@ -75,7 +81,8 @@ def gradients(
     """Those of a block, whose weights are computed anew and left undivided by their sum.
 
     Args:
-      arithmetic, q_BGKM, k_BGKS, k_BGSK, v_BGKS, sight: as of `seen`.
+      arithmetic, q_BGKM, sight: as of `seen`.
+      k_BGKS, k_BGSK, v_BGKS: keys, in the orders of the two products that take them, and values.
       g_BGKM: the gradient of what the queries saw, over the sum of their weights.
       largest_BGM: the queries' largest scores.
       mean_BGM: the product of `g_BGKM` with what a query saw: the mean, by weight, of what the
@@ -87,7 +94,9 @@ def gradients(
     of_scores_BGMS = weights_BGMS * (of_weights_BGMS - mean_BGM[..., None])
     # A query that sees no key weighs all alike, whatever their scores.
     of_scores_BGMS = _hiding(sight, of_scores_BGMS, 0)
-    bias_HtS = None if sight.bias_HTS is None else _of_bias(of_scores_BGMS, sight.bias_HTS)
+    bias_HtS = None
+    if sight.bias_HTS is not None:
+        bias_HtS = _of_bias(of_scores_BGMS, len(sight.bias_HTS))
     weights_BGMS, of_scores_BGMS = (x.astype(v_BGKS.dtype) for x in (weights_BGMS, of_scores_BGMS))
     return Gradients(
         arithmetic.product('BGMS,BGSK->BGMK', of_scores_BGMS, k_BGSK),
@@ -116,12 +125,12 @@ def _hiding(sight: Sight, x_BGMS: jax.Array, value: float) -> jax.Array:
     return seen_BGRtS.reshape(x_BGMS.shape)
 
 
-def _of_bias(of_scores_BGMS: jax.Array, bias_HtS: jax.Array) -> jax.Array:
-    """The gradient of a bias, [H or 1, t, S]."""
+def _of_bias(of_scores_BGMS: jax.Array, heads: int) -> jax.Array:
+    """The gradient of a bias of so many heads, H or 1: [H or 1, t, S]."""
     of_scores_BGRtS = _unfolded(of_scores_BGMS)
     rows, _, _, *of_head = of_scores_BGRtS.shape
     of_bias_HtS = over_rows(of_scores_BGRtS.reshape(rows, -1, *of_head))
-    return of_bias_HtS if len(bias_HtS) > 1 else of_bias_HtS.sum(axis=0, keepdims=True)
+    return of_bias_HtS if heads > 1 else of_bias_HtS.sum(axis=0, keepdims=True)
 
 
 def _unfolded(x_BGMS: jax.Array) -> jax.Array:

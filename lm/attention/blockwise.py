@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from lm.arithmetic import Arithmetic
@@ -43,14 +44,10 @@ def attend(
 ) -> Float[jax.Array, 'B T H K']:
     """As `masked.attend`, but for padding: a query that sees no key has the mean of fewer values,
     those that its group reads."""
-    dtype = q_BTHK.dtype
-    if dtype == jnp.float16:
-        # CPUs and TPUs have no products of fp16 with sums in fp32.
-        q_BTHK, k_BSGK, v_BSGK = (x.astype(jnp.float32) for x in (q_BTHK, k_BSGK, v_BSGK))
     arrays = {name: x for name, x in vars(sight).items() if isinstance(x, jax.Array | np.ndarray)}
     fields = tuple((name, x) for name, x in vars(sight).items() if name not in arrays)
     fixed = _Fixed(fields, Arithmetic.here(jnp.float32))
-    return _attend(fixed, q_BTHK, k_BSGK, v_BSGK, arrays).astype(dtype)
+    return _attend(fixed, q_BTHK, k_BSGK, v_BSGK, arrays)
 
 
 class _Fixed(NamedTuple):
@@ -77,7 +74,13 @@ def _attend(
 
 
 class _Kept(NamedTuple):
-    """From the forward pass for the backward one."""
+    """From the forward pass for the backward one.
+
+    Attributes:
+      q_BTHK, k_BSGK, v_BSGK, arrays: what came in.
+      seen_BTHK: what was given, in the same dtype.
+      sums: of each block's softmax, [N, B, G, M].
+    """
 
     q_BTHK: jax.Array
     k_BSGK: jax.Array
@@ -90,8 +93,11 @@ class _Kept(NamedTuple):
 def _forward(
     fixed: _Fixed, q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, arrays: Arrays
 ) -> tuple[jax.Array, _Kept]:
-    q_NBGKM = of_queries(q_BTHK, k_BSGK.shape[2])
-    k_BGKS, v_BGSK = laid('BSGK->BGKS', k_BSGK), laid('BSGK->BGSK', v_BSGK)
+    wide = _multiplied(q_BTHK.dtype)
+    q_NBGKM = of_queries(q_BTHK.astype(wide), k_BSGK.shape[2])
+    k_BGKS, v_BGSK = (
+        laid(order, x.astype(wide)) for order, x in (('BSGK->BGKS', k_BSGK), ('BSGK->BGSK', v_BSGK))
+    )
     done = []
     for blocks, keys, sight in _groups(fixed.sight(arrays)):
         see = partial(_seen, fixed.arithmetic, k_BGKS[..., keys], v_BGSK[:, :, keys], sight)
@@ -117,13 +123,15 @@ def _backward(
     fixed: _Fixed, kept: _Kept, gradient_BTHK: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, dict[str, jax.Array | None]]:
     sight, dtype, groups = fixed.sight(kept.arrays), kept.q_BTHK.dtype, kept.k_BSGK.shape[2]
+    wide = _multiplied(dtype)
+    q_BTHK, k_BSGK, v_BSGK = (x.astype(wide) for x in (kept.q_BTHK, kept.k_BSGK, kept.v_BSGK))
     fp32_BTHK, total_NBGM = gradient_BTHK.astype(jnp.float32), kept.sums.total_BGM
-    g_NBGKM = (of_queries(fp32_BTHK, groups) / total_NBGM[..., None, :]).astype(dtype)
+    g_NBGKM = (of_queries(fp32_BTHK, groups) / total_NBGM[..., None, :]).astype(wide)
     mean_BTH1 = (fp32_BTHK * kept.seen_BTHK.astype(jnp.float32)).sum(axis=-1, keepdims=True)
     mean_NBGM = of_queries(mean_BTH1, groups)[..., 0, :] / total_NBGM
-    queries = of_queries(kept.q_BTHK, groups), g_NBGKM, kept.sums.largest_BGM, mean_NBGM
-    k_BGKS, k_BGSK = laid('BSGK->BGKS', kept.k_BSGK), laid('BSGK->BGSK', kept.k_BSGK)
-    v_BGKS = laid('BSGK->BGKS', kept.v_BSGK)
+    queries = of_queries(q_BTHK, groups), g_NBGKM, kept.sums.largest_BGM, mean_NBGM
+    k_BGKS, k_BGSK = laid('BSGK->BGKS', k_BSGK), laid('BSGK->BGSK', k_BSGK)
+    v_BGKS = laid('BSGK->BGKS', v_BSGK)
     of_k_BGKS = of_v_BGKS = jnp.zeros(k_BGKS.shape, jnp.float32)
     of_q, of_bias = [], []
     for blocks, keys, part in _groups(sight):
@@ -158,14 +166,15 @@ def _gradients(
     k_BGSK: jax.Array,
     v_BGKS: jax.Array,
     sight: Sight,
-    sums: tuple[jax.Array, jax.Array],
+    of_keys_values: tuple[jax.Array, jax.Array],
     of_block: tuple[jax.Array, jax.Array, jax.Array, jax.Array, Arrays],
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array | None]]:
-    """A block's, of keys and values added to `sums`."""
+    """A block's, those of keys and values added to what other blocks gave them."""
     q_BGKM, g_BGKM, largest_BGM, mean_BGM, own = of_block
     seeing = q_BGKM, k_BGKS, k_BGSK, v_BGKS, replace(sight, **own)
     of = gradients(arithmetic, *seeing, g_BGKM, largest_BGM, mean_BGM)
-    return (sums[0] + of.k_BGKS, sums[1] + of.v_BGKS), (of.q_BGMK, of.bias_HtS)
+    of_k_BGKS, of_v_BGKS = of_keys_values
+    return (of_k_BGKS + of.k_BGKS, of_v_BGKS + of.v_BGKS), (of.q_BGMK, of.bias_HtS)
 
 
 def _of_all_keys(of_bias_NHts: jax.Array, keys: slice, length: int) -> jax.Array:
@@ -175,6 +184,11 @@ def _of_all_keys(of_bias_NHts: jax.Array, keys: slice, length: int) -> jax.Array
 
 
 _attend.defvjp(_forward, _backward)
+
+
+def _multiplied(dtype: DTypeLike) -> DTypeLike:
+    """The dtype of factors: CPUs and TPUs have no products of fp16 with sums in fp32."""
+    return jnp.float32 if dtype == jnp.float16 else dtype
 
 
 def _groups(sight: Sight) -> Iterator[tuple[slice, slice, Sight]]:

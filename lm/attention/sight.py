@@ -65,15 +65,20 @@ class Sight:
         return mask_BTS
 
     def keys_of(self, queries: slice) -> slice:
-        """The least stretch of keys with all that any of these queries sees, as far as is known."""
-        first, last = 0, self.segments_BS.shape[1]
+        """The least stretch of keys with all that any of these queries sees, as far as is known.
+
+        It has one key at least.
+        """
+        length = self.segments_BS.shape[1]
+        first, last = 0, length
         if self.causal and self.prefix_BS is None:
-            last = queries.stop + self.shift
+            last = min(last, queries.stop + self.shift)
         if isinstance(self.window, int):
             first = max(0, queries.start + self.shift - self.window + 1)
             if not self.causal:
                 last = min(last, queries.stop + self.shift + self.window - 1)
-        return slice(first, last)
+        first = min(first, length - 1)
+        return slice(first, max(last, first + 1))
 
     def cut(self, queries: slice, keys: slice) -> 'Sight':
         """What these queries see of these keys."""

@@ -2,7 +2,7 @@
 
 The terms are the arrays that JAX saves of `lm.models.layers.Layer`, `stack` and `embedding`, and
 those of `lm.models.recurrent` and `recurrent_encoder_decoder`. Attention by XLA keeps scores and
-probabilities, a fused kernel what it gives and a number a query.
+probabilities, a fused kernel what it gives and a number or two a query and head.
 `tests/planning/test_activations.py` compares them with the residuals of `jax.vjp`. They are still
 estimates of memory: which arrays a compiler holds its `Compiler` says.
 """

@@ -99,7 +99,7 @@ def fallbacks(program: Program) -> list[str]:
             f'attention runs on XLA, not on a fused kernel of the {platform}: '
             f'{program.kernel.reason or "there is none here"}'
         )
-    # By itself a CPU takes blocks where rows are long: what it takes no blocks for is no fallback.
+    # By itself a CPU takes blocks where it can: what it takes no blocks for is no fallback.
     if platform != 'cpu' or program.config.mesh.attention != 'auto':
         found += [
             f'attention of the {name} runs on XLA, not on {program.kernel.name}: {why}'

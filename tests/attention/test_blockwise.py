@@ -13,10 +13,12 @@ from jax.sharding import PartitionSpec
 from lm.attention import blockwise, masked
 from lm.attention.kernel import BLOCK, Chip, Kernel, Use, choose
 from lm.attention.sight import Sight
+from lm.batch import Batch
 from lm.config import MeshConfig
 from lm.errors import UserError
 from lm.layout import Layout
 from lm.mesh import mesh as meshes
+from tests.models.tiny import VOCABULARY, perturbed, side, tiny
 
 ROWS, LENGTH, HEADS, GROUPS, WIDTH = 2, 5 * BLOCK, 4, 2, 8  # in groups of 2, 2 and 1 blocks
 IDS = np.ones((ROWS, LENGTH), np.int32)
@@ -176,3 +178,64 @@ def test_who_attends_by_blocks() -> None:
     assert choose('blockwise', Chip('gpu', 9.0), 'bfloat16', 64, ()).words == 'blockwise'
     with pytest.raises(UserError, match='blockwise: takes none of the model .encoder: 100 posit'):
         chosen(Use('encoder', 100), asked='blockwise')
+
+
+@pytest.mark.parametrize('kind', ['causal', 'bias', 'window', 'causal window'])
+def test_fewer_keys_than_queries(kind: str) -> None:
+    """Groups of queries whose keys would all lie beyond the last have one key, which is hidden."""
+    keys, (causal, more) = 256, KINDS[kind]
+    more = {name: x[:, :, :keys] if name == 'bias_HTS' else 20 for name, x in more.items()}
+    segments_BT, segments_BS = (jnp.ones((ROWS, n), jnp.int32) for n in (LENGTH, keys))
+    sight = Sight(segments_BT, segments_BS, causal, 0.3, **more)
+    seeing_T = np.asarray(sight.mask_BTS[0].any(axis=1))
+    assert seeing_T[:keys].all() and (kind in ('causal', 'bias')) == seeing_T.all()
+    rng = np.random.default_rng(1)
+    shapes = [(ROWS, LENGTH, HEADS), (ROWS, keys, GROUPS), (ROWS, keys, GROUPS)]
+    arrays = [jnp.asarray(rng.normal(size=(*s, WIDTH)), jnp.float32) for s in shapes]
+
+    def both(attend: Any) -> Any:
+        def loss(q: jax.Array, k: jax.Array, v: jax.Array) -> Any:
+            seen = jnp.where(seeing_T[:, None, None], attend(q, k, v, sight), 0)
+            return jnp.sum(seen**2), seen
+
+        return jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(*arrays)
+
+    assert_close(both(blockwise.attend), both(masked.attend), 4e-6)
+
+
+def test_rows_mapped_by_vmap() -> None:
+    """As `lm inspect` maps them."""
+    sight = Sight(jnp.asarray(IDS), jnp.asarray(IDS), True, 0.3)
+    rng = np.random.default_rng(1)
+    q, k, v = (
+        jnp.asarray(rng.normal(size=(3, ROWS, LENGTH, heads, WIDTH)), jnp.float32)
+        for heads in (HEADS, GROUPS, GROUPS)
+    )
+
+    def gradient(attend: Any) -> Any:
+        def loss(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+            return jnp.sum(attend(q, k, v, sight) ** 2)
+
+        return jax.jit(jax.vmap(jax.grad(loss, argnums=(0, 1, 2))))(q, k, v)
+
+    assert_close(gradient(blockwise.attend), gradient(masked.attend), 4e-6)
+
+
+@pytest.mark.parametrize('remat', ['full', 'dots'])
+@pytest.mark.parametrize('scan_layers', [True, False])
+def test_what_is_recomputed_is_the_same(remat: str, scan_layers: bool) -> None:
+    length = 2 * BLOCK
+    batch = Batch(*side([150, 100], length, np.arange(length) % VOCABULARY))
+    layout = Layout()
+    layout.kernel = Kernel('blockwise')
+
+    def gradients(remat: str) -> Any:
+        model = tiny('llama', max_positions=length, scan_layers=scan_layers, remat=remat)
+
+        def loss(params: Any) -> jax.Array:
+            logits_BTV = model.on(layout).apply(params, batch)[..., :VOCABULARY]
+            return jnp.sum(jax.nn.log_softmax(logits_BTV) ** 2)
+
+        return jax.jit(jax.grad(loss))(perturbed(model))
+
+    assert_close(gradients(remat), gradients('none'), 1e-5)

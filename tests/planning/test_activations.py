@@ -110,9 +110,17 @@ def test_quantized_products_keep_no_more(name: str, policy: str, remat: str) -> 
 
 
 @pytest.mark.parametrize('remat', REMATS)
-@pytest.mark.parametrize('name', ['blockwise', 'cudnn', 'splash'])
+@pytest.mark.parametrize(
+    ('name', 'policy'),
+    [
+        ('blockwise', 'fp16_mixed'),
+        ('blockwise', 'bf16_mixed'),
+        ('cudnn', 'bf16_mixed'),
+        ('splash', 'bf16_mixed'),
+    ],
+)
 def test_saved_bytes_of_fused_attention(
-    name: Any, remat: str, monkeypatch: pytest.MonkeyPatch
+    name: Any, policy: str, remat: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cudnn_inside, 'check_cudnn_version', lambda: 91300)
     monkeypatch.setattr(cudnn_inside, 'check_compute_capability', lambda capability: True)
@@ -123,6 +131,21 @@ def test_saved_bytes_of_fused_attention(
     kernel = Kernel(name, 1, uses=(Use('decoder', 256),))
     layout = Layout()
     layout.kernel = kernel
-    model = functional(config, POLICIES['bf16_mixed'], layout)
+    model = functional(config, POLICIES[policy], layout)
     work = Work(ROWS, {'decoder': 256}, Axes(1, 1), 2, kernel=kernel)
+    assert held_bytes(config, work) == pytest.approx(residual_bytes(model, remat), rel=0.05)
+
+
+@pytest.mark.parametrize('remat', REMATS)
+def test_saved_bytes_by_blocks_of_two_sides(remat: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decoder's own rows are no whole blocks, and the encoder's are."""
+    monkeypatch.setattr('tests.planning.test_activations.LENGTH', 256)
+    config = model_config('t5', remat, max_positions=256)
+    crossing = Use('cross-attention', DECODER_LENGTH, crosses=True)
+    uses = Use('encoder', 256, bias=True), Use('decoder', DECODER_LENGTH, bias=True), crossing
+    layout = Layout()
+    layout.kernel = Kernel('blockwise', 1, uses=uses)
+    model = functional(config, POLICIES['fp32'], layout)
+    lengths = {'encoder': 256, 'decoder': DECODER_LENGTH}
+    work = Work(ROWS, lengths, Axes(1, 1), 4, kernel=layout.kernel)
     assert held_bytes(config, work) == pytest.approx(residual_bytes(model, remat), rel=0.05)
