@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Bool, Float, Int
 
+from lm.arithmetic import Arithmetic
 from lm.batch import Batch
 from lm.models.apart import Index, unstacked
 from lm.models.context import Context
@@ -176,9 +177,8 @@ class Cell(nnx.Module):
         Returns:
           What it gives out at each position, as wide as its state, and the state after the last.
         """
-        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
         y_TBE, state = recurrence(
-            Gates(self.turn, self.kept, precision),
+            Gates(self.turn, self.kept, Arithmetic.here(None).precision),
             self.read(x_BTD, context),
             starts_BT.T,
             state,
