@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import lm.mesh  # noqa: F401  (memory as a run has it: freed blocks stay with the process)
 from lm.attention.kernel import Use, chip_of, choose
 from lm.attention.sight import Sight
 from lm.config import require
@@ -35,6 +36,8 @@ from ._machine import cores, versions
 
 KERNELS = ('xla', 'blockwise', 'cudnn', 'splash', 'torch')
 DTYPES = ('float32', 'bfloat16', 'float16')
+PAUSE = 0.25
+"""Seconds before a turn: torch's threads spin for a while behind their work, on cores of others."""
 SIZES = ('rows', 'length', 'heads', 'groups', 'width', 'segments', 'rounds')
 
 
@@ -85,6 +88,8 @@ def _run(flags: Flags) -> dict[str, Any]:
     milliseconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(flags['rounds']):
         for name, way in ways.items():
+            time.sleep(PAUSE)
+            way()
             begin = time.perf_counter()
             way()
             milliseconds[name].append(1e3 * (time.perf_counter() - begin))
