@@ -239,3 +239,22 @@ def test_what_is_recomputed_is_the_same(remat: str, scan_layers: bool) -> None:
         return jax.jit(jax.grad(loss))(perturbed(model))
 
     assert_close(gradients(remat), gradients('none'), 1e-5)
+
+
+def test_products_that_are_kept_leave_attention_as_it_is() -> None:
+    """With `dots` the loops of the forward pass run once; with `full` twice."""
+    length = 2 * BLOCK
+    batch = Batch(*side([length], length, np.arange(length) % VOCABULARY))
+    layout = Layout()
+    layout.kernel = Kernel('blockwise')
+
+    def loops(remat: str) -> int:
+        model = tiny('llama', max_positions=length, scan_layers=False, remat=remat).on(layout)
+
+        def loss(params: Any) -> jax.Array:
+            return jnp.sum(model.apply(params, batch)[..., :VOCABULARY] ** 2)
+
+        gradient = jax.jit(jax.grad(loss)).lower(model.shapes)
+        return gradient.as_text().count('stablehlo.while')
+
+    assert loops('none') == loops('dots') < loops('full')
